@@ -1,0 +1,101 @@
+# One word per task; `make` alone lists them. Needs Python 3.11 or newer and a place to install packages from.
+# PYTHON=... chooses the interpreter, WORKERS=... the parallel test processes, ARGS=... adds arguments to the tool behind.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.installed-bench
+PYTEST = $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install run test test-all soak check fix bench coverage pins clean reset
+
+help: ## list these words
+	@echo "Millrace, and Parcomolo built on it. Start with: make run"
+	@echo
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with both packages and every tool
+
+$(INSTALLED): pyproject.toml parcomolo/pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found; name one: make PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "PYTHON=$(PYTHON) is $$("$(PYTHON)" --version 2>&1 || true); Python 3.11 or newer is needed" >&2; exit 2; }
+	@echo "Installing into $(VENV) ..."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 || { \
+		rm -rf $(VENV) && "$(PYTHON)" -m venv --without-pip $(VENV) && \
+		"$(PYTHON)" -m pip --disable-pip-version-check --python $(BIN)/python install --quiet pip; }
+	@$(PIP) install --quiet --constraint constraints.txt hatchling editables
+	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]' --editable ./parcomolo
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	@echo "Installing what the benchmarks compare with ..."
+	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
+	@touch $@
+
+run: install ## start the shop on 127.0.0.1:8000, installing it when needed
+	@address="http://$${PARCOMOLO_HOST:-127.0.0.1}:$${PARCOMOLO_PORT:-8000}"; \
+	echo; \
+	echo "Parcomolo    $$address"; \
+	echo "Try first    buy a burger there and watch its order page move, or from a second terminal:"; \
+	echo "             curl $$address/api/orders -H 'content-type: application/json' \\"; \
+	echo "               -d '{\"customer_id\": \"ada\", \"lines\": [{\"sku\": \"cheese\", \"quantity\": 2}], \"payment\": {\"token\": \"tok_ok\"}}'"; \
+	echo "Look around  $$address/docs for the HTTP interface, .venv/bin/millrace --app parcomolo topics for the log"; \
+	echo "Stop, reset  Ctrl-C finishes the batch in hand; make reset deletes the data in $${PARCOMOLO_DATA:-./data}"; \
+	echo
+	@exec $(BIN)/parcomolo serve $(ARGS)
+
+test: install ## everything on the embedded engine that fits in ten minutes
+	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(ARGS)
+	$(PYTEST) -m "serial and not slow and not soak" $(ARGS) || test $$? -eq 5
+
+test-all: test ## the above, then every engine and every crash point
+	$(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS) || test $$? -eq 5
+	$(PYTEST) -m "slow and serial and not soak" --timeout 900 $(ARGS) || test $$? -eq 5
+
+soak: install ## what takes hours
+	$(PYTEST) -m soak --timeout 0 $(ARGS)
+
+check: install ## style, types, import direction and house rules, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST) -q -m "not slow" tests/architecture
+
+fix: install ## let ruff mend and format what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(BENCH_INSTALLED) ## measure speed against the straight-line twins and the peers
+	$(BIN)/python -m benchmarks $(ARGS)
+
+coverage: install ## what the fast tests reach, as a table and in build/coverage/html
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow and not soak and not serial" $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
+
+pins: ## resolve the newest versions that the packages allow and write them to constraints.txt
+	@rm -rf build/pins && "$(PYTHON)" -m venv build/pins
+	build/pins/bin/python -m pip --disable-pip-version-check install --quiet '.[dev,bench]' ./parcomolo
+	@{ grep '^#' constraints.txt; build/pins/bin/python -m pip --disable-pip-version-check freeze | \
+		grep -v -e '^-' -e '@' -e '^millrace' -e '^parcomolo'; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt && rm -rf build/pins
+
+clean: ## remove the environment, caches and build products; keep the data
+	rm -rf $(VENV) build dist .cache .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reset: install ## delete the data of the shop, after asking
+	@$(BIN)/parcomolo reset $(ARGS)

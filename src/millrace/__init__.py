@@ -1,0 +1,69 @@
+"""Millrace: a toolkit for event-driven systems.
+
+Outbox, inbox, event store, read models, durable timers and dead letters with one set of guarantees, on SQLite files by default.
+Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
+"""
+
+from millrace.aggregate import Recorded
+from millrace.application import Application
+from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.errors import (
+    ConfigurationError,
+    IdempotencyConflict,
+    MillraceError,
+    NotYet,
+    Overloaded,
+    PositionUnknown,
+    Rejected,
+    StoreUnavailable,
+    UnknownMessage,
+    VersionConflict,
+)
+from millrace.execution import IdempotencyKey, Outcome
+from millrace.handler import Transaction
+from millrace.message import Command, Event, Message, Personal, masked
+from millrace.ports import TopicSpec
+from millrace.position import Position
+from millrace.processor import Context
+from millrace.reading import Page
+from millrace.retry import RetryPolicy
+from millrace.service import Service
+from millrace.state import Delete, State, View
+from millrace.timers import Cancel, Timer
+
+__all__ = [
+    "Application",
+    "Cancel",
+    "Clock",
+    "Command",
+    "ConfigurationError",
+    "Context",
+    "Delete",
+    "Event",
+    "IdempotencyConflict",
+    "IdempotencyKey",
+    "ManualClock",
+    "Message",
+    "MillraceError",
+    "NotYet",
+    "Outcome",
+    "Overloaded",
+    "Page",
+    "Personal",
+    "Position",
+    "PositionUnknown",
+    "Recorded",
+    "Rejected",
+    "RetryPolicy",
+    "Service",
+    "State",
+    "StoreUnavailable",
+    "SystemClock",
+    "Timer",
+    "TopicSpec",
+    "Transaction",
+    "UnknownMessage",
+    "VersionConflict",
+    "View",
+    "masked",
+]

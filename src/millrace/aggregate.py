@@ -1,0 +1,188 @@
+"""Event-sourced aggregates: state is what folding the stream's events gives, and nothing else.
+
+`decide(message, state, context)` returns new events or refuses; `evolve(state, event)` folds one. Both are pure, so replay gives the same
+state every time. A stream is the journal's rows with its name and versions 1, 2, 3 ...; appending twice at one version is impossible
+(a unique index), so of two concurrent decisions one decides again.
+
+Snapshots are an optimisation: rows that can be deleted at any time. One is kept every `snapshot_every` events with a mark of the
+evolve function's identity (name, version of the state class), and ignored when the mark differs.
+
+Neighbours: `service.aggregate` makes one; `UnitOfWork` loads streams through `fold`; readers through `fold` on the reader's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from millrace.errors import ConfigurationError, DecodeError, VersionConflict
+from millrace.keyed import Stream
+from millrace.message import Message, declaration, kebab, key_of
+from millrace.ports import StoreReader
+from millrace.processor import Delivery, Mode, annotated_messages, items_of
+from millrace.serialization import Catalogue, Envelope, encode_json, open_envelope
+from millrace.timers import Cancel, Timer
+from millrace.unit_of_work import Draft, UnitOfWork
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A stored fold; `mark` says which definition made it."""
+
+    version: int
+    mark: str
+    state: msgspec.Raw
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A stored event with what the envelope says of it."""
+
+    message: Message
+    version: int
+    envelope: Envelope
+
+
+_open_snapshot = msgspec.json.Decoder(Snapshot).decode
+
+
+class Aggregate:
+    """An event-sourced aggregate type.
+
+    Args:
+        state: the class that folding gives; frozen.
+        decide: (message, state or None, context) -> events, timers; raises Rejected.
+        evolve: (state or None, event) -> state.
+        catalogue: where its messages are registered.
+        snapshot_every: events between snapshots; 0 keeps none.
+    """
+
+    mode = Mode.PURE
+
+    def __init__(  # noqa: PLR0913  # the declaration of an aggregate, all by keyword
+        self,
+        *,
+        state: type[Any],
+        decide: Callable[..., Any],
+        evolve: Callable[..., Any],
+        catalogue: Catalogue,
+        snapshot_every: int,
+        version: int = 1,
+    ) -> None:
+        if not getattr(state, "__struct_config__", None) or not state.__struct_config__.frozen:
+            raise ConfigurationError(f"{state.__name__}: an aggregate's state is a msgspec Struct with frozen=True")
+        self.name = kebab(state.__name__)
+        self.state = state
+        self.messages = annotated_messages(decide)
+        self.events = annotated_messages(evolve, position=1)
+        self._decide = decide
+        self._evolve = evolve
+        self._catalogue = catalogue
+        self._snapshot_every = snapshot_every
+        self._mark = f"{self.name}.v{version}"
+        self._decode_state: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder(state).decode
+
+    def stream_of(self, key: str) -> str:
+        """Return the name of a key's stream."""
+        return f"{self.name}/{key}"
+
+    def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Name the stream."""
+        stream = f"{self.name}/{delivery.key}"
+        if stream not in work.streams:
+            work.wanted_streams[stream] = self
+
+    def react(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Decide, fold, stage."""
+        self.decide(delivery, work, expected=None)
+
+    def decide(self, delivery: Delivery, work: UnitOfWork, *, expected: int | None) -> Stream:
+        """Decide, fold, stage; return the stream as it is then.
+
+        Raises:
+            Rejected: the decision was no.
+            VersionConflict: the stream is not at `expected`.
+        """
+        name = f"{self.name}/{delivery.key}"
+        stream = work.streams[name]
+        if expected is not None and stream.version != expected:
+            raise VersionConflict(name, expected=expected, found=stream.version)
+        items = items_of(self._decide(delivery.message, stream.state, delivery))
+        state, version = stream.state, stream.version
+        drafts: list[Draft] = []
+        for item in items:
+            if isinstance(item, Timer | Cancel):
+                continue
+            draft = work.draft(item, delivery)
+            if type(item) in self.events:
+                if key_of(item) != delivery.key:
+                    raise ConfigurationError(f"{type(item).__name__} for {key_of(item)!r} was decided on stream {name!r}")
+                state = self._evolve(state, item)
+                version += 1
+                draft.stream, draft.version = name, version
+            drafts.append(draft)
+        self._stage(work, delivery, drafts, [item for item in items if isinstance(item, Timer | Cancel)])
+        if version != stream.version:
+            work.streams[name] = stream = self._advance(work, name, stream, state, version)
+        return stream
+
+    def _stage(self, work: UnitOfWork, delivery: Delivery, drafts: list[Draft], timers: Sequence[Timer | Cancel]) -> None:
+        for timer in timers:
+            if isinstance(timer, Timer):
+                work.set_timer(timer, delivery, processor=self.name)
+            else:
+                work.cancel_timer(self.name, delivery.key, timer.name)
+        work.drafts += drafts
+
+    def _advance(self, work: UnitOfWork, name: str, before: Stream, state: Any, version: int) -> Stream:
+        after = Stream(state, version)
+        after.saved = before.saved
+        if self._snapshot_every and version // self._snapshot_every > before.saved // self._snapshot_every:
+            snapshot = Snapshot(version=version, mark=self._mark, state=msgspec.Raw(encode_json(state)))
+            work.snapshots.append((self._snapshot_kind, name, encode_json(snapshot)))
+            after.saved = version
+        return after
+
+    @property
+    def _snapshot_kind(self) -> str:
+        return "snapshot"
+
+    async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
+        """Not for aggregates."""
+        raise NotImplementedError(self.name)
+
+    async def fold(self, tables: StoreReader, streams: Sequence[str], *, until: int | None = None) -> dict[str, Stream]:
+        """Return streams folded up to a version; absent ones have state None and version 0."""
+        folded = await self._snapshots(tables, streams, until)
+        rows = await tables.journal.streams({name: stream.version for name, stream in folded.items()}, until=until)
+        evolve, message_of = self._evolve, self._message
+        for name, version, value in rows:
+            stream = folded[name]
+            stream.state = evolve(stream.state, message_of(value))
+            stream.version = version
+        return folded
+
+    async def _snapshots(self, tables: StoreReader, streams: Sequence[str], until: int | None) -> dict[str, Stream]:
+        folded = {name: Stream() for name in streams}
+        if not self._snapshot_every:
+            return folded
+        found: Mapping[str, bytes] = await tables.states.load(self._snapshot_kind, streams)
+        for name, value in found.items():
+            snapshot = _open_snapshot(value)
+            if snapshot.mark == self._mark and (until is None or snapshot.version <= until):
+                folded[name] = Stream(self._decode_state(snapshot.state), snapshot.version)
+        return folded
+
+    def _message(self, value: bytes) -> Message:
+        envelope = open_envelope(value)
+        message = self._catalogue.decode(envelope.type, envelope.data)
+        if message is None:
+            raise DecodeError("unknown", f"stream event {envelope.id} has type {envelope.type}, which evolve does not take")
+        return message
+
+    async def history(self, tables: StoreReader, key: str) -> list[Recorded]:
+        """Return the stored events of a key with their envelopes."""
+        rows = await tables.journal.streams({self.stream_of(key): 0})
+        return [Recorded(self._message(value), version, open_envelope(value)) for _, version, value in rows]
+
+

@@ -1,0 +1,335 @@
+"""The application: services and an engine, put together. It assembles; the parts do the work.
+
+    async with Application("shop", [orders, inventory], engine=SqliteEngine("./data")) as app:
+        outcome = await app.execute(PlaceOrder(...))
+        await app.wait_for(OrderStatus, outcome.position)
+
+Neighbours: users; `hosting` runs each service, `execution` the commands, `reading` the queries, `health` the reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from millrace.aggregate import Aggregate, Recorded
+from millrace.clock import Clock, SystemClock
+from millrace.errors import ConfigurationError, PositionUnknown, UnknownMessage
+from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
+from millrace.health import Health
+from millrace.hosting import Host, Installation
+from millrace.keyed import Stream
+from millrace.message import Command, declaration
+from millrace.ports import Engine, LogParts, TopicSpec
+from millrace.position import Position
+from millrace.reading import StateReader, ViewReader
+from millrace.rebuild import processor_of
+from millrace.retry import RetryPolicy
+from millrace.runtime import BATCH_MAX
+from millrace.serialization import Catalogue
+from millrace.service import Service
+from millrace.state import State, View, kind_of
+from millrace.tail import Tail
+
+S = TypeVar("S", bound=State)
+V = TypeVar("V", bound=View)
+PARTITIONS = 3
+COMMANDS_RETENTION_S = 7 * 86_400
+LEASES_EVERY_S = 0.5
+CLEAN_EVERY_S = 60.0
+ANSWERS_KEPT_S = 7 * 86_400
+
+
+class Application:
+    """Services on an engine.
+
+    Args:
+        name: first part of message types and sources.
+        services: what belongs to it.
+        engine: where log and stores are.
+        hosted: names of the services that run in this process; default: all.
+        clock: business time.
+        policy: retries of handlers.
+        batch_max: records per turn of a processor.
+    """
+
+    def __init__(  # noqa: PLR0913  # the assembly of an application, all by keyword
+        self,
+        name: str,
+        services: Sequence[Service],
+        *,
+        engine: Engine,
+        hosted: Iterable[str] | None = None,
+        clock: Clock | None = None,
+        policy: RetryPolicy | None = None,
+        batch_max: int = BATCH_MAX,
+    ) -> None:
+        self.name = name
+        self.services = tuple(services)
+        self.engine = engine
+        self.clock = clock or SystemClock()
+        self.catalogue = Catalogue(name)
+        self.instance = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        self._hosted = _checked(self.services, hosted)
+        self._specs = {spec.name: spec for service in self.services for spec in service.topics}
+        self._partitions: dict[str, int] = {}
+        self._policy = policy or RetryPolicy()
+        self._batch_max = batch_max
+        self._leases = engine.leases(self.instance)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
+        self.hosts: dict[str, Host] = {}
+        self.parts: LogParts
+        for service in self.services:
+            self.catalogue.add(sorted(service.message_classes(), key=lambda cls: cls.__name__), service=service.name)
+
+    async def open(self) -> None:
+        """Open log and stores; enough for queries and administration, nothing runs."""
+        self.parts = self.engine.log()
+        await self.parts.log.open()
+        await self.parts.log.ensure(self._topics())
+        self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
+        sources = frozenset(f"/{self.name}/{service.name}" for service in self.services)
+        installation = Installation(
+            application=self.name,
+            catalogue=self.catalogue,
+            parts=self.parts,
+            clock=self.clock,
+            partitions=self.partitions_of,
+            sources=sources,
+            policy=self._policy,
+            group=self.group_of,
+            batch_max=self._batch_max,
+        )
+        for service in self._hosted:
+            host = Host(service, self.engine.store(service.name), installation, regroup=self._balance)
+            self.hosts[service.name] = host
+            await host.open()
+
+    async def start(self) -> None:
+        """Open everything and run it; returns when the services' starters have run."""
+        await self.open()
+        try:
+            for host in self.hosts.values():
+                await host.start()
+            await self.engine.start()
+            await self._balance()
+            self._tasks = [
+                asyncio.create_task(self._balance_forever(), name="leases"),
+                asyncio.create_task(self._clean_forever(), name="clean"),
+            ]
+            await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
+        except BaseException:
+            await self.stop()
+            raise
+        self._started = True
+
+    async def stop(self) -> None:
+        """Finish what is in hand, give partitions back, close; safe to call twice."""
+        self._started = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        hosts, self.hosts = self.hosts, {}
+        await asyncio.gather(*(host.stop() for host in hosts.values() if hasattr(host, "writer")))
+        await self._leases.leave()
+        for host in hosts.values():
+            await host.close()
+        await self.parts.log.close()
+        await self.engine.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def execute(
+        self,
+        command: Command,
+        *,
+        expected_version: int | None = None,
+        idempotency: IdempotencyKey | Sequence[IdempotencyKey] = (),
+        answer: Callable[[Outcome], bytes] | None = None,
+        correlation_id: str = "",
+    ) -> Outcome:
+        """Execute a command of a service in this process; returns after the durable commit.
+
+        Concurrent callers share one commit. With an idempotency key, a repeat gets the first `answer` again.
+
+        Raises:
+            Rejected: the business said no.
+            VersionConflict: the stream is not at `expected_version`.
+            IdempotencyConflict: the key was used with another fingerprint.
+            Overloaded: too many commands wait.
+            StoreUnavailable: the store cannot be written now; nothing has happened.
+            UnknownMessage: no service in this process takes such a command.
+        """
+        host = self._host_of(type(command))
+        _, pattern = host.commands[type(command)]
+        keys = (idempotency,) if isinstance(idempotency, IdempotencyKey) else tuple(idempotency)
+        order = Order(command, expected_version, keys, answer, correlation_id)
+        topic = declaration(type(command)).topic or host.service.name
+        work = CommandWork(order, pattern, partitions=self.partitions_of(topic))
+        host.writer.submit(work, bounded=True)
+        return await work.result()
+
+    async def wait_for(self, view: type[View], position: Position, *, key: str | None = None, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # part of the public contract
+        """Wait until a view has read up to a position; with `key`, also until nothing of that key is held.
+
+        Raises:
+            PositionUnknown: source or epoch is not of this application.
+            TimeoutError: it did not get there in time.
+        """
+        host = self._host_with_view(view)
+        await self._check_position(position)
+        async with asyncio.timeout(timeout):
+            while True:
+                seen = host.changed.calls
+                if await self._has_reached(host, view, position, key):
+                    return
+                await host.changed.wait(seen, 0.25)
+
+    async def _check_position(self, position: Position) -> None:
+        if position.source not in {f"/{self.name}/{service.name}" for service in self.services}:
+            raise PositionUnknown(f"source {position.source!r} is not of application {self.name!r}")
+        host = self.hosts.get(position.source.rsplit("/", 1)[-1])
+        if host is not None and host.saying.epoch != position.epoch:
+            raise PositionUnknown(f"epoch {position.epoch} of {position.source!r} is not the current one, {host.saying.epoch}")
+
+    async def _has_reached(self, host: Host, view: type[View], position: Position, key: str | None) -> bool:
+        build = await host.serving(kind_of(view).name)
+        name = processor_of(host.builds[build])
+        rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
+        origin = f"{position.source}@{position.epoch}"
+        read = set(host.loops[name].topics) if name in host.loops else set()
+        for place, wanted in position.places.items():
+            if place.rsplit("/", 1)[0] in read and (place not in rows or rows[place].sources.get(origin, 0) < wanted):
+                return False
+        if key is None:
+            return True
+        return all(row.state == "dead" for row in await host.store.reader.held.load(name, keys=[key]))
+
+    def views(self, view: type[V]) -> ViewReader[V]:
+        """Return the queries of a view of a service in this process."""
+        host = self._host_with_view(view)
+        name = kind_of(view).name
+        return ViewReader(view, host.store.reader, build=lambda: host.serving(name))
+
+    def states(self, state: type[S], *, service: str | None = None) -> StateReader[S]:
+        """Return the queries of a State class; `service` is needed when several services keep that class."""
+        hosts = [self._host(service)] if service else [host for host in self.hosts.values() if state in host.service.state_classes()]
+        if len(hosts) != 1:
+            raise UnknownMessage(f"{state.__name__} is kept by {len(hosts)} services in this process; name one with service=")
+        return StateReader(state, hosts[0].store.reader)
+
+    async def load(self, state: type[Any], key: str, *, version: int | None = None) -> Stream | None:
+        """Return an aggregate (state and version), as of `version` if given; None when it has no events."""
+        host, aggregate = self._aggregate(state)
+        name = aggregate.stream_of(key)
+        stream = (await aggregate.fold(host.store.reader, [name], until=version))[name]
+        return stream if stream.version else None
+
+    async def events(self, state: type[Any], key: str) -> list[Recorded]:
+        """Return the stored events of an aggregate, oldest first."""
+        host, aggregate = self._aggregate(state)
+        return await aggregate.history(host.store.reader, key)
+
+    def tail(self, topics: Iterable[str] | None = None, *, after: str | None = None) -> Tail:
+        """Return the records of topics as they come, from a cursor on; without a cursor, from now on."""
+        public = [topic for topic in self._partitions if not topic.startswith("internal.")]
+        return Tail(self.parts, public if topics is None else list(topics), after=after)
+
+    def health(self) -> Health:
+        """Return what is well and what is not."""
+        return Health.of(self)
+
+    def ready(self) -> bool:
+        """Return whether this process holds its partitions and its timers are armed."""
+        return self._started and all(loop.assigned for host in self.hosts.values() for loop in host.loops.values())
+
+    def partitions_of(self, topic: str) -> int:
+        """Return the number of partitions of a topic, existing or to be created."""
+        found = self._partitions.get(topic)
+        if found is None:
+            found = self._specs[topic].partitions if topic in self._specs else PARTITIONS
+        return found
+
+    def group_of(self, service: str, processor: str) -> str:
+        """Return the name of a consumer group."""
+        return f"{service}.{processor}"
+
+    def _topics(self) -> list[TopicSpec]:
+        names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
+        return [self._specs.get(name) or TopicSpec(name, PARTITIONS, _retention_of(name)) for name in sorted(names | set(self._specs))]
+
+    async def _balance(self) -> None:
+        groups: dict[str, int] = {}
+        for host in self.hosts.values():
+            groups.update(host.groups())
+        await self._leases.join(groups)
+        owned = await self._leases.refresh()
+        for host in self.hosts.values():
+            host.assign(owned)
+
+    async def _balance_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LEASES_EVERY_S)
+            await self._balance()
+
+    async def _clean_forever(self) -> None:
+        """Forget old answers and expired records; what nobody waits for may go late."""
+        while True:
+            await asyncio.sleep(CLEAN_EVERY_S)
+            await self.parts.administration.expire(now_micros=time.time_ns() // 1000)
+            for host in self.hosts.values():
+                await host.clean(before=time.time_ns() // 1000 - ANSWERS_KEPT_S * 1_000_000)
+
+    def _host(self, service: str) -> Host:
+        if service not in self.hosts:
+            raise UnknownMessage(f"service {service!r} does not run in this process; these do: {sorted(self.hosts)}")
+        return self.hosts[service]
+
+    def _host_of(self, cls: type[Command]) -> Host:
+        for host in self.hosts.values():
+            if cls in host.commands:
+                return host
+        raise UnknownMessage(f"no service in this process takes {cls.__name__}; these run: {sorted(self.hosts)}")
+
+    def _host_with_view(self, view: type[View]) -> Host:
+        for host in self.hosts.values():
+            if any(definition.view is view for definition in host.service.views):
+                return host
+        raise UnknownMessage(f"no service in this process keeps view {view.__name__}")
+
+    def _aggregate(self, state: type[Any]) -> tuple[Host, Aggregate]:
+        for host in self.hosts.values():
+            if state in host.aggregates:
+                return host, host.aggregates[state]
+        raise UnknownMessage(f"no service in this process keeps aggregate {state.__name__}")
+
+
+def _checked(services: tuple[Service, ...], hosted: Iterable[str] | None) -> tuple[Service, ...]:
+    names = [service.name for service in services]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"two services have one name: {sorted(names)}")
+    if hosted is None:
+        return services
+    wanted = list(hosted)
+    unknown = sorted(set(wanted) - set(names))
+    if unknown or not wanted:
+        raise ConfigurationError(f"services {unknown or wanted}: choose from {', '.join(names)}")
+    return tuple(service for service in services if service.name in wanted)
+
+
+def _retention_of(topic: str) -> int | None:
+    return COMMANDS_RETENTION_S if topic.endswith(".commands") or topic.startswith("internal.") else None

@@ -1,0 +1,221 @@
+"""One SQLite file: opening, migrating, transactions, and every driver error translated in one place.
+
+Settings: WAL and `synchronous=FULL`, so a commit that returned survives power loss. Statements run on the event loop, where
+they cost microseconds; COMMIT, which waits for the disk, runs in a thread, so other requests are parsed meanwhile and share
+the next commit.
+
+Three connections per file: `writer` (inside `begin`/`commit`, guarded by an asyncio lock, because SQLite has one writer anyway),
+`reader` (single statements, never a transaction held across an await) and none else. Another process's commit is noticed by
+`PRAGMA data_version`.
+
+Neighbours: the table modules execute on the connections; nobody else imports the driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from millrace.engines.sqlite.filesystem import network_file_system
+from millrace.engines.sqlite.queries import load_script
+from millrace.errors import StoreUnavailable
+
+LOCK_WAIT_S = 30.0
+APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
+SCHEMA_VERSION = 1
+
+
+class Database:
+    """A file of the embedded engine.
+
+    Args:
+        path: the file; its folder must exist.
+        kind: `store` or `log`; decides the schema.
+        executor: where commits wait for the disk.
+    """
+
+    def __init__(self, path: Path, *, kind: str, executor: Executor) -> None:
+        self.path = path
+        self.kind = kind
+        self._executor = executor
+        self._lock = asyncio.Lock()
+        self._watchers: list[Callable[[], None]] = []
+        self._seen_version = -1
+        self.writer: apsw.Connection
+        self.reader: apsw.Connection
+
+    async def open(self) -> None:
+        """Open the file, creating or migrating it.
+
+        Raises:
+            StoreUnavailable: with the reason, for a file that cannot be used.
+        """
+        self._check_place()
+        with self.translated():
+            self.writer = self._connect()
+        await self._begin_migrating()
+        with self.translated():
+            self.reader = self._connect()
+            self._seen_version = self._version()
+
+    def _check_place(self) -> None:
+        found = network_file_system(self.path.parent)
+        if found:
+            raise StoreUnavailable(
+                str(self.path),
+                reason="network_file_system",
+                detail=f"the folder is on {found}, where SQLite's locks cannot be trusted; use a local disk",
+            )
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise StoreUnavailable(str(self.path), reason="read_only", detail="the file may not be written")
+
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self.path))
+        connection.set_busy_timeout(0)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: apsw.Connection) -> None:
+        found = self._value(connection, "pragma application_id")
+        version = self._value(connection, "pragma user_version")
+        empty = not self._value(connection, "select count(*) from sqlite_schema")
+        if not empty and found != APPLICATION_IDS[self.kind]:
+            raise StoreUnavailable(str(self.path), reason="not_ours", detail=f"it is a SQLite file, but no millrace {self.kind}")
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                str(self.path),
+                reason="newer_version",
+                detail=f"schema {version}, this release knows {SCHEMA_VERSION}; use the release that wrote it",
+            )
+        for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=4000", "journal_size_limit=67108864"):
+            self._patiently(connection, f"pragma {pragma}")
+        connection.execute("pragma cache_size=-16000")
+
+    def _patiently(self, connection: apsw.Connection, statement: str) -> None:
+        # Two processes that start at once both switch to WAL; one of them may find the file busy for a moment.
+        connection.set_busy_timeout(int(LOCK_WAIT_S * 1000))
+        connection.execute(statement).fetchall()
+        connection.set_busy_timeout(0)
+
+    @staticmethod
+    def _value(connection: apsw.Connection, statement: str) -> Any:
+        return next(connection.execute(statement))[0]
+
+    async def _begin_migrating(self) -> None:
+        await self.begin()
+        try:
+            if self._value(self.writer, "pragma user_version") < SCHEMA_VERSION:
+                self.writer.execute(load_script(f"{self.kind}_001.sql"))
+                self.writer.execute(f"pragma application_id={APPLICATION_IDS[self.kind]}")
+                self.writer.execute(f"pragma user_version={SCHEMA_VERSION}")
+        except BaseException:
+            self.rollback()
+            raise
+        await self.commit()
+
+    async def begin(self) -> None:
+        """Begin a write transaction; waits for the writers of this and other processes.
+
+        Raises:
+            StoreUnavailable: reason `locked` after 30 s, or whatever else is wrong.
+        """
+        await self._lock.acquire()
+        try:
+            await self._begin_immediate()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def _begin_immediate(self) -> None:
+        pause, deadline = 0.0002, time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                with self.translated():
+                    self.writer.execute("begin immediate")
+            except StoreUnavailable as error:
+                if error.reason != "locked" or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 0.01)
+            else:
+                return
+
+    async def commit(self) -> None:
+        """Make the transaction durable; when it fails, nothing of it has happened."""
+        try:
+            with self.translated():
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._commit)
+        except BaseException:
+            self.rollback()
+            raise
+        self._lock.release()
+
+    def _commit(self) -> None:
+        self.writer.execute("commit")
+
+    def rollback(self) -> None:
+        """Undo the transaction."""
+        try:
+            if self.writer.in_transaction:
+                self.writer.execute("rollback")
+        finally:
+            self._lock.release()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back after a commit of anybody."""
+        self._watchers.append(callback)
+
+    def poll(self) -> None:
+        """Look whether anybody committed since the last look, and tell the watchers."""
+        version = self._version()
+        if version != self._seen_version:
+            self._seen_version = version
+            for watcher in self._watchers:
+                watcher()
+
+    def _version(self) -> int:
+        return int(self._value(self.reader, "pragma data_version"))
+
+    def close(self) -> None:
+        """Close the connections; an open transaction is undone."""
+        for connection in (getattr(self, "reader", None), getattr(self, "writer", None)):
+            if connection is not None:
+                connection.close()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn the driver's errors into `StoreUnavailable` with a reason."""
+        try:
+            yield
+        except apsw.Error as error:
+            raise StoreUnavailable(str(self.path), reason=reason_of(error), detail=str(error)) from error
+
+
+_REASONS: tuple[tuple[type[apsw.Error], str], ...] = (
+    (apsw.BusyError, "locked"),
+    (apsw.LockedError, "locked"),
+    (apsw.FullError, "full"),
+    (apsw.ReadOnlyError, "read_only"),
+    (apsw.CorruptError, "corrupt"),
+    (apsw.NotADBError, "corrupt"),
+    (apsw.PermissionsError, "read_only"),
+    (apsw.CantOpenError, "unreachable"),
+    (apsw.IOError, "unreachable"),
+)
+
+
+def reason_of(error: apsw.Error) -> str:
+    """Return the reason word for a driver error; what is not listed is a mistake of ours or of the application's SQL."""
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "failed")

@@ -1,0 +1,51 @@
+"""The journal table: event store and outbox.
+
+Positions are taken from the table's AUTOINCREMENT sequence, which SQLite keeps even when every row is gone, so a position is never
+given twice. `reserve` and `append` run in one write transaction, and SQLite has one writer, so rows become visible in order.
+
+Neighbours: implements `Journal` of `ports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from millrace.engines.sqlite.table import Table, json_text
+from millrace.ports import JournalEntry, JournalRow, StreamRow
+
+_FOREVER = (1 << 63) - 1
+
+
+class SqliteJournal(Table):
+    """See `ports.Journal`."""
+
+    async def streams(self, after: Mapping[str, int], *, until: int | None = None) -> list[StreamRow]:
+        """Return the events of streams above a version each."""
+        return [StreamRow(*row) for row in self._all("streams", (json_text(after), _FOREVER if until is None else until))]
+
+    async def reserve(self, count: int) -> int:
+        """Return the first of `count` positions."""
+        del count  # nothing to write down: this transaction holds the only write lock until its rows are there
+        return await self.head() + 1
+
+    async def append(self, rows: Sequence[JournalEntry]) -> None:
+        """Append rows at reserved positions."""
+        self._many("append_journal", rows)
+
+    async def tail(self, after: int, *, limit: int) -> tuple[list[JournalRow], int]:
+        """Return the next rows to publish, and the position up to which was looked."""
+        found = self._all("tail_journal", (after, limit))
+        return [JournalRow(*row) for row in found if row[1] is not None], found[-1][0] if found else after
+
+    async def head(self) -> int:
+        """Return the last position given."""
+        return self._all("last_position")[0][0]
+
+    async def counts(self) -> tuple[int, int, int]:
+        """Return (rows ever appended, rows there, rows removed by retention)."""
+        there, removed = self._all("count_journal")[0]
+        return await self.head(), there, int(removed)
+
+    async def published(self, until: int) -> int:
+        """Return how many rows up to a position are for the log."""
+        return self._all("count_published", (until,))[0][0]

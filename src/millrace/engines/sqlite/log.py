@@ -1,0 +1,239 @@
+"""The embedded log: topics, partitions and records in one file.
+
+Theory. A record's offset is taken from its partition's `next` in the transaction that inserts it, so offsets are dense. The relay's
+position per (source, epoch) is a row of the same file, changed in the same transaction: a crash between store and log leaves the
+position where the records are, and whoever relays next goes on from there. Two relays of one source are safe, because each names
+the position it believes in (`after`) and the append is refused when the file says otherwise.
+
+Appends that arrive together share a commit: they queue, one task takes them all.
+
+Neighbours: implements `Log`, `LogFeed` and `LogAdministration` of `ports`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from millrace.engines.sqlite.database import Database
+from millrace.engines.sqlite.queries import LOG as Q
+from millrace.errors import ConfigurationError, Recovery
+from millrace.partitioning import partition_of
+from millrace.ports import JournalRow, Record, TopicInfo, TopicSpec
+
+Append = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class SqliteLog:
+    """The log file of an installation."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ids: dict[str, int] = {}
+        self._ends: dict[tuple[str, int], int] = {}
+        self._partitions: dict[str, int] = {}
+        self._watchers: list[Callable[[], None]] = []
+        self._queue: list[Append] = []
+        self._wake = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the file."""
+        await self._database.open()
+        self._database.on_change(self._refresh)
+        self._flusher = asyncio.create_task(self._flush_forever(), name="log appends")
+        self._load_ids()
+        self._refresh()
+
+    async def ensure(self, topics: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist."""
+        if all(topic.name in self._ids for topic in topics):
+            return
+        await self._submit(lambda: self._create(topics))
+        self._load_ids()
+        self._refresh()
+
+    def _create(self, topics: Sequence[TopicSpec]) -> None:
+        for topic in topics:
+            for (number,) in self._write("add_topic", (topic.name, topic.retention_s)):
+                for partition in range(topic.partitions):
+                    self._write("add_partition", (number, partition))
+
+    async def append(self, source: str, epoch: int, rows: Sequence[JournalRow], *, after: int) -> int:
+        """Append rows of a source if its last position is `after`; see the port."""
+        if not rows:
+            return after
+        return await self._submit(lambda: self._append(source, epoch, rows, after))
+
+    def _append(self, source: str, epoch: int, rows: Sequence[JournalRow], after: int) -> int:
+        found = self._write("published", (source, epoch))
+        position, count = found[0] if found else (0, 0)
+        if position != after:
+            return position
+        places: dict[tuple[str, int], list[tuple[str | None, bytes]]] = {}
+        for row in rows:
+            places.setdefault((row.topic, row.partition), []).append((row.key, row.value))
+        for (topic, partition), records in places.items():
+            self._insert(topic, partition, records)
+        last = rows[-1].position
+        self._write("move_relay", (source, epoch, last, count + len(rows)))
+        return last
+
+    def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes]]) -> None:
+        number = self._number(topic)
+        taken = self._write("take_offsets", (len(records), number, partition))
+        if not taken:
+            raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
+        offset, now = taken[0][0] - len(records), time.time_ns() // 1000
+        self._database.writer.executemany(
+            Q["publish"], [(number, partition, offset + i, key, value, now) for i, (key, value) in enumerate(records)]
+        )
+
+    def _number(self, topic: str) -> int:
+        number = self._ids.get(topic)
+        if number is None:
+            raise ConfigurationError(f"topic {topic!r} does not exist; topics are created at start from what services declare")
+        return number
+
+    async def put(self, topic: str, rows: Sequence[tuple[str | None, bytes]], *, partition: int | None = None) -> None:
+        """Append records of a foreign producer."""
+        self._number(topic)
+        places: dict[int, list[tuple[str | None, bytes]]] = {}
+        for key, value in rows:
+            place = partition if partition is not None else partition_of(key or "", self._partitions[topic])
+            places.setdefault(place, []).append((key, value))
+        await self._submit(lambda: [self._insert(topic, place, records) for place, records in places.items()])
+
+    async def published(self, source: str, epoch: int) -> int:
+        """Return the last position of a source that the log has."""
+        found = self._read("published", (source, epoch))
+        return found[0][0] if found else 0
+
+    async def sources(self) -> list[tuple[str, int, int, int]]:
+        """Return every source with its epoch, position and number of rows."""
+        return [(s, e, p, n) for s, e, p, n in self._read("sources", ())]
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Return the next records of a partition."""
+        rows = self._read("read", (self._number(topic), partition, offset, limit))
+        if rows and rows[0][0] != offset:
+            raise Recovery(f"{topic}/{partition}: offset {offset} is gone, the log goes on at {rows[0][0]}")
+        return [Record(*row) for row in rows]
+
+    async def topics(self) -> list[TopicInfo]:
+        """Return all topics with their ranges."""
+        found: dict[str, list[Any]] = {}
+        for row in self._read("topics", ()):
+            found.setdefault(row[0], []).append(row)
+        return [
+            TopicInfo(name=name, identity=rows[0][1], retention_s=rows[0][2], ranges=tuple((r[4], r[5]) for r in rows))
+            for name, rows in found.items()
+        ]
+
+    async def counts(self) -> dict[tuple[str, int], int]:
+        """Return how many records each partition really holds (reads everything; for the ledger)."""
+        return {(topic, partition): count for topic, partition, count in self._read("count_records", ())}
+
+    async def expire(self, *, now_micros: int) -> int:
+        """Remove the records that are older than their topic's retention."""
+        return await self._submit(lambda: self._expire(now_micros))
+
+    def _expire(self, now_micros: int) -> int:
+        gone = 0
+        for topic, partition, first, keep in self._write("expired", (now_micros,)):
+            if keep > first:
+                self._write("expire", (topic, partition, keep))
+                self._write("move_first", (keep, topic, partition))
+                gone += keep - first
+        return gone
+
+    def ends(self) -> Mapping[tuple[str, int], int]:
+        """Return the newest known end offset per (topic, partition)."""
+        return self._ends
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back whenever `ends` moved, until the returned function is called."""
+        self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    async def close(self) -> None:
+        """Finish the appends in hand and close the file."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+        self._database.close()
+
+    def _load_ids(self) -> None:
+        self._ids = dict(self._read("topic_ids", ()))
+
+    def _refresh(self) -> None:
+        ends = {(topic, partition): end for topic, partition, end in self._read("ends", ())}
+        if ends == self._ends:
+            return
+        if len(ends) != len(self._ends):
+            self._load_ids()
+            self._partitions = {topic: sum(1 for t, _ in ends if t == topic) for topic in self._ids}
+        self._ends = ends
+        for watcher in list(self._watchers):
+            watcher()
+
+    async def _submit(self, work: Callable[[], Any]) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append((work, future))
+        self._wake.set()
+        return await future
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._queue = self._queue, []
+            if batch:
+                await self._flush(batch)
+
+    async def _flush(self, batch: list[Append]) -> None:
+        """Run everything in one transaction; when that fails, each alone, so that one bad append fails alone."""
+        try:
+            results = await self._transact([work for work, _ in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                _settle(batch[0][1], error)
+                return
+            for one in batch:
+                await self._flush([one])
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            _settle(future, result)
+        self._refresh()
+
+    async def _transact(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
+        await self._database.begin()
+        try:
+            with self._database.translated():
+                results = [work() for work in works]
+        except BaseException:
+            self._database.rollback()
+            raise
+        await self._database.commit()
+        return results
+
+    def _write(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        return self._database.writer.execute(Q[query], values).fetchall()
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        with self._database.translated():
+            return self._database.reader.execute(Q[query], values).fetchall()
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+__all__ = ["SqliteLog"]

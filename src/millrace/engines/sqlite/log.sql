@@ -1,0 +1,63 @@
+-- name: topics
+-- Every topic with the range of each partition.
+select t.name, t.identity, t.retention_s, p.partition, p.first, p.next
+from topic t join partition p on p.topic = t.id order by t.name, p.partition
+
+-- name: topic_ids
+-- The number of each topic.
+select name, id from topic
+
+-- name: add_topic
+-- A new topic with an identity of its own.
+insert into topic (name, identity, retention_s) values (?, lower(hex(randomblob(8))), ?) on conflict (name) do nothing returning id
+
+-- name: add_partition
+-- An empty partition.
+insert into partition (topic, partition, first, next) values (?, ?, 0, 0)
+
+-- name: ends
+-- The end of every partition.
+select t.name, p.partition, p.next from partition p join topic t on t.id = p.topic
+
+-- name: take_offsets
+-- Reserve offsets at the end of a partition.
+update partition set next = next + ? where topic = ? and partition = ? returning next
+
+-- name: publish
+-- One record.
+insert into record (topic, partition, offset, key, value, at) values (?, ?, ?, ?, ?, ?)
+
+-- name: read
+-- The next records of a partition.
+select offset, key, value, at from record where topic = ? and partition = ? and offset >= ? order by offset limit ?
+
+-- name: published
+-- How far a source has published.
+select position, rows from relay where source = ? and epoch = ?
+
+-- name: move_relay
+-- The relay's position, stored with the records it stands for.
+insert into relay (source, epoch, position, rows) values (?, ?, ?, ?)
+on conflict (source, epoch) do update set position = excluded.position, rows = excluded.rows
+
+-- name: sources
+-- Every source that has published here.
+select source, epoch, position, rows from relay order by source, epoch
+
+-- name: expired
+-- The first offset that is young enough, per partition of a topic with retention.
+select p.topic, p.partition, p.first,
+    coalesce((select min(r.offset) from record r where r.topic = p.topic and r.partition = p.partition and r.at >= ?1 - t.retention_s * 1000000), p.next)
+from partition p join topic t on t.id = p.topic where t.retention_s is not null
+
+-- name: expire
+-- Remove old records of a partition.
+delete from record where topic = ? and partition = ? and offset < ?
+
+-- name: move_first
+-- The new start of a partition.
+update partition set first = ? where topic = ? and partition = ?
+
+-- name: count_records
+-- How many records a partition really holds.
+select t.name, r.partition, count(*) from record r join topic t on t.id = r.topic group by 1, 2

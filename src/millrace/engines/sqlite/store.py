@@ -1,0 +1,114 @@
+"""A service's store: one file, its tables, and the write transaction over them.
+
+Neighbours: implements `Store` and `StoreTransaction` of `ports`; `database` does the transactions, the table modules the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from millrace.engines.sqlite.database import SCHEMA_VERSION, Database
+from millrace.engines.sqlite.documents import SqliteDocuments, SqliteViews
+from millrace.engines.sqlite.filesystem import file_system_of
+from millrace.engines.sqlite.journal import SqliteJournal
+from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, SqliteTimers
+from millrace.engines.sqlite.queries import STORE as Q
+from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
+from millrace.errors import ConfigurationError
+
+
+class SqliteTables:
+    """All tables on one connection."""
+
+    def __init__(self, database: Database, *, writing: bool) -> None:
+        self.database = database
+        self.states = SqliteStates(database, writing=writing)
+        self.journal = SqliteJournal(database, writing=writing)
+        self.positions = SqlitePositions(database, writing=writing)
+        self.held = SqliteHeld(database, writing=writing)
+        self.timers = SqliteTimers(database, writing=writing)
+        self.documents = SqliteDocuments(database, writing=writing)
+        self.views = SqliteViews(database, writing=writing)
+        self.answers = SqliteAnswers(database, writing=writing)
+
+
+class SqliteTransaction(SqliteTables):
+    """The write transaction; one object serves all, because a store has one at a time."""
+
+    async def execute(self, sql: str, /, *values: Any) -> list[tuple[Any, ...]]:
+        """Run the application's own SQL; placeholders are `?`."""
+        if sql.split(None, 1)[0].lower() in {"commit", "rollback", "begin", "end"}:
+            raise ConfigurationError(f"{sql!r}: the transaction is the runtime's to end")
+        with self.database.translated():
+            return self.database.writer.execute(sql, values).fetchall()
+
+    async def savepoint(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work`; undo what it did when it raises."""
+        connection = self.database.writer
+        connection.execute("savepoint work")
+        try:
+            await work()
+        except BaseException:
+            connection.execute("rollback to work")
+            connection.execute("release work")
+            raise
+        connection.execute("release work")
+
+    async def commit(self) -> None:
+        """Make everything durable."""
+        await self.database.commit()
+
+    async def rollback(self) -> None:
+        """Undo everything."""
+        self.database.rollback()
+
+
+class SqliteStore:
+    """See `ports.Store`."""
+
+    def __init__(self, name: str, database: Database) -> None:
+        self.name = name
+        self._database = database
+        self.reader: SqliteTables
+        self._transaction: SqliteTransaction
+
+    async def open(self) -> None:
+        """Open the file."""
+        await self._database.open()
+        self.reader = SqliteTables(self._database, writing=False)
+        self._transaction = SqliteTransaction(self._database, writing=True)
+
+    async def epoch(self) -> int:
+        """Return the epoch of the journal."""
+        with self._database.translated():
+            return int(next(self._database.reader.execute(Q["epoch"]))[0])
+
+    async def begin(self) -> SqliteTransaction:
+        """Begin a write transaction."""
+        await self._database.begin()
+        return self._transaction
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back when somebody has committed."""
+        self._database.on_change(callback)
+
+    async def check(self) -> Iterable[tuple[str, bool, str]]:
+        """Return findings about the file's settings and health."""
+        reader, path = self._database.reader, self._database.path
+        with self._database.translated():
+            mode = next(reader.execute("pragma journal_mode"))[0]
+            sync = next(reader.execute("pragma synchronous"))[0]
+            version = next(reader.execute("pragma user_version"))[0]
+            well = next(reader.execute("pragma quick_check"))[0]
+        return [
+            ("journal_mode", mode == "wal", f"{mode}; must be wal"),
+            ("synchronous", sync == 2, f"{sync}; must be 2 (full), or a power loss loses commits"),
+            ("schema", version == SCHEMA_VERSION, f"{version}; this release knows {SCHEMA_VERSION}"),
+            ("quick_check", well == "ok", str(well)),
+            ("file_system", True, file_system_of(path.parent) or "unknown"),
+        ]
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._database.close()

@@ -1,0 +1,210 @@
+-- name: load_states
+-- Rows of a kind by key.
+select key, value from state where kind = ? and key in (select value from json_each(?))
+
+-- name: save_states
+-- Insert or replace rows.
+insert into state (kind, key, value) values (?, ?, ?) on conflict (kind, key) do update set value = excluded.value
+
+-- name: delete_states
+-- Remove rows.
+delete from state where kind = ? and key = ?
+
+-- name: page_states
+-- Rows of a kind in key order.
+select key, value from state where kind = ? and key > ? order by key limit ?
+
+-- name: streams
+-- Events of streams above a version each.
+select j.stream, j.version, j.value from json_each(?1) w cross join journal j
+where j.stream = w.key and j.version > w.value and j.version <= ?2 order by j.stream, j.version
+
+-- name: last_position
+-- The last position ever given, kept even when the journal is empty.
+select coalesce((select seq from sqlite_sequence where name = 'journal'), 0)
+
+-- name: append_journal
+-- One fact.
+insert into journal (position, topic, partition, key, stream, version, value) values (?, ?, ?, ?, ?, ?, ?)
+
+-- name: tail_journal
+-- The next rows above a position.
+select position, topic, partition, key, value from journal where position > ? order by position limit ?
+
+-- name: count_journal
+-- Rows there, and rows that retention removed.
+select (select count(*) from journal), (select value from meta where name = 'journal_removed')
+
+-- name: count_published
+-- Rows that are to be published, up to a position.
+select count(*) from journal where topic is not null and position <= ?
+
+-- name: load_positions
+-- Every position of a processor.
+select token, body from position where processor = ?
+
+-- name: load_position
+-- One position.
+select token, body from position where processor = ? and topic = ? and partition = ?
+
+-- name: save_position
+-- A position with its counters.
+insert into position (processor, topic, partition, token, body) values (?, ?, ?, ?, ?)
+on conflict (processor, topic, partition) do update set token = excluded.token, body = excluded.body
+
+-- name: forget_positions
+-- A processor starts anew.
+delete from position where processor = ?
+
+-- name: forget_held
+-- A processor starts anew.
+delete from held where processor = ?
+
+-- name: forget_timers
+-- A processor starts anew.
+delete from timer where processor = ?
+
+-- name: forget_seen
+-- A processor starts anew.
+delete from seen where processor = ?
+
+-- name: processors
+-- Everyone who reads.
+select distinct processor from position order by 1
+
+-- name: load_held
+-- Held messages of a processor in the order of the log.
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
+from held where processor = ? order by topic, partition, offset
+
+-- name: load_held_keys
+-- Held messages of some keys in the order of the log.
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
+from held where processor = ? and key in (select value from json_each(?)) order by topic, partition, offset
+
+-- name: blocked
+-- The first held message of every key.
+select topic, partition, key, state, due, min(offset) from held where processor = ? group by topic, partition, key
+
+-- name: save_held
+-- Insert or replace.
+insert or replace into held (processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: remove_held
+-- A message that waits no more.
+delete from held where processor = ? and topic = ? and partition = ? and offset = ?
+
+-- name: list_held
+-- Held messages of every processor, oldest first.
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
+from held where ?1 is null or state = ?1 order by first_at, processor, topic, partition, offset limit ?2
+
+-- name: count_held
+-- Waiting and dead per partition.
+select processor, topic, partition, sum(state <> 'dead'), sum(state = 'dead') from held group by 1, 2, 3
+
+-- name: set_timers
+-- Insert or replace.
+insert or replace into timer (processor, key, name, partition, due, event_time, type, data, correlation, causation)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: cancel_timers
+-- Forget a timer.
+delete from timer where processor = ? and key = ? and name = ?
+
+-- name: due_timers
+-- What is due, earliest first.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from timer where processor = ? and partition = ? and due <= ? order by due, key, name limit ?
+
+-- name: next_timers
+-- The earliest due time per partition.
+select partition, min(due) from timer where processor = ? group by partition
+
+-- name: count_timers
+-- How many wait.
+select count(*) from timer
+
+-- name: load_documents
+-- Documents by key.
+select key, value from document where view = ? and key in (select value from json_each(?))
+
+-- name: save_documents
+-- Insert or replace documents.
+insert into document (view, key, value) values (?, ?, ?) on conflict (view, key) do update set value = excluded.value
+
+-- name: delete_documents
+-- Remove documents.
+delete from document where view = ? and key = ?
+
+-- name: add_lookups
+-- Look-up rows.
+insert or ignore into lookup (view, field, value, sort, key) values (?, ?, ?, ?, ?)
+
+-- name: remove_lookups
+-- Look-up rows.
+delete from lookup where view = ? and field = ? and value = ? and sort = ? and key = ?
+
+-- name: page_documents
+-- A look-up, newest first, below a cursor.
+select l.sort, l.key, d.value from lookup l join document d on d.view = l.view and d.key = l.key
+where l.view = ?1 and l.field = ?2 and l.value = ?3 and (l.sort, l.key) < (?4, ?5) order by l.sort desc, l.key desc limit ?6
+
+-- name: first_documents
+-- A look-up, newest first.
+select l.sort, l.key, d.value from lookup l join document d on d.view = l.view and d.key = l.key
+where l.view = ?1 and l.field = ?2 and l.value = ?3 order by l.sort desc, l.key desc limit ?4
+
+-- name: views
+-- Every build of every view.
+select id, name, version, state from view order by name, id
+
+-- name: add_view
+-- A new build.
+insert into view (name, version, state) values (?, ?, ?) returning id
+
+-- name: mark_view
+-- A build's new state.
+update view set state = ? where id = ?
+
+-- name: drop_view
+-- A build that nobody reads.
+delete from view where id = ?
+
+-- name: drop_documents
+-- The documents of a build.
+delete from document where view = ?
+
+-- name: drop_lookups
+-- The look-ups of a build.
+delete from lookup where view = ?
+
+-- name: find_answers
+-- First answers of a scope.
+select key, fingerprint, value, at from answer where scope = ? and key in (select value from json_each(?))
+
+-- name: add_answer
+-- The first answer to a key.
+insert into answer (scope, key, fingerprint, value, at) values (?, ?, ?, ?, ?)
+
+-- name: expire_answers
+-- Forget old answers.
+delete from answer where at < ?
+
+-- name: find_seen
+-- Foreign records that were handled.
+select s.source, s.id from json_each(?2) w cross join seen s
+where s.processor = ?1 and s.source = json_extract(w.value, '$[0]') and s.id = json_extract(w.value, '$[1]')
+
+-- name: add_seen
+-- A foreign record.
+insert or ignore into seen (processor, source, id, at) values (?, ?, ?, ?)
+
+-- name: expire_seen
+-- Forget old foreign records.
+delete from seen where at < ?
+
+-- name: epoch
+-- The epoch of this journal.
+select value from meta where name = 'epoch'

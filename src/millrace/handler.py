@@ -1,0 +1,124 @@
+"""Three ways to write a handler: pure, plain (in the transaction), and as an activity (outside it).
+
+- pure: a function of the message and the rows it asked for; returns changed rows and messages.
+- plain: an async function with a `Transaction` parameter; its own SQL and what it returns commit together with the read position.
+- activity: an async function without one; it calls the outside world before the transaction opens, at least once, with `Context.id` as
+  the stable idempotency key; what it returns commits with the read position.
+
+Neighbours: `service` makes these from decorated functions; the runtime calls them through `processor.Pattern`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from millrace.errors import ConfigurationError
+from millrace.message import Message
+from millrace.processor import Context, Delivery, Mode, annotated_messages, items_of, parameter_names, parameter_of_type
+from millrace.state import Selector
+from millrace.unit_of_work import UnitOfWork
+
+
+class Transaction(Protocol):
+    """What a plain handler may do inside the service's transaction."""
+
+    async def execute(self, sql: str, /, *values: Any) -> list[tuple[Any, ...]]:
+        """Run SQL in the transaction; placeholders as the engine's driver takes them (`?` on SQLite)."""
+        ...
+
+
+class PureHandler:
+    """A function (message, rows...) -> rows and messages.
+
+    Args:
+        function: as written by the user.
+        selectors: parameter name -> which rows.
+        processor: name of the processor it belongs to; timers come back there.
+    """
+
+    mode = Mode.PURE
+
+    def __init__(self, function: Callable[..., Any], selectors: Mapping[str, Selector], *, processor: str) -> None:
+        self.name = function.__name__
+        self.messages = annotated_messages(function)
+        self._function = function
+        self._selectors = tuple(selectors.items())
+        self._context = parameter_of_type(function, Context)
+        self._processor = processor
+        self._check()
+
+    def _check(self) -> None:
+        names = set(parameter_names(self._function)[1:]) - {self._context}
+        asked = {name for name, _ in self._selectors}
+        if names != asked:
+            raise ConfigurationError(
+                f"{self.name}: parameters {sorted(names)} and rows asked for in the decorator {sorted(asked)} must be the same"
+            )
+
+    def selectors(self) -> tuple[Selector, ...]:
+        """Return which rows it asks for."""
+        return tuple(selector for _, selector in self._selectors)
+
+    def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Name the rows."""
+        message = delivery.message
+        for _, selector in self._selectors:
+            keys = selector.keys(message)
+            work.rows(selector.state).want((keys,) if isinstance(keys, str) else keys)
+
+    def react(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Call the function and stage what it returns."""
+        message = delivery.message
+        arguments: dict[str, Any] = {}
+        for name, selector in self._selectors:
+            rows, keys = work.rows(selector.state), selector.keys(message)
+            if not selector.many:
+                arguments[name] = rows.get(next(iter(keys)))
+            elif isinstance(keys, str):
+                arguments[name] = rows.get(keys)
+            else:
+                arguments[name] = {key: rows.get(key) for key in keys}
+        if self._context is not None:
+            arguments[self._context] = delivery
+        result = self._function(message, **arguments)
+        if result is not None:
+            work.stage(items_of(result), delivery, processor=self._processor)
+
+    async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
+        """Not for pure handlers."""
+        raise NotImplementedError(self.name)
+
+
+class AsyncHandler:
+    """An async function: plain when it has a `Transaction` parameter, an activity when it has none."""
+
+    def __init__(self, function: Callable[..., Any], *, processor: str) -> None:
+        self.name = function.__name__
+        self.messages: tuple[type[Message], ...] = annotated_messages(function)
+        self._function = function
+        self._context = parameter_of_type(function, Context)
+        self._transaction = parameter_of_type(function, Transaction)
+        self._processor = processor
+        self.mode = Mode.TRANSACTION if self._transaction else Mode.OUTSIDE
+        unknown = set(parameter_names(function)[1:]) - {self._context, self._transaction}
+        if unknown:
+            raise ConfigurationError(f"{self.name}: what is {sorted(unknown)}? An async handler takes the message, a Context, a Transaction")
+
+    def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Nothing: plain handlers read for themselves."""
+
+    def react(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Stage what `call` returned, or raise what it raised."""
+        if isinstance(delivery.result, BaseException):
+            raise delivery.result
+        work.stage(items_of(delivery.result), delivery, processor=self._processor)
+
+    async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
+        """Await the function."""
+        arguments: dict[str, Any] = {}
+        if self._context is not None:
+            arguments[self._context] = delivery
+        if self._transaction is not None and work is not None:
+            arguments[self._transaction] = work.transaction
+        return await self._function(delivery.message, **arguments)

@@ -1,0 +1,258 @@
+"""A service as it runs in a process: store, writer, relay, loops, builds of its views.
+
+Neighbours: `application` starts one `Host` per service; everything that is declared in a `Service` becomes something that runs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from millrace.aggregate import Aggregate
+from millrace.broadcast import Broadcast
+from millrace.clock import Clock
+from millrace.errors import ConfigurationError
+from millrace.intake import Intake
+from millrace.message import Message, declaration
+from millrace.ports import LogParts, Store, ViewInfo
+from millrace.processor import Mode, Pattern, Processor
+from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
+from millrace.relay import Relay
+from millrace.retry import RetryPolicy
+from millrace.runtime import BATCH_MAX, Loop
+from millrace.serialization import Catalogue
+from millrace.service import Service
+from millrace.unit_of_work import Saying, UnitOfWork
+from millrace.view import ViewPattern
+from millrace.writer import Waiting, Writer
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """What all hosts of a process share.
+
+    Args:
+        application: first part of types and sources.
+        catalogue: every message class.
+        parts: the log.
+        clock: business time.
+        partitions: number of partitions per topic.
+        sources: the sources of all services of the application, hosted here or not.
+        policy: retries.
+        batch_max: records per turn.
+        group: makes the name of a consumer group from (service, processor).
+    """
+
+    application: str
+    catalogue: Catalogue
+    parts: LogParts
+    clock: Clock
+    partitions: Callable[[str], int]
+    sources: frozenset[str]
+    policy: RetryPolicy
+    group: Callable[[str, str], str]
+    batch_max: int = BATCH_MAX
+
+
+class Clean(Waiting):
+    """Forgets old answers."""
+
+    def __init__(self, before: int) -> None:
+        super().__init__()
+        self._before = before
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Remove the rows."""
+        await unit.transaction.answers.expire(before=self._before)
+
+
+class Host:
+    """One running service.
+
+    Args:
+        service: what was declared.
+        store: its store, not yet open.
+        installation: what it shares with others.
+        regroup: called when the set of its consumer groups has changed.
+    """
+
+    def __init__(self, service: Service, store: Store, installation: Installation, *, regroup: Callable[[], Awaitable[None]]) -> None:
+        self.service = service
+        self.store = store
+        self.changed = Broadcast()
+        self.loops: dict[str, Loop] = {}
+        self.builds: dict[int, ViewInfo] = {}
+        self.aggregates: dict[type, Aggregate] = {}
+        self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
+        self._installation = installation
+        self._regroup = regroup
+        self._serving: dict[str, int] = {}
+        self._processors: list[Processor] = []
+        self._unsubscribe: dict[str, Callable[[], None]] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+        self._stale = Broadcast()
+        self.saying: Saying
+        self.writer: Writer
+        self.relay: Relay
+
+    @property
+    def source(self) -> str:
+        """Return the source of its messages."""
+        return f"/{self._installation.application}/{self.service.name}"
+
+    async def open(self) -> None:
+        """Open the store, make the parts; nothing runs yet."""
+        installation = self._installation
+        await self.store.open()
+        self.saying = Saying(
+            self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions
+        )
+        self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
+        self.relay = Relay(self.store, installation.parts.log, self.saying, writer=self.writer)
+        self._processors = self.service.processors(installation.catalogue)
+        for processor in self._processors:
+            for cls, pattern in processor.routes.items():
+                self.commands.setdefault(cls, (processor, pattern))
+                if isinstance(pattern, Aggregate):
+                    self.aggregates[pattern.state] = pattern
+
+    async def start(self) -> None:
+        """Start writer, relay and loops."""
+        await self.relay.check()
+        self.writer.start()
+        ensure = EnsureBuilds(self.service.views)
+        self.writer.submit(ensure)
+        await ensure.finished
+        for processor in self._processors:
+            self._add_loop(processor, processor.name)
+        await self._load_builds()
+        self.relay.start()
+        self.relay.wake()
+        self.store.on_change(self._stale.call)
+        self._refreshing = asyncio.create_task(self._refresh_forever(), name=f"refresh {self.service.name}")
+
+    def _add_loop(self, processor: Processor, name: str) -> None:
+        if name in self.loops:
+            raise ConfigurationError(f"service {self.service.name!r} has two processors named {name!r}; rename a handler, aggregate or view")
+        installation = self._installation
+        loop: Loop | None = None
+
+        def note(error: Exception) -> None:
+            if loop is not None:
+                loop.note(error)
+
+        intake = Intake(
+            processor,
+            name=name,
+            service_source=self.source,
+            catalogue=installation.catalogue,
+            known_sources=installation.sources,
+            published=installation.parts.log.published,
+            policy=installation.policy,
+            rejection=self.service.rejection,
+            failed=note,
+        )
+        loop = Loop(
+            intake=intake,
+            topics=processor.topics(),
+            store=self.store,
+            writer=self.writer,
+            log=installation.parts.log,
+            feed=installation.parts.feed,
+            clock=installation.clock,
+            batch_max=installation.batch_max,
+        )
+        self.loops[name] = loop
+        self._unsubscribe[name] = installation.parts.feed.on_change(loop.log_changed)
+        loop.start()
+
+    def groups(self) -> dict[str, int]:
+        """Return its consumer groups with their numbers of partitions."""
+        partitions = self._installation.partitions
+        return {
+            self._installation.group(self.service.name, name): max([partitions(topic) for topic in loop.topics], default=1)
+            for name, loop in self.loops.items()
+        }
+
+    def assign(self, owned: Mapping[str, frozenset[int]]) -> None:
+        """Tell the loops which partitions this process holds."""
+        for name, loop in self.loops.items():
+            loop.own(owned.get(self._installation.group(self.service.name, name), frozenset()))
+
+    def _committed(self, unit: UnitOfWork) -> None:
+        if unit.drafts:
+            self.relay.wake()
+        for row in unit.timers_set():
+            loop = self.loops.get(row.processor)
+            if loop is not None:
+                loop.timer_set(row.partition, row.due)
+        self.changed.call()
+
+    async def _refresh_forever(self) -> None:
+        """Follow what other processes do to the store, and swap builds that have caught up."""
+        while True:
+            seen = self._stale.calls
+            await self._refresh()
+            await self._stale.wait(seen, 1.0)
+
+    async def _refresh(self) -> None:
+        self.relay.wake()
+        self.changed.call()
+        for loop in list(self.loops.values()):
+            await loop.refresh()
+        for build in [build for build in self.builds.values() if build.state == BUILDING]:
+            swap = Swap(build)
+            self.writer.submit(swap)
+            await swap.finished
+        await self._load_builds()
+
+    async def _load_builds(self) -> None:
+        found = {build.id: build for build in await self.store.reader.views.list()}
+        self._serving = {build.name: build.id for build in found.values() if build.state == SERVING}
+        names = {definition.name for definition in self.service.views}
+        gone = [build for number, build in self.builds.items() if number not in found]
+        new = [build for number, build in found.items() if number not in self.builds and build.name in names]
+        self.builds = {number: build for number, build in found.items() if build.name in names}
+        for build in gone:
+            await self._drop_loop(processor_of(build))
+        for build in new:
+            definition = find_definition(self.service.views, build.name)
+            processor = Processor(processor_of(build), mode=Mode.PURE)
+            processor.add(ViewPattern(definition, build=build.id))
+            self._add_loop(processor, processor_of(build))
+        if gone or new:
+            await self._regroup()
+
+    async def _drop_loop(self, name: str) -> None:
+        loop = self.loops.pop(name, None)
+        if loop is not None:
+            self._unsubscribe.pop(name)()
+            await loop.stop()
+
+    async def serving(self, view: str) -> int:
+        """Return the build that answers queries for a view."""
+        return self._serving[view]
+
+    async def clean(self, *, before: int) -> None:
+        """Forget answers and foreign ids from before a time (microseconds)."""
+        work = Clean(before)
+        self.writer.submit(work)
+        await work.finished
+
+    async def stop(self) -> None:
+        """Finish what is in hand: loops, writer, relay, in this order."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+        await asyncio.gather(*(loop.stop() for loop in self.loops.values()))
+        await self.writer.stop()
+        await self.relay.stop()
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self.store.close()
+
+    def topics(self) -> set[str]:
+        """Return every topic that its declarations name."""
+        return {topic for cls in self.service.message_classes() if (topic := declaration(cls).topic)}

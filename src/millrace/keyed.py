@@ -1,0 +1,175 @@
+"""Keyed state of one transaction: what was loaded, what changed, written once at the end.
+
+Three caches with one shape (`want`, `load`, `get`, `put`, `flush`): rows of handlers, streams of aggregates, documents of views. A
+batch names all its keys first, each cache loads them with one query, functions read and change them in memory, and only the last
+value of each key is written.
+
+Neighbours: `UnitOfWork` owns the caches; patterns use them; the store's tables do the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from millrace.ports import StoreReader
+from millrace.serialization import encode_json
+from millrace.state import State, View, kind_of
+
+Decode = Callable[[bytes], Any]
+_decoders: dict[type, Decode] = {}
+
+
+def decoder_of(cls: type) -> Decode:
+    """Return the decoder of a state class, made once."""
+    found = _decoders.get(cls)
+    if found is None:
+        found = _decoders[cls] = msgspec.json.Decoder(cls).decode
+    return found
+
+
+class Rows:
+    """Rows of one State class."""
+
+    def __init__(self, cls: type[State], tables: StoreReader) -> None:
+        self._kind = kind_of(cls).name
+        self._decode = decoder_of(cls)
+        self._tables = tables
+        self._wanted: set[str] = set()
+        self._values: dict[str, Any] = {}
+        self._dirty: set[str] = set()
+
+    def want(self, keys: Iterable[str]) -> None:
+        """Name rows that will be needed."""
+        self._wanted.update(keys)
+
+    async def load(self) -> None:
+        """Load what is wanted and not there yet, with one query."""
+        missing = [key for key in self._wanted if key not in self._values]
+        self._wanted.clear()
+        if missing:
+            found = await self._tables.states.load(self._kind, missing)
+            decode, values = self._decode, self._values
+            for key in missing:
+                value = found.get(key)
+                values[key] = decode(value) if value is not None else None
+
+    def get(self, key: str) -> Any:
+        """Return the row as this transaction sees it, or None."""
+        return self._values[key]
+
+    def put(self, key: str, row: Any) -> None:
+        """Change the row; None removes it."""
+        self._values[key] = row
+        self._dirty.add(key)
+
+    async def flush(self) -> None:
+        """Write what changed."""
+        values = self._values
+        saved = [(self._kind, key, encode_json(row)) for key in self._dirty if (row := values[key]) is not None]
+        gone = [(self._kind, key) for key in self._dirty if values[key] is None]
+        self._dirty.clear()
+        if saved:
+            await self._tables.states.save(saved)
+        if gone:
+            await self._tables.states.delete(gone)
+
+
+class Stream:
+    """An aggregate as folded from its stream: state and version (number of events)."""
+
+    __slots__ = ("saved", "state", "version")
+
+    def __init__(self, state: Any = None, version: int = 0) -> None:
+        self.state = state
+        self.version = version
+        self.saved = version
+
+
+class Documents:
+    """Documents of one build of a view, with their look-up rows."""
+
+    def __init__(self, cls: type[View], *, build: int, tables: StoreReader) -> None:
+        self._kind = kind_of(cls)
+        self._decode = decoder_of(cls)
+        self._build = build
+        self._tables = tables
+        self._wanted: set[str] = set()
+        self._values: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
+
+    def want(self, keys: Iterable[str]) -> None:
+        """Name documents that will be needed."""
+        self._wanted.update(keys)
+
+    async def load(self) -> None:
+        """Load what is wanted and not there yet, with one query."""
+        missing = [key for key in self._wanted if key not in self._values]
+        self._wanted.clear()
+        if missing:
+            found = await self._tables.documents.load(self._build, missing)
+            for key in missing:
+                self._values[key] = self._decode(found[key]) if key in found else None
+
+    def get(self, key: str) -> Any:
+        """Return the document as this transaction sees it, or None."""
+        return self._values[key]
+
+    def put(self, key: str, document: Any) -> None:
+        """Change the document; None removes it."""
+        self._before.setdefault(key, self._values[key])
+        self._values[key] = document
+
+    async def flush(self) -> None:
+        """Write what changed, look-ups included."""
+        saved: list[tuple[str, bytes]] = []
+        gone: list[str] = []
+        remove: list[tuple[str, str, str, str]] = []
+        add: list[tuple[str, str, str, str]] = []
+        for key, before in self._before.items():
+            after = self._values[key]
+            old, new = self._lookups(key, before), self._lookups(key, after)
+            remove += old - new
+            add += new - old
+            if after is None:
+                gone.append(key)
+            else:
+                saved.append((key, encode_json(after)))
+        self._before.clear()
+        await self._write(saved, gone, remove, add)
+
+    async def _write(
+        self,
+        saved: list[tuple[str, bytes]],
+        gone: list[str],
+        remove: list[tuple[str, str, str, str]],
+        add: list[tuple[str, str, str, str]],
+    ) -> None:
+        documents = self._tables.documents
+        if saved:
+            await documents.save(self._build, saved)
+        if gone:
+            await documents.delete(self._build, gone)
+        if remove or add:
+            await documents.index(self._build, remove=remove, add=add)
+
+    def _lookups(self, key: str, document: Any) -> set[tuple[str, str, str, str]]:
+        if document is None:
+            return set()
+        sort = lookup_text(getattr(document, self._kind.sort)) if self._kind.sort else key
+        rows = {(field, lookup_text(getattr(document, field)), sort, key) for field in self._kind.lookups}
+        rows.add(("", "", sort, key))
+        return rows
+
+
+def lookup_text(value: Any) -> str:
+    """Return a value as text that sorts like the value: numbers padded, times in RFC 3339 with microseconds."""
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:020d}" if value >= 0 else str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat(timespec="microseconds") if hasattr(value, "hour") else value.isoformat()
+    return str(value)

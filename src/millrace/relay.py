@@ -1,0 +1,175 @@
+"""The relay: journal -> log.
+
+Theory. The log keeps, per (source, epoch), the journal position of the last row it has (`Log.published`), written in the same log
+transaction as the rows. The relay reads journal rows above that position, in order, and appends them naming the position it believes
+in; the log refuses when it knows better.
+
+    crash before the append commits      nothing happened; the rows are relayed again from the same position
+    crash after it                       the position is where the rows are; nothing is sent twice
+    two relays of one source             the slower one's append is refused with the true position, and it goes on from there
+
+So every process that has committed relays at once what it wrote, without a lease, and whoever starts picks up what a dead process left.
+A row that is too large for the log goes to the dead letters of `relay` before anything after it is sent, and is skipped.
+
+At start the relay compares its head with the log's position of its source: a log that is ahead means that the store was restored from a
+copy, and publishing would reuse positions. It stops with a `Recovery`.
+
+Neighbours: `hosting` runs one per service and wakes it after each commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from millrace import retry
+from millrace.broadcast import Broadcast
+from millrace.errors import MillraceError, Recovery
+from millrace.ports import HeldRow, JournalRow, Log, Store, TopicSpec
+from millrace.serialization import RECORD_BYTES_MAX
+from millrace.unit_of_work import Saying, UnitOfWork
+from millrace.writer import Waiting, Writer
+
+RELAY = "relay"
+TOGETHER_MAX = 5000
+TOGETHER_BYTES_MAX = 8 << 20
+
+
+class DeadRows(Waiting):
+    """Puts rows that the log cannot take into the dead letters."""
+
+    def __init__(self, rows: list[JournalRow]) -> None:
+        super().__init__()
+        self._rows = rows
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Stage them; the same row twice is one dead letter."""
+        for row in self._rows:
+            detail = f"{len(row.value)} bytes, at most {RECORD_BYTES_MAX}"
+            unit.held.append(
+                HeldRow(
+                    RELAY,
+                    row.topic,
+                    row.partition,
+                    row.position,
+                    "",
+                    retry.DEAD,
+                    row.value,
+                    reason="oversized",
+                    detail=detail,
+                    attempts=1,
+                    first_at=unit.now_micros,
+                )
+            )
+
+
+class Relay:
+    """Publishes one service's journal.
+
+    Args:
+        store: whose journal.
+        log: where to.
+        saying: source and epoch.
+        writer: for dead letters.
+    """
+
+    def __init__(self, store: Store, log: Log, saying: Saying, *, writer: Writer) -> None:
+        self._store = store
+        self._log = log
+        self._saying = saying
+        self._writer = writer
+        self._wake = Broadcast()
+        self._task: asyncio.Task[None] | None = None
+        self._published = 0
+        self._looked = 0
+        self.last_error: str | None = None
+
+    async def check(self) -> None:
+        """Compare store and log.
+
+        Raises:
+            Recovery: the log has positions that the store never gave.
+        """
+        head = await self._store.reader.journal.head()
+        published = await self._log.published(self._saying.source, self._saying.epoch)
+        if published > head:
+            raise Recovery(
+                f"{self._saying.source}: the log has position {published} of epoch {self._saying.epoch}, the store only {head}; "
+                "the store was restored from an older copy. Publishing would reuse positions; restore the newer store or open a new epoch"
+            )
+        self._published = self._looked = published
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._task = asyncio.create_task(self._run(), name=f"relay {self._saying.service}")
+
+    def wake(self) -> None:
+        """There is something to publish, perhaps."""
+        self._wake.call()
+
+    async def stop(self) -> None:
+        """Publish what is there, then stop."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        try:
+            while await self.publish_once():
+                pass
+        except MillraceError as error:
+            self.last_error = str(error)
+
+    @property
+    def published(self) -> int:
+        """Return the position up to which the journal was looked at and published."""
+        return max(self._published, self._looked)
+
+    async def _run(self) -> None:
+        pause = 0.1
+        while True:
+            seen = self._wake.calls
+            try:
+                more = await asyncio.shield(self.publish_once())
+            except MillraceError as error:
+                self.last_error = str(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            self.last_error, pause = None, 0.1
+            if not more:
+                await self._wake.wait(seen)
+
+    async def publish_once(self) -> bool:
+        """Publish the next rows; return whether there may be more."""
+        after = self.published
+        rows, upto = await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
+        if upto == after:
+            return False
+        rows, upto = _bounded(rows, upto)
+        sound = [row for row in rows if len(row.value) <= RECORD_BYTES_MAX]
+        if len(sound) < len(rows):
+            work = DeadRows([row for row in rows if len(row.value) > RECORD_BYTES_MAX])
+            self._writer.submit(work)
+            await work.finished
+        if sound:
+            await self._ensure(sound)
+            self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=self._published)
+            if self._published != sound[-1].position:
+                self._looked = 0
+                return True
+        self._looked = upto
+        return True
+
+    async def _ensure(self, rows: list[JournalRow]) -> None:
+        """Create topics that no declaration named, so that a journalled row always has a place."""
+        names = {row.topic for row in rows}
+        await self._log.ensure([TopicSpec(name, partitions=self._saying.partitions(name)) for name in sorted(names)])
+
+
+def _bounded(rows: list[JournalRow], upto: int) -> tuple[list[JournalRow], int]:
+    size = 0
+    for count, row in enumerate(rows):
+        size += len(row.value)
+        if size > TOGETHER_BYTES_MAX and count:
+            return rows[:count], rows[count - 1].position
+    return rows, upto

@@ -1,0 +1,386 @@
+"""The only loop: read what is there, handle it in one transaction with the read positions, wait for more.
+
+One `Loop` per processor. Its life:
+
+    own        partitions come and go with the leases; a new one is claimed by writing a new fencing token into its positions
+    collect    at most `batch_max` records over all owned partitions, in turn; held messages and timers that are due
+    call       activities are called here, outside any transaction, keys in parallel, messages of a key in order
+    submit     the turn goes to the writer; `turn` says what happens inside
+    learn      positions that moved, partitions that were fenced, keys that are held now
+    wait       until the log has more, a timer or retry is due, or somebody calls
+
+Health is by progress: a loop that has work and has not advanced for `STUCK_S` is unhealthy, whatever its tasks look like.
+
+Back-pressure: one turn at a time, at most `batch_max` records in memory per processor; what is not read stays in the log.
+
+Neighbours: `hosting` starts loops and tells them what they own; `turn` and `writer` do the transaction; `intake` opens records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from millrace import retry
+from millrace.broadcast import Broadcast
+from millrace.clock import Clock, to_micros
+from millrace.errors import NotYet, Recovery
+from millrace.intake import Intake
+from millrace.ports import Log, LogFeed, Store, TopicInfo
+from millrace.processor import Delivery, Mode
+from millrace.turn import Chunk, Place, Turn
+from millrace.unit_of_work import UnitOfWork
+from millrace.writer import Waiting, Writer
+
+BATCH_MAX = 1000
+CALLS_TOGETHER = 64
+STUCK_S = 30.0
+
+
+class Claim(Waiting):
+    """Takes partitions over: a new fencing token in each position."""
+
+    def __init__(self, name: str, places: list[tuple[str, int, int, str]]) -> None:
+        super().__init__()
+        self._name = name
+        self._places = places
+        self.rows: list[Any] = []
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Write the tokens."""
+        self.rows = await unit.transaction.positions.claim(self._name, self._places)
+
+
+class LoopState(msgspec.Struct):
+    """What the outside may see of a loop."""
+
+    processor: str
+    partitions: list[int]
+    lag: int
+    held: int
+    stuck_s: float
+    last_error: str | None
+
+
+class Loop:
+    """Runs one processor.
+
+    Args:
+        intake: the processor's records.
+        topics: the topics it reads.
+        store, writer, log, feed, clock: where it reads and writes.
+    """
+
+    def __init__(  # noqa: PLR0913  # what a loop is made of, all by keyword
+        self,
+        *,
+        intake: Intake,
+        topics: tuple[str, ...],
+        store: Store,
+        writer: Writer,
+        log: Log,
+        feed: LogFeed,
+        clock: Clock,
+        batch_max: int = BATCH_MAX,
+    ) -> None:
+        self.name = intake.name
+        self.topics = topics
+        self._intake = intake
+        self._store = store
+        self._writer = writer
+        self._log = log
+        self._feed = feed
+        self._clock = clock
+        self._batch_max = batch_max
+        self._wake = Broadcast()
+        self._wanted: frozenset[int] = frozenset()
+        self._owned: frozenset[int] = frozenset()
+        self._tokens: dict[Place, int] = {}
+        self._offsets: dict[Place, int] = {}
+        self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
+        self._timers: dict[int, int] = {}
+        self._again: set[tuple[int, str]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._progress = time.monotonic()
+        self._rotation = 0
+        self.assigned = False
+        self.last_error: str | None = None
+        self.handled = 0
+
+    def start(self) -> None:
+        """Begin to run."""
+        self._task = asyncio.create_task(self._run(), name=f"loop {self._store.name}.{self.name}")
+
+    async def stop(self) -> None:
+        """Finish the turn in hand and stop."""
+        self._stopping = True
+        self._wake.call()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def own(self, partitions: frozenset[int]) -> None:
+        """Say which partitions this process holds the lease of."""
+        if partitions != self._wanted or not self.assigned:
+            self._wanted = partitions
+            self._wake.call()
+
+    def wake(self) -> None:
+        """Look again: something may have changed."""
+        self._wake.call()
+
+    def log_changed(self) -> None:
+        """Look again if the log has more for an owned partition."""
+        ends = self._feed.ends()
+        for place, offset in self._offsets.items():
+            if ends.get(place, 0) > offset:
+                self._wake.call()
+                return
+
+    def timer_set(self, partition: int, due: int) -> None:
+        """Remember that a timer was set."""
+        if partition in self._owned and due < self._timers.get(partition, 1 << 62):
+            self._timers[partition] = due
+            self._wake.call()
+
+    async def refresh(self) -> None:
+        """Read held keys and timers again, because another process may have changed them."""
+        if self._owned:
+            await self._load_blocked()
+            self._timers = await self._store.reader.timers.next(self.name)
+            self._wake.call()
+
+    def state(self) -> LoopState:
+        """Return what the outside may see."""
+        lag = self.lag()
+        busy = lag > 0 or self._due_now()
+        stuck = time.monotonic() - self._progress if busy else 0.0
+        return LoopState(
+            processor=self.name,
+            partitions=sorted(self._owned),
+            lag=lag,
+            held=len(self._blocked),
+            stuck_s=round(stuck, 1),
+            last_error=self.last_error,
+        )
+
+    def lag(self) -> int:
+        """Return how many records of owned partitions are not read yet."""
+        ends = self._feed.ends()
+        return sum(max(0, ends.get(place, 0) - offset) for place, offset in self._offsets.items())
+
+    async def _run(self) -> None:
+        pause = 0.1
+        while not self._stopping:
+            seen = self._wake.calls
+            try:
+                worked = await self._step()
+            except Recovery as error:
+                self.last_error = str(error)
+                return
+            except Exception as error:  # noqa: BLE001  # the loop outlives whatever a turn dies of, and says so
+                self.last_error = f"{type(error).__name__}: {error}"
+                await self._forget()
+                await self._wake.wait(self._wake.calls, pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            if worked:
+                pause = 0.1
+            elif not self._stopping:
+                await self._wake.wait(seen, self._until_due())
+
+    async def _forget(self) -> None:
+        """Give everything up in memory; the next step claims again what the leases say."""
+        self._owned, self._tokens, self._offsets = frozenset(), {}, {}
+
+    async def _step(self) -> bool:
+        if self._wanted != self._owned or not self.assigned:
+            await self._assign()
+        if not self._owned:
+            return False
+        turn = await self._collect()
+        if turn is None:
+            self._progress = time.monotonic()
+            return False
+        self._writer.submit(turn)
+        await asyncio.shield(turn.finished)
+        await self._learn(turn)
+        return True
+
+    async def _assign(self) -> None:
+        """Claim what is new, drop what is gone."""
+        wanted = self._wanted
+        new = wanted - self._owned
+        infos = {info.name: info for info in await self._log.topics() if info.name in self.topics}
+        if new:
+            claim = Claim(self.name, _places(infos, new))
+            self._writer.submit(claim)
+            await claim.finished
+            for row in claim.rows:
+                self._check(row, infos[row.topic])
+                self._tokens[row.topic, row.partition] = row.token
+                self._offsets[row.topic, row.partition] = row.offset
+        for place in [place for place in self._tokens if place[1] not in wanted]:
+            del self._tokens[place], self._offsets[place]
+        self._owned = wanted
+        await self._load_blocked()
+        self._timers = await self._store.reader.timers.next(self.name)
+        self.assigned = True
+        self._progress = time.monotonic()
+
+    def _check(self, row: Any, info: TopicInfo) -> None:
+        first, end = info.ranges[row.partition]
+        place = f"{self._store.name}.{self.name} on {row.topic}/{row.partition}"
+        if row.identity != info.identity:
+            raise Recovery(f"{place}: the topic was created anew since it was read; an operator must say where to go on")
+        if row.offset > end:
+            raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy")
+        if row.offset < first:
+            raise Recovery(f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read")
+
+    async def _load_blocked(self) -> None:
+        rows = await self._store.reader.held.blocked(self.name)
+        self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due in rows if key}
+
+    async def _collect(self) -> Turn | None:
+        now = to_micros(self._clock.now())
+        chunks = await self._read()
+        due = [
+            place
+            for place, (state, due) in self._blocked.items()
+            if state in (retry.RETRY, retry.NOT_YET)
+            and place[1] in self._owned
+            and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
+        ]
+        self._again.clear()
+        timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
+        if not (chunks or due or timers):
+            return None
+        results = None
+        if self._intake.mode is Mode.OUTSIDE:
+            results = await self._call_outside(chunks, due)
+        return Turn(
+            self._intake,
+            tokens=dict(self._tokens),
+            chunks=chunks,
+            due_keys=due,
+            timers=timers,
+            blocked=self._blocked,
+            results=results,
+        )
+
+    async def _read(self) -> list[Chunk]:
+        ends, left, chunks = self._feed.ends(), self._batch_max, list[Chunk]()
+        places = sorted(self._offsets)
+        self._rotation += 1
+        for i in range(len(places)):
+            place = places[(i + self._rotation) % len(places)]
+            offset = self._offsets[place]
+            if ends.get(place, 0) <= offset:
+                continue
+            records = await self._log.read(place[0], place[1], offset=offset, limit=left)
+            if not records:
+                continue
+            opened = await self._intake.open(place[0], place[1], records)
+            chunks.append(
+                Chunk(place[0], place[1], offset, records[-1].offset + 1, opened.deliveries, opened.ignored, opened.sources)
+            )
+            left -= len(records)
+            if left <= 0:
+                break
+        return chunks
+
+    def _drained(self, partition: int) -> bool:
+        """Return whether everything that is in the log for a partition was read before this turn."""
+        ends = self._feed.ends()
+        return all(ends.get(place, 0) <= offset for place, offset in self._offsets.items() if place[1] == partition)
+
+    async def _call_outside(self, chunks: list[Chunk], due: list[tuple[str, int, str]]) -> dict[tuple[str, int, int], Any]:
+        """Call activities: keys in parallel, the messages of a key in order until one fails."""
+        groups: dict[tuple[str, int, str], list[Delivery]] = {}
+        for chunk in chunks:
+            for delivery in chunk.deliveries:
+                place = (chunk.topic, chunk.partition, delivery.key)
+                if delivery.pattern is not None and place not in self._blocked:
+                    groups.setdefault(place, []).append(delivery)
+        retried: list[Delivery] = []
+        if due:
+            rows = await self._store.reader.held.load(self.name, keys=[key for _, _, key in due])
+            first = {(row.topic, row.partition, row.key): row for row in reversed(rows)}
+            for place in due:
+                if place in first and (delivery := self._intake.reopen(first[place])).pattern is not None:
+                    groups[place] = [delivery]
+                    retried.append(delivery)
+        limit = asyncio.Semaphore(CALLS_TOGETHER)
+        await asyncio.gather(*(self._call_in_order(group, limit) for group in groups.values()))
+        return {(d.topic, d.partition, d.offset): d.result for d in retried}
+
+    async def _call_in_order(self, deliveries: list[Delivery], limit: asyncio.Semaphore) -> None:
+        for delivery in deliveries:
+            delivery.now = self._clock.now()
+            pattern = delivery.pattern
+            if pattern is None:
+                continue
+            async with limit:
+                try:
+                    delivery.result = await pattern.call(delivery, None)
+                except (NotYet, Exception) as error:  # noqa: BLE001  # the message's failure, dealt with inside the turn
+                    delivery.result = error
+                    return
+
+    async def _learn(self, turn: Turn) -> None:
+        self._progress = time.monotonic()
+        self.handled += turn.handled
+        for place, offset in turn.advanced.items():
+            if place in self._offsets:
+                self._offsets[place] = offset
+        for place, offset in turn.moved.items():
+            self._offsets[place] = offset
+        if turn.fenced:
+            await self._lose(turn.fenced)
+        if turn.held_changed:
+            await self._load_blocked()
+        self._again = turn.wake
+        if turn.fired:
+            self._timers = await self._store.reader.timers.next(self.name)
+
+    async def _lose(self, places: set[Place]) -> None:
+        """Another owner has written its token: give these partitions up until the leases say otherwise."""
+        gone = {partition for _, partition in places}
+        self.last_error = f"fenced: partitions {sorted(gone)} have another owner"
+        for place in [place for place in self._tokens if place[1] in gone]:
+            del self._tokens[place], self._offsets[place]
+        self._owned -= gone
+        self._wanted -= gone
+
+    def _due_now(self) -> bool:
+        now = to_micros(self._clock.now())
+        return any(due <= now - 1_000_000 for due in self._timers.values())
+
+    def _until_due(self) -> float | None:
+        """Return seconds until the next timer or retry, None when nothing is due."""
+        waiting = (retry.RETRY, retry.NOT_YET)
+        dues = [due for place, (state, due) in self._blocked.items() if state in waiting and place[1] in self._owned]
+        dues += [due for partition, due in self._timers.items() if partition in self._owned]
+        if not dues:
+            return None
+        return max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000)
+
+    def note(self, error: Exception) -> None:
+        """Remember a handler's failure, for health."""
+        self.last_error = f"{type(error).__name__}: {error}"
+
+
+def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[tuple[str, int, int, str]]:
+    return [
+        (info.name, partition, info.ranges[partition][0], info.identity)
+        for info in infos.values()
+        for partition in sorted(partitions)
+        if partition < len(info.ranges)
+    ]
+

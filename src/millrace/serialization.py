@@ -1,0 +1,141 @@
+"""Messages to bytes and back: CloudEvents 1.0, structured mode, JSON.
+
+A `Catalogue` knows every message class of an application by its type on the wire
+(`<application>.<context>.<name>.v<version>`), so Python names and module paths never leave the process.
+
+Decoding is in two steps, because a record whose envelope decodes but whose data does not still names its key and its source:
+`open_envelope` (any failure: reason `undecodable`), then `Catalogue.decode` (`unknown` types give None, bad data `invalid`).
+
+Neighbours: the runtime decodes what the log hands over; the journal stores what `seal` made, and the relay copies it unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from millrace.errors import ConfigurationError, DecodeError
+from millrace.message import Message, declaration
+
+CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
+RECORD_BYTES_MAX = 1 << 20
+"""A record above this is never sent, and one that is found on a topic goes to the dead letters unread."""
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """CloudEvents attributes in the order they are written; see the public contract for their meaning."""
+
+    id: str
+    source: str
+    type: str
+    subject: str = ""
+    time: str = ""
+    partitionkey: str = ""
+    correlationid: str = ""
+    causationid: str = ""
+    sequence: str = ""
+    epoch: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+
+
+seal: Callable[[Envelope], bytes] = msgspec.json.Encoder().encode
+encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
+_open: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
+
+
+def open_envelope(value: bytes) -> Envelope:
+    """Return the envelope of a record.
+
+    Raises:
+        DecodeError: it is no CloudEvents 1.0 JSON event; every way to fail ends here, too deep nesting included.
+    """
+    if len(value) > RECORD_BYTES_MAX:
+        raise DecodeError("oversized", f"{len(value)} bytes, at most {RECORD_BYTES_MAX} are read")
+    try:
+        envelope = _open(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError, TypeError, MemoryError) as error:
+        raise DecodeError("undecodable", str(error)) from error
+    if envelope.specversion != "1.0" or not (envelope.id and envelope.source and envelope.type):
+        raise DecodeError("undecodable", "specversion must be 1.0, id, source and type must not be empty")
+    return envelope
+
+
+def pack_sequence(position: int) -> str:
+    """Return a journal position as 19 digits, so that text order is number order."""
+    return f"{position:019d}"
+
+
+class Catalogue:
+    """Every message class of an application, by class and by type on the wire.
+
+    Args:
+        application: first part of every type.
+    """
+
+    def __init__(self, application: str) -> None:
+        self.application = application
+        self._types: dict[type[Message], str] = {}
+        self._decoders: dict[str, tuple[type[Message], Callable[[bytes | msgspec.Raw], Message]]] = {}
+
+    def add(self, classes: Iterable[type[Message]], *, service: str) -> None:
+        """Register classes; one without a topic belongs to the context named like `service`.
+
+        Raises:
+            ConfigurationError: two classes have one type on the wire.
+        """
+        for cls in classes:
+            wire = self._name(cls, service)
+            known = self._decoders.get(wire)
+            if known is not None and known[0] is not cls:
+                raise ConfigurationError(f"{cls.__qualname__} and {known[0].__qualname__} both are {wire!r} on the wire")
+            self._types.setdefault(cls, wire)
+            self._decoders[wire] = (cls, msgspec.json.Decoder(cls).decode)
+
+    def _name(self, cls: type[Message], service: str) -> str:
+        declared = declaration(cls)
+        topic = declared.topic or service
+        context = topic.removeprefix("internal.").split(".", 1)[0]
+        return f"{self.application}.{context}.{declared.name}.v{declared.version}"
+
+    def type_of(self, cls: type[Message]) -> str:
+        """Return the type on the wire.
+
+        Raises:
+            ConfigurationError: no service declares the class.
+        """
+        try:
+            return self._types[cls]
+        except KeyError:
+            raise ConfigurationError(
+                f"{cls.__qualname__} is said or handled by no service; name it in an annotation or in Service(says=[...])"
+            ) from None
+
+    def class_of(self, wire: str) -> type[Message] | None:
+        """Return the class for a type on the wire, or None for a foreign one."""
+        found = self._decoders.get(wire)
+        return found[0] if found else None
+
+    def knows(self, cls: type[Message]) -> bool:
+        """Return whether the class is registered."""
+        return cls in self._types
+
+    def decode(self, wire: str, data: bytes | msgspec.Raw) -> Message | None:
+        """Return the message, or None for a type that this application does not know.
+
+        Raises:
+            DecodeError: the data do not fit the type.
+        """
+        found = self._decoders.get(wire)
+        if found is None:
+            return None
+        try:
+            return found[1](data)
+        except (msgspec.MsgspecError, ValueError, RecursionError, TypeError, MemoryError) as error:
+            raise DecodeError("invalid", f"{wire}: {error}") from error
+
+    def classes(self) -> tuple[type[Message], ...]:
+        """Return every registered class."""
+        return tuple(self._types)

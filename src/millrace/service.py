@@ -1,0 +1,182 @@
+"""A service: a named unit with its own store and its own processors. This is where a user declares things.
+
+Nothing here runs: a `Service` collects declarations, `hosting` turns them into processors when an application starts.
+
+Neighbours: users; `application` reads the collected parts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from millrace.aggregate import Aggregate
+from millrace.errors import ConfigurationError
+from millrace.handler import AsyncHandler, PureHandler
+from millrace.message import Event, Message
+from millrace.ports import TopicSpec
+from millrace.processor import Mode, Processor, annotated_messages, said_messages
+from millrace.serialization import Catalogue
+from millrace.state import Selector, State, View
+from millrace.view import ViewDefinition, define_view
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+HANDLERS = "handlers"
+
+
+class AggregateDefinition(msgspec.Struct, frozen=True):
+    """An aggregate as declared."""
+
+    state: type[Any]
+    decide: Callable[..., Any]
+    evolve: Callable[..., Any]
+    snapshot_every: int
+    version: int
+
+
+class Service:
+    """A named unit with its own store.
+
+    Args:
+        name: lower-case letters, digits and `-`; names the store, the source and the consumer groups.
+        rejection: event class published when a command from a topic is refused; fields `command`, `reason` and the key.
+        topics: topics whose settings differ from the defaults.
+        says: message classes it publishes that no annotation names.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        rejection: type[Event] | None = None,
+        topics: Sequence[TopicSpec] = (),
+        says: Iterable[type[Message]] = (),
+    ) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name == "log":
+            raise ConfigurationError(f"service name {name!r}: use lower-case letters, digits and '-', and not 'log'")
+        self.name = name
+        self.rejection = rejection
+        self.topics = tuple(topics)
+        self.said: set[type[Message]] = set(says)
+        self.aggregates: list[AggregateDefinition] = []
+        self.views: list[ViewDefinition] = []
+        self.starters: list[Callable[[Any], Awaitable[None]]] = []
+        self._handlers: dict[str, list[PureHandler | AsyncHandler]] = {}
+        if rejection is not None:
+            self.said.add(rejection)
+
+    def aggregate(
+        self, state: type[Any], *, decide: Callable[..., Any], evolve: Callable[..., Any], snapshot_every: int = 100, version: int = 1
+    ) -> None:
+        """Declare an event-sourced aggregate.
+
+        Args:
+            state: frozen msgspec Struct that folding gives.
+            decide: pure (message, state or None, context) -> events, Timer, Cancel; raises Rejected. It receives exactly the types in
+                its first annotation: commands, facts of other services, timers.
+            evolve: pure (state or None, event) -> state; its second annotation lists the stream's events.
+            snapshot_every: events between snapshots; 0 keeps none.
+            version: raise it when `evolve` or the state's fields change meaning, so old snapshots are ignored.
+        """
+        self.said.update(annotated_messages(evolve, position=1))
+        self.aggregates.append(AggregateDefinition(state, decide, evolve, snapshot_every, version))
+
+    def handler(
+        self, function: Any = None, /, *, processor: str | None = None, says: Iterable[type[Message]] = (), **rows: Selector
+    ) -> Any:
+        """Declare a handler; see `millrace.handler` for the three ways to write one.
+
+        Args:
+            function: when used without arguments, the function itself.
+            processor: name of the processor it joins; pure handlers of a service share one, async handlers have one each.
+            says: classes it publishes that its return annotation does not name.
+            rows: parameter name -> which rows to load for it.
+        """
+        self.said.update(says)
+
+        def declare(function: Function) -> Function:
+            self.said.update(said_messages(function))
+            if inspect.iscoroutinefunction(function):
+                if rows:
+                    raise ConfigurationError(f"{function.__name__}: rows are for pure handlers; an async handler reads for itself")
+                name = processor or function.__name__.replace("_", "-")
+                self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name))
+            else:
+                name = processor or HANDLERS
+                self._handlers.setdefault(name, []).append(PureHandler(function, rows, processor=name))
+            return function
+
+        return declare if function is None else declare(function)
+
+    def view(self, view: type[View], *, key: Callable[[Any], str | Iterable[str]] | None = None) -> Callable[[Function], Function]:
+        """Declare a read model.
+
+        Args:
+            view: the document's class.
+            key: which document(s) an event concerns; default: the event's field named like the view's key.
+        """
+
+        def declare(function: Function) -> Function:
+            self.views.append(define_view(view, function, key))
+            return function
+
+        return declare
+
+    def on_start(self, function: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+        """Run `function(app)` at every start, after the store is open and before the application is ready."""
+        self.starters.append(function)
+        return function
+
+    def processors(self, catalogue: Catalogue) -> list[Processor]:
+        """Return the processors of handlers and aggregates (views have one per build)."""
+        found: list[Processor] = []
+        for name, handlers in self._handlers.items():
+            processor = Processor(name, mode=handlers[0].mode)
+            for handler in handlers:
+                processor.add(handler)
+            found.append(processor)
+        for aggregate in self.build_aggregates(catalogue):
+            processor = Processor(aggregate.name, mode=Mode.PURE)
+            processor.add(aggregate)
+            found.append(processor)
+        return found
+
+    def build_aggregates(self, catalogue: Catalogue) -> list[Aggregate]:
+        """Return the aggregates as patterns."""
+        return [
+            Aggregate(
+                state=d.state,
+                decide=d.decide,
+                evolve=d.evolve,
+                catalogue=catalogue,
+                snapshot_every=d.snapshot_every,
+                version=d.version,
+            )
+            for d in self.aggregates
+        ]
+
+    def state_classes(self) -> set[type[State]]:
+        """Return every State class that its handlers ask for."""
+        return {
+            selector.state
+            for handlers in self._handlers.values()
+            for handler in handlers
+            if isinstance(handler, PureHandler)
+            for selector in handler.selectors()
+        }
+
+    def message_classes(self) -> set[type[Message]]:
+        """Return every message class that the service's declarations name."""
+        found = set(self.said)
+        for handlers in self._handlers.values():
+            for handler in handlers:
+                found.update(handler.messages)
+        for aggregate in self.aggregates:
+            found.update(annotated_messages(aggregate.decide))
+        for view in self.views:
+            found.update(annotated_messages(view.function, position=1))
+        return found

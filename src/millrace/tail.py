@@ -1,0 +1,95 @@
+"""Records of topics as they come, from a cursor on; what a server-sent event stream is made of.
+
+The cursor names an offset per partition, so a stream that broke resumes exactly. Neighbours: `application.tail` makes one; reading here
+moves no position and belongs to no group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from millrace.broadcast import Broadcast
+from millrace.errors import UnknownMessage
+from millrace.ports import LogParts
+
+BATCH = 200
+_PLACE = re.compile(r"([A-Za-z0-9._-]+)/(\d{1,6})=(\d{1,19})")
+
+
+class Tailed(msgspec.Struct, frozen=True):
+    """A record with the cursor behind it."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+    cursor: str
+
+
+class Tail:
+    """An endless reader of topics.
+
+    Args:
+        parts: the log.
+        topics: which; must exist.
+        after: a cursor; None starts at the end, "start" at the beginning.
+    """
+
+    def __init__(self, parts: LogParts, topics: Sequence[str], *, after: str | None) -> None:
+        self._parts = parts
+        self._wake = Broadcast()
+        ends = parts.feed.ends()
+        known = {topic for topic, _ in ends}
+        unknown = sorted(set(topics) - known)
+        if unknown:
+            raise UnknownMessage(f"topics {unknown} do not exist; these do: {sorted(known)}")
+        self._offsets = {place: end for place, end in sorted(ends.items()) if place[0] in topics}
+        if after == "start":
+            self._offsets = dict.fromkeys(self._offsets, 0)
+        elif after:
+            self._offsets.update({place: offset for place, offset in parse_cursor(after).items() if place in self._offsets})
+
+    @property
+    def cursor(self) -> str:
+        """Return where it stands."""
+        return ",".join(f"{topic}/{partition}={offset}" for (topic, partition), offset in self._offsets.items())
+
+    async def batches(self, *, idle_s: float = 15.0) -> AsyncIterator[list[Tailed]]:
+        """Yield what is new; an empty list when nothing came for `idle_s`."""
+        forget = self._parts.feed.on_change(self._wake.call)
+        try:
+            while True:
+                seen = self._wake.calls
+                batch = await self._read()
+                if batch or not await self._wake.wait(seen, idle_s):
+                    yield batch
+        finally:
+            forget()
+
+    async def _read(self) -> list[Tailed]:
+        ends, found = self._parts.feed.ends(), list[Tailed]()
+        for (topic, partition), offset in self._offsets.items():
+            if ends.get((topic, partition), 0) <= offset:
+                continue
+            for record in await self._parts.log.read(topic, partition, offset=offset, limit=BATCH):
+                self._offsets[topic, partition] = record.offset + 1
+                found.append(Tailed(topic, partition, record.offset, record.value, self.cursor))
+        return found
+
+
+def parse_cursor(text: str) -> dict[tuple[str, int], int]:
+    """Return the offsets that a cursor names.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    offsets: dict[tuple[str, int], int] = {}
+    for part in text.split(","):
+        found = _PLACE.fullmatch(part)
+        if found is None:
+            raise ValueError(f"not a cursor: {part!r}; expected <topic>/<partition>=<offset>,...")
+        offsets[found[1], int(found[2])] = int(found[3])
+    return offsets

@@ -1,0 +1,330 @@
+"""One turn of a processor: what it read, handled in one transaction with its read positions.
+
+The heart of the guarantees. Inside the transaction, for each partition of the turn:
+
+1. The position row is compared. Another token: this process no longer owns the partition, nothing of it is handled and the loop gives it
+   up. The same token but another offset: somebody moved the position (an operator), the loop reads again from there.
+2. A record whose sequence is not above the last one seen of its source in this partition was published again: dropped, counted. Records
+   of foreign producers are recognised by (source, id) in the inbox table.
+3. A record whose key is held waits behind it. Everything else is handled by its pattern; what fails is held (see `retry`).
+4. The position row is advanced with its counters, in the same transaction as everything staged.
+
+Then held messages that are due, then timers that are due: a deadline is judged after the input that was there.
+
+A kill -9 before the commit returns leaves the position where it was, and the turn is taken again from the same records.
+
+Neighbours: `runtime` collects a turn and submits it to the `writer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from millrace import retry
+from millrace.errors import Fenced, NotYet, Rejected
+from millrace.intake import TIMERS, Intake
+from millrace.message import Command, declaration
+from millrace.ports import HeldRow, PositionRow
+from millrace.processor import Delivery, Mode, Pattern
+from millrace.unit_of_work import UnitOfWork
+from millrace.writer import Waiting
+
+Place = tuple[str, int]
+TIMERS_TOGETHER = 500
+CHAIN_MAX = 200
+
+
+class Chunk(msgspec.Struct):
+    """Consecutive records of one partition, opened and decoded."""
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+    deliveries: list[Delivery]
+    ignored: int
+    sources: dict[str, int]
+
+
+class Turn(Waiting):
+    """A processor's work item.
+
+    Args:
+        intake: the processor with what it needs to open records.
+        tokens: fencing token per place that this process owns.
+        chunks: what was read.
+        due_keys: (topic, partition, key) of held messages to try.
+        timers: partition -> whether its input is drained, for partitions with timers due.
+        blocked: the first held state per (topic, partition, key), kept by the loop and updated here.
+        results: of activities that were called for held messages, by (topic, partition, offset).
+    """
+
+    def __init__(  # noqa: PLR0913  # one value per thing that makes a turn
+        self,
+        intake: Intake,
+        *,
+        tokens: dict[Place, int],
+        chunks: list[Chunk],
+        due_keys: Iterable[tuple[str, int, str]] = (),
+        timers: dict[int, bool] | None = None,
+        blocked: dict[tuple[str, int, str], tuple[str, int]] | None = None,
+        results: dict[tuple[str, int, int], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._intake = intake
+        self._tokens = tokens
+        self._chunks = chunks
+        self._due_keys = list(due_keys)
+        self._timers = timers or {}
+        self._blocked = blocked if blocked is not None else {}
+        self._results = results
+        self._rows: dict[Place, PositionRow] = {}
+        self._held: list[tuple[HeldRow, Delivery]] = []
+        self._fired: list[Delivery] = []
+        self._waiting_keys: set[tuple[int, str]] = {(p, k) for (_, p, k), (state, _) in self._blocked.items() if state == retry.NOT_YET}
+        self.fenced: set[Place] = set()
+        self.moved: dict[Place, int] = {}
+        self.advanced: dict[Place, int] = {}
+        self.wake: set[tuple[int, str]] = set()
+        self.held_changed = False
+        self.handled = 0
+        self.fired = bool(self._timers)
+
+    async def prepare(self, unit: UnitOfWork) -> None:
+        """Compare positions, load held messages and timers, name the rows of everything."""
+        name = self._intake.name
+        self._held, self._fired = [], []
+        for row in await unit.transaction.positions.load(name):
+            self._rows[row.topic, row.partition] = row
+        for place, token in self._tokens.items():
+            if (row := self._rows.get(place)) is None or row.token != token:
+                self.fenced.add(place)
+        self._chunks = [chunk for chunk in self._chunks if self._is_current(chunk)]
+        for chunk in self._chunks:
+            for delivery in chunk.deliveries:
+                self._want(delivery, unit)
+        await self._drop_foreign_repeats(unit)
+        await self._prepare_held(unit)
+        await self._prepare_timers(unit)
+
+    def _is_current(self, chunk: Chunk) -> bool:
+        place = (chunk.topic, chunk.partition)
+        if place in self.fenced:
+            return False
+        row = self._rows[place]
+        if row.offset != chunk.first:
+            self.moved[place] = row.offset
+            return False
+        return True
+
+    def _want(self, delivery: Delivery, unit: UnitOfWork) -> None:
+        if delivery.pattern is None:
+            return
+        delivery.now = unit.now
+        try:
+            delivery.pattern.wants(delivery, unit)
+        except Exception as error:  # noqa: BLE001  # a selector is the user's code; its failure is the message's
+            delivery.result = error
+            delivery.pattern = FAILING
+
+    async def _drop_foreign_repeats(self, unit: UnitOfWork) -> None:
+        foreign = [d for chunk in self._chunks for d in chunk.deliveries if not d.origin and d.pattern is not None]
+        if not foreign:
+            return
+        ids = [(d.source, d.id) for d in foreign]
+        known = await unit.transaction.answers.seen(self._intake.name, ids)
+        fresh: list[tuple[str, str]] = []
+        for delivery, name in zip(foreign, ids, strict=True):
+            if name in known:
+                delivery.repeated = True
+            else:
+                known.add(name)
+                fresh.append(name)
+        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.now_micros)
+
+    async def _prepare_held(self, unit: UnitOfWork) -> None:
+        keys = sorted({key for _, _, key in self._due_keys})
+        if not keys:
+            return
+        wanted = {place for place in self._due_keys if (place[0], place[1]) not in self.fenced}
+        rows = [r for r in await unit.transaction.held.load(self._intake.name, keys=keys) if (r.topic, r.partition, r.key) in wanted]
+        for row in rows[:CHAIN_MAX]:
+            delivery = self._intake.reopen(row)
+            if self._results is not None:
+                if (row.topic, row.partition, row.offset) not in self._results:
+                    continue
+                delivery.result = self._results[row.topic, row.partition, row.offset]
+            self._want(delivery, unit)
+            self._held.append((row, delivery))
+
+    async def _prepare_timers(self, unit: UnitOfWork) -> None:
+        for partition, drained in self._timers.items():
+            if any(place[1] == partition for place in self.fenced):
+                continue
+            rows = await unit.transaction.timers.due(
+                self._intake.name, partition=partition, until=unit.now_micros, limit=TIMERS_TOGETHER
+            )
+            for row in rows:
+                if row.event_time and not drained:
+                    continue
+                delivery = self._intake.timer(row)
+                self._want(delivery, unit)
+                self._fired.append(delivery)
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Handle records, then held messages, then timers."""
+        for chunk in self._chunks:
+            await self._run_chunk(chunk, unit)
+        await self._run_held(unit)
+        for delivery in self._fired:
+            unit.cancel_timer(self._intake.name, delivery.key, delivery.timer)
+            if (held := await self._attempt(delivery, unit, None)) is not None:
+                held.topic, held.offset = TIMERS, unit.now_micros + len(unit.held)
+                self._hold(held, unit)
+
+    async def _run_chunk(self, chunk: Chunk, unit: UnitOfWork) -> None:
+        row = self._rows[chunk.topic, chunk.partition]
+        sources, blocked = row.sources, self._blocked
+        for delivery in chunk.deliveries:
+            if delivery.repeated or (delivery.origin and delivery.sequence <= sources.get(delivery.origin, 0)):
+                row.duplicate += 1
+                continue
+            if delivery.origin:
+                sources[delivery.origin] = delivery.sequence
+            if blocked and (chunk.topic, chunk.partition, delivery.key) in blocked:
+                held: HeldRow | None = retry.held_row(delivery, retry.BEHIND, processor=self._intake.name, now_micros=unit.now_micros)
+            else:
+                held = await self._attempt(delivery, unit, None)
+            if held is None:
+                row.handled += 1
+            else:
+                self._count(row, held, +1)
+                self._hold(held, unit)
+        row.received += chunk.next - chunk.first
+        row.ignored += chunk.ignored
+        for origin, sequence in chunk.sources.items():
+            if sequence > sources.get(origin, 0):
+                sources[origin] = sequence
+        row.offset = chunk.next
+        unit.positions.append(row)
+        self.advanced[chunk.topic, chunk.partition] = chunk.next
+
+    async def _attempt(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
+        """Handle one message; return None when that is done with, or the row that holds it."""
+        pattern: Pattern | None = delivery.pattern
+        name, now = self._intake.name, unit.now_micros
+        if pattern is None:
+            return self._unreadable(delivery, now)
+        try:
+            if pattern.mode is Mode.TRANSACTION:
+                await self._call_inside(pattern, delivery, unit)
+            else:
+                pattern.react(delivery, unit)
+        except NotYet as answer:
+            return retry.not_yet(delivery, answer, processor=name, before=before, now_micros=now)
+        except Rejected as refusal:
+            self._reply(delivery, refusal, unit)
+        except (Fenced, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+            self._intake.note(error)
+            return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
+        self.handled += 1
+        if self._waiting_keys and (delivery.partition, delivery.key) in self._waiting_keys:
+            self.wake.add((delivery.partition, delivery.key))
+        return None
+
+    @staticmethod
+    async def _call_inside(pattern: Pattern, delivery: Delivery, unit: UnitOfWork) -> None:
+        async def work() -> None:
+            delivery.result = await pattern.call(delivery, unit)
+            pattern.react(delivery, unit)
+
+        await unit.transaction.savepoint(work)
+
+    def _unreadable(self, delivery: Delivery, now: int) -> HeldRow:
+        row = retry.held_row(delivery, retry.DEAD, processor=self._intake.name, now_micros=now)
+        row.reason, row.detail = delivery.result
+        row.attempts = 1
+        return row
+
+    def _reply(self, delivery: Delivery, refusal: Rejected, unit: UnitOfWork) -> None:
+        cls = self._intake.rejection
+        if cls is None or not isinstance(delivery.message, Command) or delivery.topic == TIMERS:
+            return
+        declared = declaration(type(delivery.message))
+        reply: Any = cls(**{declaration(cls).key: delivery.key, "command": declared.name, "reason": refusal.reason})
+        unit.drafts.append(unit.draft(reply, delivery))
+
+    def _hold(self, held: HeldRow, unit: UnitOfWork) -> None:
+        unit.held.append(held)
+        self.held_changed = True
+        if held.key:
+            self._blocked[held.topic, held.partition, held.key] = (held.state, held.due)
+            if held.state == retry.NOT_YET:
+                self._waiting_keys.add((held.partition, held.key))
+
+    @staticmethod
+    def _count(row: PositionRow, held: HeldRow, step: int) -> None:
+        if held.state == retry.DEAD:
+            row.dead += step
+        else:
+            row.waiting += step
+
+    async def _run_held(self, unit: UnitOfWork) -> None:
+        """Try the first held message of each key, and on success those behind it."""
+        stuck: set[tuple[str, int, str]] = set()
+        for before, delivery in self._held:
+            place = (before.topic, before.partition, before.key)
+            if place in stuck or before.state == retry.DEAD:
+                stuck.add(place)
+                continue
+            held = await self._attempt(delivery, unit, before)
+            self._move(before, held, unit)
+            if held is not None:
+                stuck.add(place)
+
+    def _move(self, before: HeldRow, held: HeldRow | None, unit: UnitOfWork) -> None:
+        row = self._rows.get((before.topic, before.partition))
+        self.held_changed = True
+        if row is not None:
+            self._count(row, before, -1)
+            if held is None:
+                row.handled += 1
+            else:
+                self._count(row, held, +1)
+            if row not in unit.positions:
+                unit.positions.append(row)
+        if held is None:
+            unit.released.append(before)
+        else:
+            held.first_at = before.first_at
+            unit.held.append(held)
+
+
+class _Failing:
+    """Stands in for a pattern whose selector raised."""
+
+    name = "selector"
+    mode = Mode.PURE
+    messages = ()
+
+    def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Nothing."""
+
+    def react(self, delivery: Delivery, work: UnitOfWork) -> None:
+        """Raise what the selector raised."""
+        raise delivery.result
+
+    async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
+        """Raise what the selector raised."""
+        raise delivery.result
+
+
+FAILING: Pattern = _Failing()
+
+__all__ = ["Chunk", "Place", "Turn"]

@@ -1,0 +1,263 @@
+"""Everything one transaction changes, staged in memory and written at its end.
+
+Order of a flush, and why: states, documents, timers and held messages first; then positions of the journal are reserved, envelopes are
+sealed with them, and the journal is appended last, so that on an engine where an append takes an instance-wide lock the lock is held
+for the shortest time.
+
+Nothing is staged by a function that raises: patterns compute everything, then stage.
+
+Neighbours: patterns stage; the writer opens, flushes and commits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from millrace.clock import to_micros, to_text
+from millrace.errors import ConfigurationError
+from millrace.keyed import Documents, Rows, Stream
+from millrace.message import Message, declaration
+from millrace.partitioning import partition_of
+from millrace.ports import HeldRow, JournalEntry, PositionRow, StoreTransaction, TimerRow
+from millrace.position import Position
+from millrace.serialization import Catalogue, Envelope, encode_json, pack_sequence, seal
+from millrace.state import Delete, State, View, row_key
+from millrace.timers import Cancel, Timer
+
+if TYPE_CHECKING:
+    from millrace.processor import Delivery
+
+
+class Saying(msgspec.Struct, frozen=True):
+    """Who says what a unit of work publishes: constant for a service."""
+
+    service: str
+    source: str
+    epoch: int
+    catalogue: Catalogue
+    partitions: Callable[[str], int]
+
+
+class Draft:
+    """A message about to be journalled; `envelope` lacks only id and sequence."""
+
+    __slots__ = ("envelope", "message", "partition", "stream", "topic", "version")
+
+    def __init__(self, message: Message, envelope: Envelope, *, topic: str | None, partition: int) -> None:
+        self.message = message
+        self.envelope = envelope
+        self.topic = topic
+        self.partition = partition
+        self.stream: str | None = None
+        self.version: int | None = None
+
+
+class UnitOfWork:
+    """The changes of one transaction.
+
+    Args:
+        transaction: open on the service's store.
+        saying: who speaks.
+        now: the clock's time, the same for everything in this transaction.
+    """
+
+    def __init__(self, transaction: StoreTransaction, saying: Saying, now: datetime) -> None:
+        self.transaction = transaction
+        self.now = now
+        self.now_micros = to_micros(now)
+        self._now_text = to_text(now)
+        self._saying = saying
+        self._epoch = str(saying.epoch)
+        self._rows: dict[type[State], Rows] = {}
+        self._documents: dict[tuple[type[View], int], Documents] = {}
+        self.streams: dict[str, Stream] = {}
+        self.wanted_streams: dict[str, Any] = {}
+        self._declared: dict[type[Message], tuple[str, str | None, str, int]] = {}
+        self.drafts: list[Draft] = []
+        self._timers: dict[tuple[str, str, str], TimerRow | None] = {}
+        self.positions: list[PositionRow] = []
+        self.held: list[HeldRow] = []
+        self.released: list[HeldRow] = []
+        self.snapshots: list[tuple[str, str, bytes]] = []
+        self.first_commands: dict[tuple[str, str], object] = {}
+
+    def rows(self, cls: type[State]) -> Rows:
+        """Return the cache of a State class."""
+        found = self._rows.get(cls)
+        if found is None:
+            found = self._rows[cls] = Rows(cls, self.transaction)
+        return found
+
+    def documents(self, cls: type[View], build: int) -> Documents:
+        """Return the cache of a view's build."""
+        found = self._documents.get((cls, build))
+        if found is None:
+            found = self._documents[cls, build] = Documents(cls, build=build, tables=self.transaction)
+        return found
+
+    async def load(self) -> None:
+        """Load everything that was named, one query per kind."""
+        for rows in self._rows.values():
+            await rows.load()
+        for documents in self._documents.values():
+            await documents.load()
+        if self.wanted_streams:
+            await self._load_streams()
+
+    async def _load_streams(self) -> None:
+        wanted, self.wanted_streams = self.wanted_streams, {}
+        for aggregate in {id(a): a for a in wanted.values()}.values():
+            names = [name for name, owner in wanted.items() if owner is aggregate]
+            self.streams.update(await aggregate.fold(self.transaction, names))
+
+    def draft(self, message: Message, cause: Delivery) -> Draft:
+        """Return the message as a draft, encoded; nothing is staged yet.
+
+        Raises:
+            Exception: whatever makes it impossible to encode.
+        """
+        cls = type(message)
+        known = self._declared.get(cls)
+        if known is None:
+            known = self._declared[cls] = self._declare(cls)
+        wire, topic, key_name, partitions = known
+        key = str(getattr(message, key_name))
+        envelope = Envelope(
+            "",
+            self._saying.source,
+            wire,
+            key,
+            self._now_text,
+            key,
+            cause.correlation_id or key,
+            cause.cause,
+            "",
+            self._epoch,
+            msgspec.Raw(encode_json(message)),
+        )
+        return Draft(message, envelope, topic=topic, partition=partition_of(key, partitions))
+
+    def _declare(self, cls: type[Message]) -> tuple[str, str | None, str, int]:
+        declared = declaration(cls)
+        catalogue = self._saying.catalogue
+        if not catalogue.knows(cls):
+            catalogue.add([cls], service=self._saying.service)
+        return catalogue.type_of(cls), declared.topic, declared.key, self._saying.partitions(declared.topic or "")
+
+    def stage(self, items: Any, delivery: Delivery, *, processor: str) -> None:
+        """Stage what a function returned: states, deletions, messages, timers.
+
+        Raises:
+            ConfigurationError: an item is none of these; nothing is staged then.
+        """
+        ready: list[Draft | None] = []
+        for item in items:
+            if isinstance(item, Message):
+                ready.append(self.draft(item, delivery))
+            elif isinstance(item, State | Timer | Cancel | Delete):
+                ready.append(None)
+            else:
+                raise ConfigurationError(
+                    f"a function of processor {processor!r} returned {type(item).__name__}; return State, Delete, Event, Command, Timer, Cancel"
+                )
+        for item, draft in zip(items, ready, strict=True):
+            if draft is not None:
+                self.drafts.append(draft)
+            elif isinstance(item, State):
+                self.rows(type(item)).put(row_key(item), item)
+            else:
+                self._stage_other(item, delivery, processor)
+
+    def _stage_other(self, item: Any, delivery: Delivery, processor: str) -> None:
+        if isinstance(item, Delete):
+            self.rows(type(item.state)).put(row_key(item.state), None)
+        elif isinstance(item, Timer):
+            self.set_timer(item, delivery, processor=processor)
+        else:
+            self._timers[processor, delivery.key, item.name] = None
+
+    def set_timer(self, timer: Timer, delivery: Delivery, *, processor: str) -> None:
+        """Stage a timer of the message's key."""
+        cls = type(timer.message)
+        if not self._saying.catalogue.knows(cls):
+            self._saying.catalogue.add([cls], service=self._saying.service)
+        self._timers[processor, delivery.key, timer.name] = TimerRow(
+            processor=processor,
+            key=delivery.key,
+            name=timer.name,
+            partition=delivery.partition,
+            due=to_micros(timer.due(self.now)),
+            event_time=timer.event_time,
+            type=self._saying.catalogue.type_of(cls),
+            data=encode_json(timer.message),
+            correlation=delivery.correlation_id,
+            causation=delivery.cause,
+        )
+
+    def cancel_timer(self, processor: str, key: str, name: str) -> None:
+        """Stage the removal of a timer."""
+        self._timers[processor, key, name] = None
+
+    @property
+    def touches_timers(self) -> bool:
+        """Whether timers were set or cancelled."""
+        return bool(self._timers)
+
+    def timers_set(self) -> list[TimerRow]:
+        """Return the timers staged."""
+        return [row for row in self._timers.values() if row is not None]
+
+    async def flush(self) -> None:
+        """Write everything that was staged; the transaction stays open."""
+        for rows in self._rows.values():
+            await rows.flush()
+        for documents in self._documents.values():
+            await documents.flush()
+        await self._flush_timers()
+        transaction = self.transaction
+        if self.released:
+            await transaction.held.remove(self.released)
+        if self.held:
+            await transaction.held.save(self.held)
+        if self.snapshots:
+            await transaction.states.save(self.snapshots)
+        if self.positions:
+            await transaction.positions.advance(self.positions)
+        if self.drafts:
+            await self._append()
+
+    async def _flush_timers(self) -> None:
+        gone = [key for key, row in self._timers.items() if row is None]
+        if gone:
+            await self.transaction.timers.cancel(gone)
+        new = self.timers_set()
+        if new:
+            await self.transaction.timers.set(new)
+
+    async def _append(self) -> None:
+        position = await self.transaction.journal.reserve(len(self.drafts))
+        prefix = f"{self._saying.service}-{self._epoch}-"
+        entries: list[JournalEntry] = []
+        for draft in self.drafts:
+            envelope = draft.envelope
+            envelope.id = f"{prefix}{position}"
+            envelope.sequence = pack_sequence(position)
+            entries.append(
+                JournalEntry(
+                    position, draft.topic, draft.partition, envelope.subject, draft.stream, draft.version, seal(envelope)
+                )
+            )
+            position += 1
+        await self.transaction.journal.append(entries)
+
+    def position_of(self, drafts: list[Draft]) -> Position:
+        """Return where drafts were written; after `flush`."""
+        places: dict[str, int] = {}
+        for draft in drafts:
+            if draft.topic is not None:
+                places[f"{draft.topic}/{draft.partition}"] = int(draft.envelope.sequence)
+        return Position(source=self._saying.source, epoch=self._saying.epoch, places=places)
