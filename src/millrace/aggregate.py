@@ -19,8 +19,8 @@ import msgspec
 
 from millrace.errors import ConfigurationError, DecodeError, VersionConflict
 from millrace.keyed import Stream
-from millrace.message import Message, declaration, kebab, key_of
-from millrace.ports import StoreReader
+from millrace.message import Message, kebab, key_of
+from millrace.ports import StoreReader, TimerRow
 from millrace.processor import Delivery, Mode, annotated_messages, items_of
 from millrace.serialization import Catalogue, Envelope, encode_json, open_envelope
 from millrace.timers import Cancel, Timer
@@ -59,7 +59,7 @@ class Aggregate:
 
     mode = Mode.PURE
 
-    def __init__(  # noqa: PLR0913  # the declaration of an aggregate, all by keyword
+    def __init__(  # the declaration of an aggregate, all by keyword
         self,
         *,
         state: type[Any],
@@ -121,31 +121,25 @@ class Aggregate:
                 version += 1
                 draft.stream, draft.version = name, version
             drafts.append(draft)
-        self._stage(work, delivery, drafts, [item for item in items if isinstance(item, Timer | Cancel)])
+        timers = [(item.name, self._timer_row(item, delivery, work)) for item in items if isinstance(item, Timer | Cancel)]
+        snapshot = self._snapshot(stream, state, version)
+        for timer, row in timers:
+            work.put_timer(self.name, delivery.key, timer, row)
+        work.drafts += drafts
         if version != stream.version:
-            work.streams[name] = stream = self._advance(work, name, stream, state, version)
+            stream = work.streams[name] = Stream(state, version, stream.saved if snapshot is None else version)
+        if snapshot is not None:
+            work.snapshots.append((name, snapshot))
         return stream
 
-    def _stage(self, work: UnitOfWork, delivery: Delivery, drafts: list[Draft], timers: Sequence[Timer | Cancel]) -> None:
-        for timer in timers:
-            if isinstance(timer, Timer):
-                work.set_timer(timer, delivery, processor=self.name)
-            else:
-                work.cancel_timer(self.name, delivery.key, timer.name)
-        work.drafts += drafts
+    def _timer_row(self, item: Timer | Cancel, delivery: Delivery, work: UnitOfWork) -> TimerRow | None:
+        return work.timer_row(item, delivery, processor=self.name) if isinstance(item, Timer) else None
 
-    def _advance(self, work: UnitOfWork, name: str, before: Stream, state: Any, version: int) -> Stream:
-        after = Stream(state, version)
-        after.saved = before.saved
-        if self._snapshot_every and version // self._snapshot_every > before.saved // self._snapshot_every:
-            snapshot = Snapshot(version=version, mark=self._mark, state=msgspec.Raw(encode_json(state)))
-            work.snapshots.append((self._snapshot_kind, name, encode_json(snapshot)))
-            after.saved = version
-        return after
-
-    @property
-    def _snapshot_kind(self) -> str:
-        return "snapshot"
+    def _snapshot(self, before: Stream, state: Any, version: int) -> bytes | None:
+        """Return an encoded snapshot when enough events came since the last one."""
+        if not self._snapshot_every or version // self._snapshot_every <= before.saved // self._snapshot_every:
+            return None
+        return encode_json(Snapshot(version=version, mark=self._mark, state=msgspec.Raw(encode_json(state))))
 
     async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
         """Not for aggregates."""
@@ -166,11 +160,11 @@ class Aggregate:
         folded = {name: Stream() for name in streams}
         if not self._snapshot_every:
             return folded
-        found: Mapping[str, bytes] = await tables.states.load(self._snapshot_kind, streams)
+        found: Mapping[str, bytes] = await tables.journal.snapshots(streams)
         for name, value in found.items():
             snapshot = _open_snapshot(value)
             if snapshot.mark == self._mark and (until is None or snapshot.version <= until):
-                folded[name] = Stream(self._decode_state(snapshot.state), snapshot.version)
+                folded[name] = Stream(self._decode_state(snapshot.state), snapshot.version, snapshot.version)
         return folded
 
     def _message(self, value: bytes) -> Message:
@@ -184,5 +178,3 @@ class Aggregate:
         """Return the stored events of a key with their envelopes."""
         rows = await tables.journal.streams({self.stream_of(key): 0})
         return [Recorded(self._message(value), version, open_envelope(value)) for _, version, value in rows]
-
-

@@ -10,7 +10,9 @@ Neighbours: users; `hosting` runs each service, `execution` the commands, `readi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +40,8 @@ from millrace.tail import Tail
 
 S = TypeVar("S", bound=State)
 V = TypeVar("V", bound=View)
+log = logging.getLogger("millrace")
+
 PARTITIONS = 3
 COMMANDS_RETENTION_S = 7 * 86_400
 LEASES_EVERY_S = 0.5
@@ -58,7 +62,7 @@ class Application:
         batch_max: records per turn of a processor.
     """
 
-    def __init__(  # noqa: PLR0913  # the assembly of an application, all by keyword
+    def __init__(  # the assembly of an application, all by keyword
         self,
         name: str,
         services: Sequence[Service],
@@ -69,6 +73,8 @@ class Application:
         policy: RetryPolicy | None = None,
         batch_max: int = BATCH_MAX,
     ) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            raise ConfigurationError(f"application name {name!r}: use lower-case letters, digits and '-'")
         self.name = name
         self.services = tuple(services)
         self.engine = engine
@@ -88,33 +94,33 @@ class Application:
         for service in self.services:
             self.catalogue.add(sorted(service.message_classes(), key=lambda cls: cls.__name__), service=service.name)
 
-    async def open(self) -> None:
-        """Open log and stores; enough for queries and administration, nothing runs."""
+    async def open(self, *, services: Iterable[Service] | None = None) -> None:
+        """Open log and stores, of the hosted services unless others are named; enough for queries, nothing runs."""
         self.parts = self.engine.log()
         await self.parts.log.open()
-        await self.parts.log.ensure(self._topics())
+        await self.parts.log.ensure(self.topics())
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
-        sources = frozenset(f"/{self.name}/{service.name}" for service in self.services)
         installation = Installation(
             application=self.name,
             catalogue=self.catalogue,
             parts=self.parts,
             clock=self.clock,
             partitions=self.partitions_of,
-            sources=sources,
             policy=self._policy,
             group=self.group_of,
             batch_max=self._batch_max,
         )
-        for service in self._hosted:
+        for service in self._hosted if services is None else services:
             host = Host(service, self.engine.store(service.name), installation, regroup=self._balance)
             self.hosts[service.name] = host
             await host.open()
 
     async def start(self) -> None:
         """Open everything and run it; returns when the services' starters have run."""
-        await self.open()
         try:
+            await self.open()
+            for host in self.hosts.values():
+                await host.check()
             for host in self.hosts.values():
                 await host.start()
             await self.engine.start()
@@ -129,6 +135,23 @@ class Application:
             raise
         self._started = True
 
+    async def start_builds(self, service: Service, view: str) -> Host:
+        """Run the new builds of one view of a service and nothing else, until `stop`.
+
+        For operators: beside a server both share the work, without one this process does it.
+        """
+        try:
+            await self.open(services=[service])
+            host = self.hosts[service.name]
+            await host.start_builds(view)
+            await self.engine.start()
+            await self._balance()
+            self._tasks = [asyncio.create_task(self._balance_forever(), name="leases")]
+        except BaseException:
+            await self.stop()
+            raise
+        return host
+
     async def stop(self) -> None:
         """Finish what is in hand, give partitions back, close; safe to call twice."""
         self._started = False
@@ -141,7 +164,8 @@ class Application:
         await self._leases.leave()
         for host in hosts.values():
             await host.close()
-        await self.parts.log.close()
+        if hasattr(self, "parts"):
+            await self.parts.log.close()
         await self.engine.stop()
 
     async def __aenter__(self) -> Self:
@@ -175,15 +199,14 @@ class Application:
             UnknownMessage: no service in this process takes such a command.
         """
         host = self._host_of(type(command))
-        _, pattern = host.commands[type(command)]
+        processor, pattern = host.commands[type(command)]
         keys = (idempotency,) if isinstance(idempotency, IdempotencyKey) else tuple(idempotency)
         order = Order(command, expected_version, keys, answer, correlation_id)
-        topic = declaration(type(command)).topic or host.service.name
-        work = CommandWork(order, pattern, partitions=self.partitions_of(topic))
+        work = CommandWork(order, pattern, partitions=host.partitions_of(processor.topics()))
         host.writer.submit(work, bounded=True)
         return await work.result()
 
-    async def wait_for(self, view: type[View], position: Position, *, key: str | None = None, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # part of the public contract
+    async def wait_for(self, view: type[View], position: Position, *, key: str | None = None, timeout: float = 5.0) -> None:  # part of the public contract
         """Wait until a view has read up to a position; with `key`, also until nothing of that key is held.
 
         Raises:
@@ -211,7 +234,7 @@ class Application:
         name = processor_of(host.builds[build])
         rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
         origin = f"{position.source}@{position.epoch}"
-        read = set(host.loops[name].topics) if name in host.loops else set()
+        read: set[str] = set(host.loops[name].topics) if name in host.loops else set()
         for place, wanted in position.places.items():
             if place.rsplit("/", 1)[0] in read and (place not in rows or rows[place].sources.get(origin, 0) < wanted):
                 return False
@@ -268,7 +291,8 @@ class Application:
         """Return the name of a consumer group."""
         return f"{service}.{processor}"
 
-    def _topics(self) -> list[TopicSpec]:
+    def topics(self) -> list[TopicSpec]:
+        """Return every topic that the services declare, with its settings."""
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
         return [self._specs.get(name) or TopicSpec(name, PARTITIONS, _retention_of(name)) for name in sorted(names | set(self._specs))]
 
@@ -284,15 +308,25 @@ class Application:
     async def _balance_forever(self) -> None:
         while True:
             await asyncio.sleep(LEASES_EVERY_S)
-            await self._balance()
+            try:
+                await self._balance()
+            except Exception:
+                log.exception("renewing leases failed; trying again")
 
     async def _clean_forever(self) -> None:
         """Forget old answers and expired records; what nobody waits for may go late."""
         while True:
             await asyncio.sleep(CLEAN_EVERY_S)
-            await self.parts.administration.expire(now_micros=time.time_ns() // 1000)
-            for host in self.hosts.values():
-                await host.clean(before=time.time_ns() // 1000 - ANSWERS_KEPT_S * 1_000_000)
+            try:
+                await self._clean()
+            except Exception:
+                log.exception("cleaning failed; trying again")
+
+    async def _clean(self) -> None:
+        now = time.time_ns() // 1000
+        await self.parts.administration.expire(now_micros=now)
+        for host in self.hosts.values():
+            await host.clean(before=now - ANSWERS_KEPT_S * 1_000_000)
 
     def _host(self, service: str) -> Host:
         if service not in self.hosts:

@@ -22,6 +22,7 @@ from millrace.partitioning import partition_of
 from millrace.ports import StoredAnswer
 from millrace.position import Position
 from millrace.processor import Delivery, Pattern
+from millrace.serialization import Envelope
 from millrace.unit_of_work import Draft, UnitOfWork
 from millrace.writer import Waiting
 
@@ -172,13 +173,10 @@ class CommandWork(Waiting):
 
 
 def _delivery(order: Order, partitions: int) -> Delivery:
-    command = order.command
-    key = key_of(command)
-    delivery = Delivery(id=os.urandom(16).hex(), key=key, now=_LATER, correlation_id=order.correlation_id)
-    delivery.message, delivery.topic, delivery.offset, delivery.value = command, "", 0, b""
-    delivery.partition = partition_of(key, partitions)
-    delivery.cause, delivery.origin, delivery.sequence = delivery.id, "", 0
-    delivery.pattern, delivery.result, delivery.repeated, delivery.timer = None, None, False, ""
+    key = key_of(order.command)
+    delivery = Delivery()
+    delivery.envelope = Envelope(os.urandom(16).hex(), "", "", correlationid=order.correlation_id)
+    delivery.message, delivery.key, delivery.partition = order.command, key, partition_of(key, partitions)
     return delivery
 
 
@@ -190,7 +188,5 @@ def _unpack(value: bytes) -> Outcome:
     token, _, answer = value.partition(b"\n")
     return Outcome(position=Position.parse(token.decode()), answer=answer, repeated=True)
 
-
-_LATER: Any = None
 
 __all__ = ["CommandWork", "IdempotencyKey", "Order", "Outcome"]

@@ -17,6 +17,7 @@ from millrace.errors import ConfigurationError
 from millrace.message import Message
 from millrace.processor import Context, Delivery, Mode, annotated_messages, items_of, parameter_names, parameter_of_type
 from millrace.state import Selector
+from millrace.timers import Timer
 from millrace.unit_of_work import UnitOfWork
 
 
@@ -63,25 +64,27 @@ class PureHandler:
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Name the rows."""
         message = delivery.message
+        found: list[Any] = []
         for _, selector in self._selectors:
             keys = selector.keys(message)
-            work.rows(selector.state).want((keys,) if isinstance(keys, str) else keys)
+            wanted = work.rows(selector.state).wanted
+            if isinstance(keys, str):
+                wanted.add(keys)
+            else:
+                keys = tuple(keys)
+                wanted.update(keys)
+            found.append(keys)
+        delivery.keys = found
 
     def react(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Call the function and stage what it returns."""
-        message = delivery.message
         arguments: dict[str, Any] = {}
-        for name, selector in self._selectors:
-            rows, keys = work.rows(selector.state), selector.keys(message)
-            if not selector.many:
-                arguments[name] = rows.get(next(iter(keys)))
-            elif isinstance(keys, str):
-                arguments[name] = rows.get(keys)
-            else:
-                arguments[name] = {key: rows.get(key) for key in keys}
+        for (name, selector), keys in zip(self._selectors, delivery.keys, strict=True):
+            values = work.rows(selector.state).values
+            arguments[name] = values[keys] if isinstance(keys, str) else {key: values[key] for key in keys}
         if self._context is not None:
             arguments[self._context] = delivery
-        result = self._function(message, **arguments)
+        result = self._function(delivery.message, **arguments)
         if result is not None:
             work.stage(items_of(result), delivery, processor=self._processor)
 
@@ -103,7 +106,9 @@ class AsyncHandler:
         self.mode = Mode.TRANSACTION if self._transaction else Mode.OUTSIDE
         unknown = set(parameter_names(function)[1:]) - {self._context, self._transaction}
         if unknown:
-            raise ConfigurationError(f"{self.name}: what is {sorted(unknown)}? An async handler takes the message, a Context, a Transaction")
+            raise ConfigurationError(
+                f"{self.name}: what is {sorted(unknown)}? An async handler takes the message, a Context, a Transaction"
+            )
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Nothing: plain handlers read for themselves."""
@@ -112,7 +117,10 @@ class AsyncHandler:
         """Stage what `call` returned, or raise what it raised."""
         if isinstance(delivery.result, BaseException):
             raise delivery.result
-        work.stage(items_of(delivery.result), delivery, processor=self._processor)
+        items = items_of(delivery.result)
+        if self.mode is Mode.OUTSIDE and any(isinstance(item, Timer) for item in items):
+            raise ConfigurationError(f"{self.name}: an activity sets no timers; return a message to a handler that does")
+        work.stage(items, delivery, processor=self._processor)
 
     async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
         """Await the function."""

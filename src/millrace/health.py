@@ -48,7 +48,7 @@ def _host_entries(app: Application, name: str) -> list[Entry]:
     ]
     for loop in host.loops.values():
         state = loop.state()
-        word = "stuck" if state.stuck_s > STUCK_S else "ok"
+        word = "failing" if state.halted else "stuck" if state.stuck_s > STUCK_S else "ok"
         found.append(Entry(app.group_of(name, state.processor), "processor", word, state.lag, state.held, state.last_error))
     return found
 

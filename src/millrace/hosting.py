@@ -6,7 +6,8 @@ Neighbours: `application` starts one `Host` per service; everything that is decl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
@@ -21,12 +22,14 @@ from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
 from millrace.relay import Relay
 from millrace.retry import RetryPolicy
-from millrace.runtime import BATCH_MAX, Loop
+from millrace.runtime import BATCH_MAX, Loop, check_position
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.view import ViewPattern
 from millrace.writer import Waiting, Writer
+
+log = logging.getLogger("millrace")
 
 
 class Installation(msgspec.Struct, frozen=True):
@@ -38,7 +41,6 @@ class Installation(msgspec.Struct, frozen=True):
         parts: the log.
         clock: business time.
         partitions: number of partitions per topic.
-        sources: the sources of all services of the application, hosted here or not.
         policy: retries.
         batch_max: records per turn.
         group: makes the name of a consumer group from (service, processor).
@@ -49,7 +51,6 @@ class Installation(msgspec.Struct, frozen=True):
     parts: LogParts
     clock: Clock
     partitions: Callable[[str], int]
-    sources: frozenset[str]
     policy: RetryPolicy
     group: Callable[[str, str], str]
     batch_max: int = BATCH_MAX
@@ -87,6 +88,7 @@ class Host:
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
         self._regroup = regroup
+        self._only: str | None = None
         self._serving: dict[str, int] = {}
         self._processors: list[Processor] = []
         self._unsubscribe: dict[str, Callable[[], None]] = {}
@@ -105,9 +107,7 @@ class Host:
         """Open the store, make the parts; nothing runs yet."""
         installation = self._installation
         await self.store.open()
-        self.saying = Saying(
-            self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions
-        )
+        self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions)
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
         self.relay = Relay(self.store, installation.parts.log, self.saying, writer=self.writer)
         self._processors = self.service.processors(installation.catalogue)
@@ -117,24 +117,46 @@ class Host:
                 if isinstance(pattern, Aggregate):
                     self.aggregates[pattern.state] = pattern
 
+    async def check(self) -> None:
+        """Compare the store with the log, before anything is published that could hide a difference.
+
+        Raises:
+            Recovery: one of the two was restored or replaced.
+        """
+        await self.relay.check()
+        infos = {info.name: info for info in await self._installation.parts.log.topics()}
+        for processor in await self.store.reader.positions.processors():
+            for row in await self.store.reader.positions.load(processor):
+                check_position(row, infos.get(row.topic), reader=f"{self.service.name}.{processor}")
+
     async def start(self) -> None:
         """Start writer, relay and loops."""
-        await self.relay.check()
         self.writer.start()
         ensure = EnsureBuilds(self.service.views)
         self.writer.submit(ensure)
         await ensure.finished
         for processor in self._processors:
             self._add_loop(processor, processor.name)
-        await self._load_builds()
+        await self._follow_builds()
         self.relay.start()
         self.relay.wake()
+
+    async def start_builds(self, view: str) -> None:
+        """Start the loops of new builds of one view and nothing else; for operators, beside a server or without one."""
+        self._only = view
+        self.writer.start()
+        await self._follow_builds()
+
+    async def _follow_builds(self) -> None:
+        await self._load_builds()
         self.store.on_change(self._stale.call)
         self._refreshing = asyncio.create_task(self._refresh_forever(), name=f"refresh {self.service.name}")
 
     def _add_loop(self, processor: Processor, name: str) -> None:
         if name in self.loops:
-            raise ConfigurationError(f"service {self.service.name!r} has two processors named {name!r}; rename a handler, aggregate or view")
+            raise ConfigurationError(
+                f"service {self.service.name!r} has two processors named {name!r}; rename a handler, aggregate or view"
+            )
         installation = self._installation
         loop: Loop | None = None
 
@@ -147,8 +169,6 @@ class Host:
             name=name,
             service_source=self.source,
             catalogue=installation.catalogue,
-            known_sources=installation.sources,
-            published=installation.parts.log.published,
             policy=installation.policy,
             rejection=self.service.rejection,
             failed=note,
@@ -169,11 +189,12 @@ class Host:
 
     def groups(self) -> dict[str, int]:
         """Return its consumer groups with their numbers of partitions."""
+        return {self._installation.group(self.service.name, name): self.partitions_of(loop.topics) for name, loop in self.loops.items()}
+
+    def partitions_of(self, topics: Iterable[str]) -> int:
+        """Return the number of partitions of a processor: of its widest topic, or of the service's own where it reads none."""
         partitions = self._installation.partitions
-        return {
-            self._installation.group(self.service.name, name): max([partitions(topic) for topic in loop.topics], default=1)
-            for name, loop in self.loops.items()
-        }
+        return max([partitions(topic) for topic in topics], default=partitions(self.service.name))
 
     def assign(self, owned: Mapping[str, frozenset[int]]) -> None:
         """Tell the loops which partitions this process holds."""
@@ -193,7 +214,10 @@ class Host:
         """Follow what other processes do to the store, and swap builds that have caught up."""
         while True:
             seen = self._stale.calls
-            await self._refresh()
+            try:
+                await self._refresh()
+            except Exception:
+                log.exception("%s: looking at the store failed; trying again", self.service.name)
             await self._stale.wait(seen, 1.0)
 
     async def _refresh(self) -> None:
@@ -210,13 +234,15 @@ class Host:
     async def _load_builds(self) -> None:
         found = {build.id: build for build in await self.store.reader.views.list()}
         self._serving = {build.name: build.id for build in found.values() if build.state == SERVING}
-        names = {definition.name for definition in self.service.views}
+        names = {definition.name for definition in self.service.views if self._only in (None, definition.name)}
         gone = [build for number, build in self.builds.items() if number not in found]
         new = [build for number, build in found.items() if number not in self.builds and build.name in names]
         self.builds = {number: build for number, build in found.items() if build.name in names}
         for build in gone:
             await self._drop_loop(processor_of(build))
         for build in new:
+            if self._only is not None and build.state == SERVING:
+                continue
             definition = find_definition(self.service.views, build.name)
             processor = Processor(processor_of(build), mode=Mode.PURE)
             processor.add(ViewPattern(definition, build=build.id))
@@ -241,13 +267,14 @@ class Host:
         await work.finished
 
     async def stop(self) -> None:
-        """Finish what is in hand: loops, writer, relay, in this order."""
+        """Finish what is in hand: loops, what is queued, what is to be published."""
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)
         await asyncio.gather(*(loop.stop() for loop in self.loops.values()))
-        await self.writer.stop()
+        await self.writer.drain()
         await self.relay.stop()
+        await self.writer.stop()
 
     async def close(self) -> None:
         """Close the store."""

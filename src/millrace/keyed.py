@@ -9,13 +9,15 @@ Neighbours: `UnitOfWork` owns the caches; patterns use them; the store's tables 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from millrace.clock import to_text
 from millrace.ports import StoreReader
-from millrace.serialization import encode_json
 from millrace.state import State, View, kind_of
 
 Decode = Callable[[bytes], Any]
@@ -37,40 +39,35 @@ class Rows:
         self._kind = kind_of(cls).name
         self._decode = decoder_of(cls)
         self._tables = tables
-        self._wanted: set[str] = set()
-        self._values: dict[str, Any] = {}
-        self._dirty: set[str] = set()
+        # Public, because staging runs once per message: `dirty` holds the encoded row, empty for one that is removed.
+        self.wanted: set[str] = set()
+        self.values: dict[str, Any] = {}
+        self.dirty: dict[str, bytes] = {}
 
     def want(self, keys: Iterable[str]) -> None:
         """Name rows that will be needed."""
-        self._wanted.update(keys)
+        self.wanted.update(keys)
 
     async def load(self) -> None:
         """Load what is wanted and not there yet, with one query."""
-        missing = [key for key in self._wanted if key not in self._values]
-        self._wanted.clear()
+        missing = [key for key in self.wanted if key not in self.values]
+        self.wanted.clear()
         if missing:
             found = await self._tables.states.load(self._kind, missing)
-            decode, values = self._decode, self._values
+            decode, values = self._decode, self.values
             for key in missing:
                 value = found.get(key)
                 values[key] = decode(value) if value is not None else None
 
     def get(self, key: str) -> Any:
         """Return the row as this transaction sees it, or None."""
-        return self._values[key]
-
-    def put(self, key: str, row: Any) -> None:
-        """Change the row; None removes it."""
-        self._values[key] = row
-        self._dirty.add(key)
+        return self.values[key]
 
     async def flush(self) -> None:
         """Write what changed."""
-        values = self._values
-        saved = [(self._kind, key, encode_json(row)) for key in self._dirty if (row := values[key]) is not None]
-        gone = [(self._kind, key) for key in self._dirty if values[key] is None]
-        self._dirty.clear()
+        saved = [(self._kind, key, value) for key, value in self.dirty.items() if value]
+        gone = [(self._kind, key) for key, value in self.dirty.items() if not value]
+        self.dirty.clear()
         if saved:
             await self._tables.states.save(saved)
         if gone:
@@ -78,14 +75,14 @@ class Rows:
 
 
 class Stream:
-    """An aggregate as folded from its stream: state and version (number of events)."""
+    """An aggregate as folded from its stream: state, version (number of events), version of the last snapshot."""
 
     __slots__ = ("saved", "state", "version")
 
-    def __init__(self, state: Any = None, version: int = 0) -> None:
+    def __init__(self, state: Any = None, version: int = 0, saved: int = 0) -> None:
         self.state = state
         self.version = version
-        self.saved = version
+        self.saved = saved
 
 
 class Documents:
@@ -99,6 +96,7 @@ class Documents:
         self._wanted: set[str] = set()
         self._values: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
+        self._encoded: dict[str, bytes] = {}
 
     def want(self, keys: Iterable[str]) -> None:
         """Name documents that will be needed."""
@@ -117,10 +115,11 @@ class Documents:
         """Return the document as this transaction sees it, or None."""
         return self._values[key]
 
-    def put(self, key: str, document: Any) -> None:
-        """Change the document; None removes it."""
+    def put(self, key: str, document: Any, value: bytes) -> None:
+        """Change the document, already encoded; None removes it."""
         self._before.setdefault(key, self._values[key])
         self._values[key] = document
+        self._encoded[key] = value
 
     async def flush(self) -> None:
         """Write what changed, look-ups included."""
@@ -136,7 +135,7 @@ class Documents:
             if after is None:
                 gone.append(key)
             else:
-                saved.append((key, encode_json(after)))
+                saved.append((key, self._encoded[key]))
         self._before.clear()
         await self._write(saved, gone, remove, add)
 
@@ -166,10 +165,15 @@ class Documents:
 
 def lookup_text(value: Any) -> str:
     """Return a value as text that sorts like the value: numbers padded, times in RFC 3339 with microseconds."""
-    if isinstance(value, bool) or value is None:
-        return "" if value is None else str(value).lower()
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int):
-        return f"{value:020d}" if value >= 0 else str(value)
-    if hasattr(value, "isoformat"):
-        return value.isoformat(timespec="microseconds") if hasattr(value, "hour") else value.isoformat()
+        return f"{value + 10**19:020d}"
+    if isinstance(value, float):
+        (bits,) = struct.unpack(">Q", struct.pack(">d", value))
+        return f"{bits ^ ((1 << 64) - 1) if bits >> 63 else bits | 1 << 63:020d}"
+    if isinstance(value, datetime):
+        return to_text(value)
     return str(value)

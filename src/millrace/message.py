@@ -58,6 +58,7 @@ class MessageMeta(type(msgspec.Struct)):  # type: ignore[misc]  # the struct met
         """Create the class; `options` go to msgspec (`tag` and the like)."""
         options.setdefault("frozen", True)
         options.setdefault("kw_only", True)
+        options.setdefault("gc", False)  # frozen values of plain data make no cycles; a batch of them costs the collector nothing
         cls: Any = super().__new__(mcls, class_name, bases, namespace, **options)
         inherited: Declaration | None = getattr(cls, "__declaration__", None)
         if key is None and inherited is not None:
@@ -74,6 +75,8 @@ def _declare(cls: Any, name: str, version: int, topic: str | None, key: str, int
         raise ConfigurationError(f"{cls.__qualname__}: key={key!r} is not one of its fields")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ConfigurationError(f"{cls.__qualname__}: name on the wire {name!r} must be kebab-case")
+    if topic is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", topic):
+        raise ConfigurationError(f"{cls.__qualname__}: topic {topic!r}: use lower-case letters, digits, '.', '_' and '-'")
     hidden = internal if internal is not None else bool(topic and topic.startswith(INTERNAL_TOPICS))
     return Declaration(name=name, version=version, topic=topic, key=key, internal=hidden)
 

@@ -16,9 +16,18 @@ Promises an engine makes (each has a conformance test):
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
+
+Row = TypeVar("Row")
+
+
+def rows_of(kind: type[Row], rows: Iterable[tuple[Any, ...]]) -> list[Row]:
+    """Return plain tuples as named ones; three times as fast as calling the class, and there is one per message."""
+    new: Any = cast("Any", tuple).__new__
+    return list(map(partial(new, kind), rows))
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
@@ -39,12 +48,17 @@ class TopicInfo(msgspec.Struct, frozen=True):
 
 
 class Record(NamedTuple):
-    """One row of a partition; `at` is the append time in microseconds."""
+    """One row of a partition.
+
+    `at` is the append time in microseconds, `position` the journal position under which a relay of this installation appended
+    it, 0 for foreign producers.
+    """
 
     offset: int
     key: str | None
     value: bytes
     at: int
+    position: int
 
 
 class JournalRow(NamedTuple):
@@ -124,6 +138,10 @@ class LogAdministration(Protocol):
         """Return how many records each (topic, partition) really holds; reads everything, for the ledger."""
         ...
 
+    async def check(self) -> Iterable[tuple[str, bool, str]]:
+        """Return (what, well, finding) about settings and health, for `doctor`."""
+        ...
+
 
 class Leases(Protocol):
     """Who owns which partition, among the processes that share services."""
@@ -142,6 +160,10 @@ class Leases(Protocol):
 
     async def leave(self) -> None:
         """Give everything back."""
+        ...
+
+    async def owners(self, group: str) -> Mapping[int, str]:
+        """Return the instance that holds each partition of a group, as far as is known; needs no `join`."""
         ...
 
 
@@ -256,8 +278,12 @@ class Journal(Protocol):
         """Return the first of `count` consecutive positions for rows that this transaction will append."""
         ...
 
-    async def append(self, rows: Sequence[JournalEntry]) -> None:
-        """Append rows at reserved positions."""
+    async def snapshots(self, streams: Sequence[str]) -> dict[str, bytes]:
+        """Return the snapshots that exist."""
+        ...
+
+    async def append(self, rows: Sequence[JournalEntry], *, snapshots: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Append rows at reserved positions; replace snapshots of streams, which may be deleted at any time."""
         ...
 
     async def tail(self, after: int, *, limit: int) -> tuple[list[JournalRow], int]:
@@ -377,16 +403,16 @@ class Documents(Protocol):
         """Remove documents."""
         ...
 
-    async def index(
-        self, view: int, *, remove: Sequence[tuple[str, str, str, str]], add: Sequence[tuple[str, str, str, str]]
-    ) -> None:
+    async def index(self, view: int, *, remove: Sequence[tuple[str, str, str, str]], add: Sequence[tuple[str, str, str, str]]) -> None:
         """Change look-up rows (field, value, sort, key); field "" lists all."""
         ...
 
-    async def page(
-        self, view: int, *, field: str, value: str, before: tuple[str, str] | None, limit: int
-    ) -> list[tuple[str, str, bytes]]:
+    async def page(self, view: int, *, field: str, value: str, before: tuple[str, str] | None, limit: int) -> list[tuple[str, str, bytes]]:
         """Return (sort, key, document) of a look-up, newest first, below a cursor."""
+        ...
+
+    async def count(self, view: int) -> int:
+        """Return how many documents a build has; reads them all, for operators."""
         ...
 
 
@@ -529,6 +555,14 @@ class Engine(Protocol):
 
     def store(self, service: str) -> Store:
         """Return the store of a service."""
+        ...
+
+    def reading(self) -> Engine:
+        """Return an engine for the same place that creates, changes and owns nothing.
+
+        Its log and each of its stores show one moment, that of their `open`, which raises `StoreUnavailable` with reason `absent` for what
+        is not there.
+        """
         ...
 
     async def start(self) -> None:

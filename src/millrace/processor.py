@@ -14,12 +14,13 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, Union, get_args, get_origin
 
 from millrace.errors import ConfigurationError
 from millrace.message import Message, declaration
+from millrace.serialization import Envelope
 
 if TYPE_CHECKING:
     from millrace.unit_of_work import UnitOfWork
@@ -37,42 +38,62 @@ class Context:
     """What is known about the message in hand.
 
     Attributes:
-        id: the message's id; stable over repeats, so it serves as idempotency key towards the outside world.
-        source: who said it.
         key: the key it is handled under.
         now: the injected clock's time, aware UTC; the same for all messages of a work item.
-        correlation_id: the conversation it belongs to.
-        causation_id: the id of its direct cause.
         attempt: 1 for the first try.
     """
 
-    __slots__ = ("attempt", "causation_id", "correlation_id", "id", "key", "now", "source", "time_text")
+    # Made once per message: plain attributes with class-level defaults cost less than a constructor with keywords.
+    envelope: Envelope
+    key: str = ""
+    now: datetime
+    attempt: int = 1
 
-    def __init__(  # noqa: PLR0913  # a value object; created once per message by the runtime
-        self,
-        *,
-        id: str = "",  # noqa: A002  # the field's standard name
-        source: str = "",
-        key: str = "",
-        now: datetime,
-        time_text: str = "",
-        correlation_id: str = "",
-        causation_id: str = "",
-        attempt: int = 1,
-    ) -> None:
-        self.id = id
-        self.source = source
-        self.key = key
-        self.now = now
-        self.time_text = time_text
-        self.correlation_id = correlation_id
-        self.causation_id = causation_id
-        self.attempt = attempt
+    @property
+    def id(self) -> str:
+        """The message's id; stable over repeats, so it serves as idempotency key towards the outside world."""
+        return self.envelope.id
+
+    @property
+    def source(self) -> str:
+        """Who said it."""
+        return self.envelope.source
 
     @property
     def time(self) -> datetime:
         """When the message happened (business time), aware UTC."""
-        return datetime.fromisoformat(self.time_text) if self.time_text else self.now
+        text = self.envelope.time
+        if not text:
+            return self.now
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    @property
+    def correlation_id(self) -> str:
+        """The conversation it belongs to."""
+        return self.envelope.correlationid
+
+    @property
+    def causation_id(self) -> str:
+        """The id of its direct cause."""
+        return self.envelope.causationid
+
+    @classmethod
+    def example(cls, *, now: datetime, key: str = "", attempt: int = 1, **attributes: str) -> Context:
+        """Return a context for tests and tools.
+
+        Args:
+            now: the clock's time, aware.
+            key: the key it is handled under.
+            attempt: which try it is.
+            attributes: CloudEvents attributes of the message (`id`, `source`, `time`, `correlationid`, `causationid` ...).
+        """
+        context = cls()
+        context.envelope = Envelope("", "", "")
+        for name, value in attributes.items():
+            setattr(context.envelope, name, value)
+        context.key, context.now, context.attempt = key, now, attempt
+        return context
 
 
 class Delivery(Context):
@@ -81,29 +102,34 @@ class Delivery(Context):
     Attributes:
         message: the decoded message; absent when it could not be read.
         topic, partition, offset, value: the record.
-        cause: what messages made from this one name as their cause: its id, or for internal messages its own cause.
+        internal: what messages made from this one name as their cause is not this message, but its own cause.
         pattern: who handles it; None for a record that cannot be read (then `result` is (reason, detail)).
         result: what an async function returned or raised.
+        keys: what a pure handler's selectors named for it.
         origin: "source@epoch" of a publication by a relay, empty for foreign producers.
         sequence: journal position at the origin.
         repeated: a foreign record that was handled before.
         timer: name of the timer that fired it.
     """
 
-    __slots__ = ("cause", "message", "offset", "origin", "partition", "pattern", "repeated", "result", "sequence", "timer", "topic", "value")
-
     message: Message
-    topic: str
+    topic: str = ""
     partition: int
-    offset: int
-    value: bytes
-    cause: str
-    pattern: Pattern | None
-    result: Any
-    origin: str
-    sequence: int
-    repeated: bool
-    timer: str
+    offset: int = 0
+    value: bytes = b""
+    internal: bool = False
+    pattern: Pattern | None = None
+    result: Any = None
+    keys: Sequence[Any] = ()
+    origin: str = ""
+    sequence: int = 0
+    repeated: bool = False
+    timer: str = ""
+
+    @property
+    def cause(self) -> str:
+        """Return what messages made from this one name as their cause."""
+        return self.envelope.causationid if self.internal else self.envelope.id
 
 
 class Pattern(Protocol):

@@ -92,9 +92,7 @@ class ViewReader(Generic[V]):
         field, value = wanted[0] if wanted else ("", "")
         return await self._page(field, value, wanted[1:], limit, _open_cursor(cursor))
 
-    async def _page(
-        self, field: str, value: str, others: Sequence[tuple[str, str]], limit: int, before: tuple[str, str] | None
-    ) -> Page:
+    async def _page(self, field: str, value: str, others: Sequence[tuple[str, str]], limit: int, before: tuple[str, str] | None) -> Page:
         build, items = await self._build(), list[Any]()
         while True:
             rows = await self._tables.documents.page(build, field=field, value=value, before=before, limit=limit + 1)

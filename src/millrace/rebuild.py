@@ -75,6 +75,20 @@ class Request(Waiting):
         self.build = await views.add(self._definition.name, version, BUILDING)
 
 
+class Abandon(Waiting):
+    """Drops a build that does not serve."""
+
+    def __init__(self, build: ViewInfo) -> None:
+        super().__init__()
+        self._build = build
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Drop it, unless it has come to serve meanwhile."""
+        for build in await unit.transaction.views.list():
+            if build.id == self._build.id and build.state == BUILDING:
+                await _drop(unit.transaction, build)
+
+
 class Swap(Waiting):
     """Makes a build serve when it has caught up."""
 

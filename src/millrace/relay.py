@@ -20,6 +20,7 @@ Neighbours: `hosting` runs one per service and wakes it after each commit.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from millrace import retry
 from millrace.broadcast import Broadcast
@@ -29,9 +30,12 @@ from millrace.serialization import RECORD_BYTES_MAX
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.writer import Waiting, Writer
 
+log = logging.getLogger("millrace")
+
 RELAY = "relay"
 TOGETHER_MAX = 5000
-TOGETHER_BYTES_MAX = 8 << 20
+TOGETHER_S = 0.003
+"""Under load an append waits this long after the one before: one flush of the log then serves several commits."""
 
 
 class DeadRows(Waiting):
@@ -44,16 +48,17 @@ class DeadRows(Waiting):
     async def run(self, unit: UnitOfWork) -> None:
         """Stage them; the same row twice is one dead letter."""
         for row in self._rows:
-            detail = f"{len(row.value)} bytes, at most {RECORD_BYTES_MAX}"
+            position, topic, partition, _, value = row
+            detail = f"{len(value)} bytes, at most {RECORD_BYTES_MAX}"
             unit.held.append(
                 HeldRow(
                     RELAY,
-                    row.topic,
-                    row.partition,
-                    row.position,
+                    topic,
+                    partition,
+                    position,
                     "",
                     retry.DEAD,
-                    row.value,
+                    value,
                     reason="oversized",
                     detail=detail,
                     attempts=1,
@@ -81,6 +86,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._published = 0
         self._looked = 0
+        self._last_append = 0.0
         self.last_error: str | None = None
 
     async def check(self) -> None:
@@ -130,14 +136,20 @@ class Relay:
             seen = self._wake.calls
             try:
                 more = await asyncio.shield(self.publish_once())
-            except MillraceError as error:
+            except Exception as error:  # noqa: BLE001  # the relay outlives whatever an append dies of, and says so
                 self.last_error = str(error)
+                log.warning("relay of %s: %s; trying again", self._saying.service, error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
             self.last_error, pause = None, 0.1
             if not more:
                 await self._wake.wait(seen)
+                await asyncio.sleep(self._pause_s(asyncio.get_running_loop().time()))
+
+    def _pause_s(self, now: float) -> float:
+        """Return how long to wait before publishing: nothing when idle, else so long that commits share an append."""
+        return max(0.0, self._last_append + TOGETHER_S - now)
 
     async def publish_once(self) -> bool:
         """Publish the next rows; return whether there may be more."""
@@ -145,16 +157,16 @@ class Relay:
         rows, upto = await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
         if upto == after:
             return False
-        rows, upto = _bounded(rows, upto)
-        sound = [row for row in rows if len(row.value) <= RECORD_BYTES_MAX]
+        sound = [row for row in rows if len(row[4]) <= RECORD_BYTES_MAX]
         if len(sound) < len(rows):
-            work = DeadRows([row for row in rows if len(row.value) > RECORD_BYTES_MAX])
+            work = DeadRows([row for row in rows if len(row[4]) > RECORD_BYTES_MAX])
             self._writer.submit(work)
             await work.finished
         if sound:
             await self._ensure(sound)
+            self._last_append = asyncio.get_running_loop().time()
             self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=self._published)
-            if self._published != sound[-1].position:
+            if self._published != sound[-1][0]:
                 self._looked = 0
                 return True
         self._looked = upto
@@ -162,14 +174,5 @@ class Relay:
 
     async def _ensure(self, rows: list[JournalRow]) -> None:
         """Create topics that no declaration named, so that a journalled row always has a place."""
-        names = {row.topic for row in rows}
+        names = {row[1] for row in rows}
         await self._log.ensure([TopicSpec(name, partitions=self._saying.partitions(name)) for name in sorted(names)])
-
-
-def _bounded(rows: list[JournalRow], upto: int) -> tuple[list[JournalRow], int]:
-    size = 0
-    for count, row in enumerate(rows):
-        size += len(row.value)
-        if size > TOGETHER_BYTES_MAX and count:
-            return rows[:count], rows[count - 1].position
-    return rows, upto

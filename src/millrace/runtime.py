@@ -19,6 +19,7 @@ Neighbours: `hosting` starts loops and tells them what they own; `turn` and `wri
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,13 +29,15 @@ import msgspec
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock, to_micros
-from millrace.errors import NotYet, Recovery
+from millrace.errors import NotYet, Recovery, Rejected
 from millrace.intake import Intake
-from millrace.ports import Log, LogFeed, Store, TopicInfo
+from millrace.ports import Log, LogFeed, PositionRow, Store, TopicInfo
 from millrace.processor import Delivery, Mode
 from millrace.turn import Chunk, Place, Turn
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting, Writer
+
+log = logging.getLogger("millrace")
 
 BATCH_MAX = 1000
 CALLS_TOGETHER = 64
@@ -64,6 +67,7 @@ class LoopState(msgspec.Struct):
     held: int
     stuck_s: float
     last_error: str | None
+    halted: bool = False
 
 
 class Loop:
@@ -108,7 +112,9 @@ class Loop:
         self._stopping = False
         self._progress = time.monotonic()
         self._rotation = 0
+        self._ahead: tuple[dict[Place, int], list[Chunk]] = ({}, [])
         self.assigned = False
+        self.halted = False
         self.last_error: str | None = None
         self.handled = 0
 
@@ -167,6 +173,7 @@ class Loop:
             held=len(self._blocked),
             stuck_s=round(stuck, 1),
             last_error=self.last_error,
+            halted=self.halted,
         )
 
     def lag(self) -> int:
@@ -181,10 +188,12 @@ class Loop:
             try:
                 worked = await self._step()
             except Recovery as error:
-                self.last_error = str(error)
+                self.last_error, self.halted = str(error), True
+                log.critical("%s.%s stops: %s", self._store.name, self.name, error)
                 return
-            except Exception as error:  # noqa: BLE001  # the loop outlives whatever a turn dies of, and says so
+            except Exception as error:  # the loop outlives whatever a turn dies of, and says so
                 self.last_error = f"{type(error).__name__}: {error}"
+                log.exception("%s.%s: the turn failed and is taken again", self._store.name, self.name)
                 await self._forget()
                 await self._wake.wait(self._wake.calls, pause)
                 pause = min(pause * 2, 5.0)
@@ -205,12 +214,22 @@ class Loop:
             return False
         turn = await self._collect()
         if turn is None:
+            self.last_error = None if not self._blocked else self.last_error
             self._progress = time.monotonic()
             return False
         self._writer.submit(turn)
+        if turn.chunks and self._intake.mode is Mode.PURE:
+            await self._read_ahead(turn)
         await asyncio.shield(turn.finished)
         await self._learn(turn)
         return True
+
+    async def _read_ahead(self, turn: Turn) -> None:
+        """While the commit waits for the disk, open what comes next; it is used only if the turn ends as expected."""
+        await asyncio.wait([turn.settled, turn.finished], return_when=asyncio.FIRST_COMPLETED)
+        expected = dict(self._offsets)
+        expected.update({(chunk.topic, chunk.partition): chunk.next for chunk in turn.chunks})
+        self._ahead = (expected, await self._read(expected))
 
     async def _assign(self) -> None:
         """Claim what is new, drop what is gone."""
@@ -222,7 +241,7 @@ class Loop:
             self._writer.submit(claim)
             await claim.finished
             for row in claim.rows:
-                self._check(row, infos[row.topic])
+                check_position(row, infos[row.topic], reader=f"{self._store.name}.{self.name}")
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
         for place in [place for place in self._tokens if place[1] not in wanted]:
@@ -233,27 +252,19 @@ class Loop:
         self.assigned = True
         self._progress = time.monotonic()
 
-    def _check(self, row: Any, info: TopicInfo) -> None:
-        first, end = info.ranges[row.partition]
-        place = f"{self._store.name}.{self.name} on {row.topic}/{row.partition}"
-        if row.identity != info.identity:
-            raise Recovery(f"{place}: the topic was created anew since it was read; an operator must say where to go on")
-        if row.offset > end:
-            raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy")
-        if row.offset < first:
-            raise Recovery(f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read")
-
     async def _load_blocked(self) -> None:
         rows = await self._store.reader.held.blocked(self.name)
         self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due in rows if key}
 
     async def _collect(self) -> Turn | None:
         now = to_micros(self._clock.now())
-        chunks = await self._read()
+        expected, ahead = self._ahead
+        self._ahead = ({}, [])
+        chunks = ahead if ahead and expected == self._offsets else await self._read(self._offsets)
         due = [
             place
             for place, (state, due) in self._blocked.items()
-            if state in (retry.RETRY, retry.NOT_YET)
+            if state != retry.DEAD
             and place[1] in self._owned
             and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
         ]
@@ -274,21 +285,22 @@ class Loop:
             results=results,
         )
 
-    async def _read(self) -> list[Chunk]:
-        ends, left, chunks = self._feed.ends(), self._batch_max, list[Chunk]()
-        places = sorted(self._offsets)
+    async def _read(self, offsets: dict[Place, int]) -> list[Chunk]:
+        ends, chunks = self._feed.ends(), list[Chunk]()
+        places = [place for place in sorted(offsets) if ends.get(place, 0) > offsets[place]]
+        outside = self._intake.mode is Mode.OUTSIDE
+        left = CALLS_TOGETHER if outside else self._batch_max
+        share = -(-left // max(1, len(places))) if outside else left
         self._rotation += 1
         for i in range(len(places)):
             place = places[(i + self._rotation) % len(places)]
-            offset = self._offsets[place]
-            if ends.get(place, 0) <= offset:
-                continue
-            records = await self._log.read(place[0], place[1], offset=offset, limit=left)
+            offset = offsets[place]
+            records = await self._log.read(place[0], place[1], offset=offset, limit=min(left, share))
             if not records:
                 continue
-            opened = await self._intake.open(place[0], place[1], records)
+            opened = self._intake.open(place[0], place[1], records)
             chunks.append(
-                Chunk(place[0], place[1], offset, records[-1].offset + 1, opened.deliveries, opened.ignored, opened.sources)
+                Chunk(place[0], place[1], offset, records[-1][0] + 1, opened.deliveries, opened.ignored, opened.sources, opened.latest)
             )
             left -= len(records)
             if left <= 0:
@@ -329,9 +341,11 @@ class Loop:
             async with limit:
                 try:
                     delivery.result = await pattern.call(delivery, None)
+                except Rejected as refusal:
+                    delivery.result = refusal
                 except (NotYet, Exception) as error:  # noqa: BLE001  # the message's failure, dealt with inside the turn
                     delivery.result = error
-                    return
+                    return  # it will be held, and the key's later messages behind it
 
     async def _learn(self, turn: Turn) -> None:
         self._progress = time.monotonic()
@@ -364,8 +378,7 @@ class Loop:
 
     def _until_due(self) -> float | None:
         """Return seconds until the next timer or retry, None when nothing is due."""
-        waiting = (retry.RETRY, retry.NOT_YET)
-        dues = [due for place, (state, due) in self._blocked.items() if state in waiting and place[1] in self._owned]
+        dues = [due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned]
         dues += [due for partition, due in self._timers.items() if partition in self._owned]
         if not dues:
             return None
@@ -376,6 +389,24 @@ class Loop:
         self.last_error = f"{type(error).__name__}: {error}"
 
 
+def check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
+    """Compare a read position with the log.
+
+    Raises:
+        Recovery: the place is gone, behind the end, or in a topic that was created anew.
+    """
+    place = f"{reader} on {row.topic}/{row.partition}"
+    if info is None or row.partition >= len(info.ranges):
+        raise Recovery(f"{place}: the log has no such partition any more; it was replaced or restored from an older copy")
+    first, end = info.ranges[row.partition]
+    if row.identity != info.identity:
+        raise Recovery(f"{place}: the topic was created anew since it was read; an operator must say where to go on")
+    if row.offset > end:
+        raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy")
+    if row.offset < first:
+        raise Recovery(f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read")
+
+
 def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[tuple[str, int, int, str]]:
     return [
         (info.name, partition, info.ranges[partition][0], info.identity)
@@ -383,4 +414,3 @@ def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[
         for partition in sorted(partitions)
         if partition < len(info.ranges)
     ]
-

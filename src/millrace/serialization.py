@@ -12,6 +12,7 @@ Neighbours: the runtime decodes what the log hands over; the journal stores what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,13 +23,18 @@ CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
 RECORD_BYTES_MAX = 1 << 20
 """A record above this is never sent, and one that is found on a topic goes to the dead letters unread."""
 
+UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, TypeError, MemoryError)
+"""Every way in which decoding bytes can fail."""
+
+Filled = Annotated[str, msgspec.Meta(min_length=1)]
+
 
 class Envelope(msgspec.Struct, gc=False):
     """CloudEvents attributes in the order they are written; see the public contract for their meaning."""
 
-    id: str
-    source: str
-    type: str
+    id: Filled
+    source: Filled
+    type: Filled
     subject: str = ""
     time: str = ""
     partitionkey: str = ""
@@ -37,7 +43,7 @@ class Envelope(msgspec.Struct, gc=False):
     sequence: str = ""
     epoch: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
-    specversion: str = "1.0"
+    specversion: Literal["1.0"] = "1.0"
     datacontenttype: str = "application/json"
 
 
@@ -55,12 +61,9 @@ def open_envelope(value: bytes) -> Envelope:
     if len(value) > RECORD_BYTES_MAX:
         raise DecodeError("oversized", f"{len(value)} bytes, at most {RECORD_BYTES_MAX} are read")
     try:
-        envelope = _open(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError, TypeError, MemoryError) as error:
+        return _open(value)
+    except UNDECODABLE as error:
         raise DecodeError("undecodable", str(error)) from error
-    if envelope.specversion != "1.0" or not (envelope.id and envelope.source and envelope.type):
-        raise DecodeError("undecodable", "specversion must be 1.0, id, source and type must not be empty")
-    return envelope
 
 
 def pack_sequence(position: int) -> str:
@@ -113,6 +116,10 @@ class Catalogue:
                 f"{cls.__qualname__} is said or handled by no service; name it in an annotation or in Service(says=[...])"
             ) from None
 
+    def decoder_of(self, cls: type[Message]) -> Callable[[bytes | msgspec.Raw], Message]:
+        """Return the function that decodes the data of a registered class."""
+        return self._decoders[self.type_of(cls)][1]
+
     def class_of(self, wire: str) -> type[Message] | None:
         """Return the class for a type on the wire, or None for a foreign one."""
         found = self._decoders.get(wire)
@@ -133,7 +140,7 @@ class Catalogue:
             return None
         try:
             return found[1](data)
-        except (msgspec.MsgspecError, ValueError, RecursionError, TypeError, MemoryError) as error:
+        except UNDECODABLE as error:
             raise DecodeError("invalid", f"{wire}: {error}") from error
 
     def classes(self) -> tuple[type[Message], ...]:

@@ -31,8 +31,7 @@ class Selector(msgspec.Struct, frozen=True):
     """Which rows of a kind a handler wants for a message."""
 
     state: type[State]
-    keys: Callable[[Any], Iterable[str]]
-    many: bool
+    keys: Callable[[Any], Iterable[str] | str]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -55,6 +54,7 @@ class StateMeta(type(msgspec.Struct)):  # type: ignore[misc]  # the struct metac
         """Create the class; `options` go to msgspec."""
         options.setdefault("frozen", True)
         options.setdefault("kw_only", True)
+        options.setdefault("gc", False)
         cls: Any = super().__new__(mcls, name, bases, namespace, **options)
         if key is not None:
             for field in (key, *lookups, *([sort] if sort else [])):
@@ -82,8 +82,8 @@ class State(msgspec.Struct, metaclass=StateMeta):
         """
         if isinstance(select, str):
             name = select
-            return Selector(state=cls, keys=lambda message: (str(getattr(message, name)),), many=False)
-        return Selector(state=cls, keys=select, many=True)
+            return Selector(state=cls, keys=lambda message: str(getattr(message, name)))
+        return Selector(state=cls, keys=select)
 
 
 class View(State):
@@ -114,8 +114,7 @@ class Delete(msgspec.Struct, frozen=True):
 
 def row_key(row: State) -> str:
     """Return the key of a row as text."""
-    return str(getattr(row, kind_of(type(row)).key))
-
+    return str(getattr(row, row.__kind__.key))
 
 
 __all__ = ["Delete", "Kind", "Selector", "State", "View", "kind_of", "row_key"]

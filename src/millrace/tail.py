@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from millrace.broadcast import Broadcast
-from millrace.errors import UnknownMessage
-from millrace.ports import LogParts
+from millrace.errors import Recovery, UnknownMessage
+from millrace.ports import LogParts, Record
 
 BATCH = 200
 _PLACE = re.compile(r"([A-Za-z0-9._-]+)/(\d{1,6})=(\d{1,19})")
@@ -74,10 +74,19 @@ class Tail:
         for (topic, partition), offset in self._offsets.items():
             if ends.get((topic, partition), 0) <= offset:
                 continue
-            for record in await self._parts.log.read(topic, partition, offset=offset, limit=BATCH):
-                self._offsets[topic, partition] = record.offset + 1
-                found.append(Tailed(topic, partition, record.offset, record.value, self.cursor))
+            for record in await self._records(topic, partition, offset):
+                self._offsets[topic, partition] = record[0] + 1
+                found.append(Tailed(topic, partition, record[0], record[2], self.cursor))
         return found
+
+    async def _records(self, topic: str, partition: int, offset: int) -> list[Record]:
+        """Read on from an offset; where retention has removed it, from the first that is there."""
+        try:
+            return await self._parts.log.read(topic, partition, offset=offset, limit=BATCH)
+        except Recovery:
+            infos = {info.name: info for info in await self._parts.log.topics()}
+            first = infos[topic].ranges[partition][0]
+            return await self._parts.log.read(topic, partition, offset=first, limit=BATCH)
 
 
 def parse_cursor(text: str) -> dict[tuple[str, int], int]:

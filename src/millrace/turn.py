@@ -25,7 +25,8 @@ from typing import Any
 import msgspec
 
 from millrace import retry
-from millrace.errors import Fenced, NotYet, Rejected
+from millrace.clock import from_micros, to_text
+from millrace.errors import Fenced, NotYet, Rejected, StoreUnavailable
 from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration
 from millrace.ports import HeldRow, PositionRow
@@ -48,6 +49,7 @@ class Chunk(msgspec.Struct):
     deliveries: list[Delivery]
     ignored: int
     sources: dict[str, int]
+    latest: str = ""
 
 
 class Turn(Waiting):
@@ -59,11 +61,11 @@ class Turn(Waiting):
         chunks: what was read.
         due_keys: (topic, partition, key) of held messages to try.
         timers: partition -> whether its input is drained, for partitions with timers due.
-        blocked: the first held state per (topic, partition, key), kept by the loop and updated here.
+        blocked: the first held state per (topic, partition, key), as the loop knows it.
         results: of activities that were called for held messages, by (topic, partition, offset).
     """
 
-    def __init__(  # noqa: PLR0913  # one value per thing that makes a turn
+    def __init__(  # one value per thing that makes a turn
         self,
         intake: Intake,
         *,
@@ -77,15 +79,18 @@ class Turn(Waiting):
         super().__init__()
         self._intake = intake
         self._tokens = tokens
-        self._chunks = chunks
+        self.chunks = chunks
+        self._current: list[Chunk] = []
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._due_keys = list(due_keys)
         self._timers = timers or {}
-        self._blocked = blocked if blocked is not None else {}
+        self._known_blocked = blocked or {}
         self._results = results
+        self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
         self._rows: dict[Place, PositionRow] = {}
         self._held: list[tuple[HeldRow, Delivery]] = []
         self._fired: list[Delivery] = []
-        self._waiting_keys: set[tuple[int, str]] = {(p, k) for (_, p, k), (state, _) in self._blocked.items() if state == retry.NOT_YET}
+        self._waiting_keys: set[tuple[int, str]] = set()
         self.fenced: set[Place] = set()
         self.moved: dict[Place, int] = {}
         self.advanced: dict[Place, int] = {}
@@ -94,17 +99,25 @@ class Turn(Waiting):
         self.handled = 0
         self.fired = bool(self._timers)
 
+    def _reset(self) -> None:
+        """Forget a try whose transaction was undone; the writer may prepare an item twice."""
+        self._held, self._fired, self._rows = [], [], {}
+        self._blocked = dict(self._known_blocked)
+        self._waiting_keys = {(p, k) for (_, p, k), (state, _) in self._blocked.items() if state == retry.NOT_YET}
+        self.fenced, self.moved, self.advanced, self.wake = set(), {}, {}, set()
+        self.held_changed, self.handled = False, 0
+
     async def prepare(self, unit: UnitOfWork) -> None:
         """Compare positions, load held messages and timers, name the rows of everything."""
         name = self._intake.name
-        self._held, self._fired = [], []
+        self._reset()
         for row in await unit.transaction.positions.load(name):
             self._rows[row.topic, row.partition] = row
         for place, token in self._tokens.items():
             if (row := self._rows.get(place)) is None or row.token != token:
                 self.fenced.add(place)
-        self._chunks = [chunk for chunk in self._chunks if self._is_current(chunk)]
-        for chunk in self._chunks:
+        self._current = [chunk for chunk in self.chunks if self._is_current(chunk)]
+        for chunk in self._current:
             for delivery in chunk.deliveries:
                 self._want(delivery, unit)
         await self._drop_foreign_repeats(unit)
@@ -127,12 +140,12 @@ class Turn(Waiting):
         delivery.now = unit.now
         try:
             delivery.pattern.wants(delivery, unit)
-        except Exception as error:  # noqa: BLE001  # a selector is the user's code; its failure is the message's
+        except (NotYet, Exception) as error:  # noqa: BLE001  # a selector is the user's code; its failure is the message's
             delivery.result = error
             delivery.pattern = FAILING
 
     async def _drop_foreign_repeats(self, unit: UnitOfWork) -> None:
-        foreign = [d for chunk in self._chunks for d in chunk.deliveries if not d.origin and d.pattern is not None]
+        foreign = [d for chunk in self._current for d in chunk.deliveries if not d.origin and d.pattern is not None]
         if not foreign:
             return
         ids = [(d.source, d.id) for d in foreign]
@@ -165,30 +178,36 @@ class Turn(Waiting):
         for partition, drained in self._timers.items():
             if any(place[1] == partition for place in self.fenced):
                 continue
-            rows = await unit.transaction.timers.due(
-                self._intake.name, partition=partition, until=unit.now_micros, limit=TIMERS_TOGETHER
-            )
+            rows = await unit.transaction.timers.due(self._intake.name, partition=partition, until=unit.now_micros, limit=TIMERS_TOGETHER)
             for row in rows:
-                if row.event_time and not drained:
+                if row.event_time and not drained and self._passed(partition) < to_text(from_micros(row.due)):
                     continue
                 delivery = self._intake.timer(row)
                 self._want(delivery, unit)
                 self._fired.append(delivery)
 
+    async def settle(self, unit: UnitOfWork) -> None:
+        """Everything is written and the commit begins: a good moment to read ahead."""
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    def _passed(self, partition: int) -> str:
+        """Return the business time that the input of a partition has reached in this turn."""
+        return max((chunk.latest for chunk in self._current if chunk.partition == partition), default="")
+
     async def run(self, unit: UnitOfWork) -> None:
         """Handle records, then held messages, then timers."""
-        for chunk in self._chunks:
+        for chunk in self._current:
             await self._run_chunk(chunk, unit)
         await self._run_held(unit)
         for delivery in self._fired:
             unit.cancel_timer(self._intake.name, delivery.key, delivery.timer)
-            if (held := await self._attempt(delivery, unit, None)) is not None:
-                held.topic, held.offset = TIMERS, unit.now_micros + len(unit.held)
+            if (held := await self._try(delivery, unit, None)) is not None:
                 self._hold(held, unit)
 
     async def _run_chunk(self, chunk: Chunk, unit: UnitOfWork) -> None:
         row = self._rows[chunk.topic, chunk.partition]
-        sources, blocked = row.sources, self._blocked
+        sources, blocked, inside = row.sources, self._blocked, self._intake.mode is Mode.TRANSACTION
         for delivery in chunk.deliveries:
             if delivery.repeated or (delivery.origin and delivery.sequence <= sources.get(delivery.origin, 0)):
                 row.duplicate += 1
@@ -197,8 +216,10 @@ class Turn(Waiting):
                 sources[delivery.origin] = delivery.sequence
             if blocked and (chunk.topic, chunk.partition, delivery.key) in blocked:
                 held: HeldRow | None = retry.held_row(delivery, retry.BEHIND, processor=self._intake.name, now_micros=unit.now_micros)
+            elif inside:
+                held = await self._try(delivery, unit, None)
             else:
-                held = await self._attempt(delivery, unit, None)
+                held = self._attempt(delivery, unit, None)
             if held is None:
                 row.handled += 1
             else:
@@ -213,38 +234,54 @@ class Turn(Waiting):
         unit.positions.append(row)
         self.advanced[chunk.topic, chunk.partition] = chunk.next
 
-    async def _attempt(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
+    def _attempt(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         """Handle one message; return None when that is done with, or the row that holds it."""
-        pattern: Pattern | None = delivery.pattern
-        name, now = self._intake.name, unit.now_micros
-        if pattern is None:
-            return self._unreadable(delivery, now)
+        if delivery.pattern is None:
+            return self._unreadable(delivery, unit.now_micros)
         try:
-            if pattern.mode is Mode.TRANSACTION:
-                await self._call_inside(pattern, delivery, unit)
-            else:
-                pattern.react(delivery, unit)
-        except NotYet as answer:
-            return retry.not_yet(delivery, answer, processor=name, before=before, now_micros=now)
-        except Rejected as refusal:
-            self._reply(delivery, refusal, unit)
-        except (Fenced, asyncio.CancelledError):
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
-            self._intake.note(error)
-            return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
-        self.handled += 1
-        if self._waiting_keys and (delivery.partition, delivery.key) in self._waiting_keys:
-            self.wake.add((delivery.partition, delivery.key))
+            delivery.pattern.react(delivery, unit)
+        except (NotYet, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+            return self._failed(delivery, error, unit, before)
+        self._succeeded(delivery)
         return None
 
-    @staticmethod
-    async def _call_inside(pattern: Pattern, delivery: Delivery, unit: UnitOfWork) -> None:
+    async def _try(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
+        """Like `_attempt`; an async function that runs inside the transaction gets a savepoint of its own."""
+        pattern = delivery.pattern
+        if pattern is None or pattern.mode is not Mode.TRANSACTION:
+            return self._attempt(delivery, unit, before)
+
         async def work() -> None:
             delivery.result = await pattern.call(delivery, unit)
             pattern.react(delivery, unit)
 
-        await unit.transaction.savepoint(work)
+        try:
+            await unit.transaction.savepoint(work)
+        except (NotYet, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+            return self._failed(delivery, error, unit, before)
+        self._succeeded(delivery)
+        return None
+
+    def _succeeded(self, delivery: Delivery) -> None:
+        self.handled += 1
+        if self._waiting_keys and (delivery.partition, delivery.key) in self._waiting_keys:
+            self.wake.add((delivery.partition, delivery.key))
+
+    def _failed(self, delivery: Delivery, error: BaseException, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
+        name, now = self._intake.name, unit.now_micros
+        if isinstance(error, NotYet):
+            return retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+        if isinstance(error, Rejected):
+            try:
+                self._reply(delivery, error, unit)
+            except Exception as failure:  # noqa: BLE001  # a rejection class that cannot carry the refusal is a failure
+                return self._intake.policy.after_failure(delivery, failure, processor=name, now_micros=now)
+            self._succeeded(delivery)
+            return None
+        if not isinstance(error, Exception) or isinstance(error, Fenced | StoreUnavailable):
+            raise error
+        self._intake.note(error)
+        return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
 
     def _unreadable(self, delivery: Delivery, now: int) -> HeldRow:
         row = retry.held_row(delivery, retry.DEAD, processor=self._intake.name, now_micros=now)
@@ -283,7 +320,7 @@ class Turn(Waiting):
             if place in stuck or before.state == retry.DEAD:
                 stuck.add(place)
                 continue
-            held = await self._attempt(delivery, unit, before)
+            held = await self._try(delivery, unit, before)
             self._move(before, held, unit)
             if held is not None:
                 stuck.add(place)

@@ -22,9 +22,9 @@ from millrace.errors import ConfigurationError
 from millrace.keyed import Documents, Rows, Stream
 from millrace.message import Message, declaration
 from millrace.partitioning import partition_of
-from millrace.ports import HeldRow, JournalEntry, PositionRow, StoreTransaction, TimerRow
+from millrace.ports import HeldRow, JournalEntry, PositionRow, StoreTransaction, TimerRow, rows_of
 from millrace.position import Position
-from millrace.serialization import Catalogue, Envelope, encode_json, pack_sequence, seal
+from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key
 from millrace.timers import Cancel, Timer
 
@@ -42,18 +42,15 @@ class Saying(msgspec.Struct, frozen=True):
     partitions: Callable[[str], int]
 
 
-class Draft:
+class Draft(msgspec.Struct, gc=False):
     """A message about to be journalled; `envelope` lacks only id and sequence."""
 
-    __slots__ = ("envelope", "message", "partition", "stream", "topic", "version")
-
-    def __init__(self, message: Message, envelope: Envelope, *, topic: str | None, partition: int) -> None:
-        self.message = message
-        self.envelope = envelope
-        self.topic = topic
-        self.partition = partition
-        self.stream: str | None = None
-        self.version: int | None = None
+    message: Message
+    envelope: Envelope
+    topic: str | None
+    partition: int
+    stream: str | None = None
+    version: int | None = None
 
 
 class UnitOfWork:
@@ -82,7 +79,7 @@ class UnitOfWork:
         self.positions: list[PositionRow] = []
         self.held: list[HeldRow] = []
         self.released: list[HeldRow] = []
-        self.snapshots: list[tuple[str, str, bytes]] = []
+        self.snapshots: list[tuple[str, bytes]] = []
         self.first_commands: dict[tuple[str, str], object] = {}
 
     def rows(self, cls: type[State]) -> Rows:
@@ -133,13 +130,13 @@ class UnitOfWork:
             key,
             self._now_text,
             key,
-            cause.correlation_id or key,
-            cause.cause,
+            cause.envelope.correlationid or key,
+            cause.envelope.causationid if cause.internal else cause.envelope.id,
             "",
             self._epoch,
             msgspec.Raw(encode_json(message)),
         )
-        return Draft(message, envelope, topic=topic, partition=partition_of(key, partitions))
+        return Draft(message, envelope, topic, partition_of(key, partitions))
 
     def _declare(self, cls: type[Message]) -> tuple[str, str | None, str, int]:
         declared = declaration(cls)
@@ -154,38 +151,39 @@ class UnitOfWork:
         Raises:
             ConfigurationError: an item is none of these; nothing is staged then.
         """
-        ready: list[Draft | None] = []
+        drafts: list[Draft] = []
+        rows: list[tuple[type[State], str, State | None, bytes]] = []
+        timers: list[tuple[str, TimerRow | None]] = []
         for item in items:
             if isinstance(item, Message):
-                ready.append(self.draft(item, delivery))
-            elif isinstance(item, State | Timer | Cancel | Delete):
-                ready.append(None)
+                drafts.append(self.draft(item, delivery))
+            elif isinstance(item, State):
+                cls = type(item)
+                rows.append((cls, str(getattr(item, cls.__kind__.key)), item, encode_json(item)))
+            elif isinstance(item, Delete):
+                rows.append((type(item.state), row_key(item.state), None, b""))
+            elif isinstance(item, Timer):
+                timers.append((item.name, self.timer_row(item, delivery, processor=processor)))
+            elif isinstance(item, Cancel):
+                timers.append((item.name, None))
             else:
                 raise ConfigurationError(
                     f"a function of processor {processor!r} returned {type(item).__name__}; return State, Delete, Event, Command, Timer, Cancel"
                 )
-        for item, draft in zip(items, ready, strict=True):
-            if draft is not None:
-                self.drafts.append(draft)
-            elif isinstance(item, State):
-                self.rows(type(item)).put(row_key(item), item)
-            else:
-                self._stage_other(item, delivery, processor)
+        self.drafts += drafts
+        for cls, key, row, value in rows:
+            cache = self._rows.get(cls) or self.rows(cls)
+            cache.values[key] = row
+            cache.dirty[key] = value
+        for name, timer in timers:
+            self.put_timer(processor, delivery.key, name, timer)
 
-    def _stage_other(self, item: Any, delivery: Delivery, processor: str) -> None:
-        if isinstance(item, Delete):
-            self.rows(type(item.state)).put(row_key(item.state), None)
-        elif isinstance(item, Timer):
-            self.set_timer(item, delivery, processor=processor)
-        else:
-            self._timers[processor, delivery.key, item.name] = None
-
-    def set_timer(self, timer: Timer, delivery: Delivery, *, processor: str) -> None:
-        """Stage a timer of the message's key."""
+    def timer_row(self, timer: Timer, delivery: Delivery, *, processor: str) -> TimerRow:
+        """Return a timer of the message's key as a row; nothing is staged yet."""
         cls = type(timer.message)
         if not self._saying.catalogue.knows(cls):
             self._saying.catalogue.add([cls], service=self._saying.service)
-        self._timers[processor, delivery.key, timer.name] = TimerRow(
+        return TimerRow(
             processor=processor,
             key=delivery.key,
             name=timer.name,
@@ -197,6 +195,10 @@ class UnitOfWork:
             correlation=delivery.correlation_id,
             causation=delivery.cause,
         )
+
+    def put_timer(self, processor: str, key: str, name: str, row: TimerRow | None) -> None:
+        """Stage a timer, or with None its removal."""
+        self._timers[processor, key, name] = row
 
     def cancel_timer(self, processor: str, key: str, name: str) -> None:
         """Stage the removal of a timer."""
@@ -223,8 +225,6 @@ class UnitOfWork:
             await transaction.held.remove(self.released)
         if self.held:
             await transaction.held.save(self.held)
-        if self.snapshots:
-            await transaction.states.save(self.snapshots)
         if self.positions:
             await transaction.positions.advance(self.positions)
         if self.drafts:
@@ -241,18 +241,14 @@ class UnitOfWork:
     async def _append(self) -> None:
         position = await self.transaction.journal.reserve(len(self.drafts))
         prefix = f"{self._saying.service}-{self._epoch}-"
-        entries: list[JournalEntry] = []
+        entries: list[tuple[Any, ...]] = []
         for draft in self.drafts:
             envelope = draft.envelope
             envelope.id = f"{prefix}{position}"
-            envelope.sequence = pack_sequence(position)
-            entries.append(
-                JournalEntry(
-                    position, draft.topic, draft.partition, envelope.subject, draft.stream, draft.version, seal(envelope)
-                )
-            )
+            envelope.sequence = f"{position:019d}"
+            entries.append((position, draft.topic, draft.partition, envelope.subject, draft.stream, draft.version, seal(envelope)))
             position += 1
-        await self.transaction.journal.append(entries)
+        await self.transaction.journal.append(rows_of(JournalEntry, entries), snapshots=self.snapshots)
 
     def position_of(self, drafts: list[Draft]) -> Position:
         """Return where drafts were written; after `flush`."""

@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 
 from millrace.errors import ConfigurationError
+from millrace.message import declaration
 from millrace.processor import Context, Delivery, Mode, annotated_messages, parameter_of_type
+from millrace.serialization import encode_json
 from millrace.state import Delete, Kind, View, kind_of
 from millrace.unit_of_work import UnitOfWork
 
@@ -44,6 +46,12 @@ def define_view(view: type[View], function: Callable[..., Any], key: Callable[[A
     return ViewDefinition(view, kind, function, key or (lambda event: str(getattr(event, name))))
 
 
+def topics_of(definition: ViewDefinition) -> tuple[str, ...]:
+    """Return the topics that a view is built from."""
+    topics = {declaration(cls).topic for cls in annotated_messages(definition.function, position=1)}
+    return tuple(sorted(topic for topic in topics if topic))
+
+
 class ViewPattern:
     """One build of a view as a processor's function."""
 
@@ -68,19 +76,20 @@ class ViewPattern:
         """Fold the event into each document it concerns."""
         documents = work.documents(self._definition.view, self._build)
         function, key = self._definition.function, delivery.key
-        changes: dict[str, Any] = {}
+        changes: dict[str, tuple[Any, bytes]] = {}
         try:
             for name in self._keys(delivery):
-                document = changes[name] if name in changes else documents.get(name)
+                document = changes[name][0] if name in changes else documents.get(name)
                 delivery.key = name
                 extra = {self._context: delivery} if self._context is not None else {}
                 result = function(document, delivery.message, **extra)
                 if result is not None:
-                    changes[name] = self._checked(result)
+                    after = self._checked(result)
+                    changes[name] = (after, encode_json(after) if after is not None else b"")
         finally:
             delivery.key = key
-        for name, document in changes.items():
-            documents.put(name, document)
+        for name, (document, value) in changes.items():
+            documents.put(name, document, value)
 
     def _checked(self, result: Any) -> Any:
         if isinstance(result, Delete):

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from millrace.clock import Clock
-from millrace.errors import MillraceError, Overloaded, StoreUnavailable
+from millrace.errors import MillraceError, NotYet, Overloaded, StoreUnavailable
 from millrace.ports import Store
 from millrace.unit_of_work import Saying, UnitOfWork
 
@@ -98,13 +98,17 @@ class Writer:
         """Return how many items wait."""
         return len(self._queue)
 
+    async def drain(self) -> None:
+        """Wait until nothing is queued."""
+        while self._queue and self._task is not None and not self._task.done():
+            self._wake.set()
+            await asyncio.sleep(0)
+
     async def stop(self) -> None:
         """Finish what is queued and stop."""
         if self._task is None:
             return
-        while self._queue:
-            self._wake.set()
-            await asyncio.sleep(0)
+        await self.drain()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
@@ -130,7 +134,7 @@ class Writer:
                 return
             for work in batch:
                 work.failed(error)
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception | NotYet):
                 raise
             return
         self.last_error = None

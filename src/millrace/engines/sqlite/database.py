@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -24,13 +25,14 @@ from typing import Any
 
 import apsw
 
-from millrace.engines.sqlite.filesystem import network_file_system
+from millrace.engines.sqlite.filesystem import file_system_of, network_file_system
 from millrace.engines.sqlite.queries import load_script
 from millrace.errors import StoreUnavailable
 
 LOCK_WAIT_S = 30.0
 APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
 SCHEMA_VERSION = 1
+FREE_BYTES_MIN = 256 << 20
 
 
 class Database:
@@ -49,6 +51,7 @@ class Database:
         self._lock = asyncio.Lock()
         self._watchers: list[Callable[[], None]] = []
         self._seen_version = -1
+        self._closed = True
         self.writer: apsw.Connection
         self.reader: apsw.Connection
 
@@ -65,8 +68,14 @@ class Database:
         with self.translated():
             self.reader = self._connect()
             self._seen_version = self._version()
+        self._closed = False
 
     def _check_place(self) -> None:
+        self._check_file_system()
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise StoreUnavailable(str(self.path), reason="read_only", detail="the file may not be written")
+
+    def _check_file_system(self) -> None:
         found = network_file_system(self.path.parent)
         if found:
             raise StoreUnavailable(
@@ -74,8 +83,6 @@ class Database:
                 reason="network_file_system",
                 detail=f"the folder is on {found}, where SQLite's locks cannot be trusted; use a local disk",
             )
-        if self.path.exists() and not os.access(self.path, os.W_OK):
-            raise StoreUnavailable(str(self.path), reason="read_only", detail="the file may not be written")
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(str(self.path))
@@ -88,6 +95,12 @@ class Database:
         return connection
 
     def _prepare(self, connection: apsw.Connection) -> None:
+        self._check_contents(connection)
+        for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=4000", "journal_size_limit=67108864"):
+            self._patiently(connection, f"pragma {pragma}")
+        connection.execute("pragma cache_size=-16000")
+
+    def _check_contents(self, connection: apsw.Connection) -> None:
         found = self._value(connection, "pragma application_id")
         version = self._value(connection, "pragma user_version")
         empty = not self._value(connection, "select count(*) from sqlite_schema")
@@ -99,9 +112,6 @@ class Database:
                 reason="newer_version",
                 detail=f"schema {version}, this release knows {SCHEMA_VERSION}; use the release that wrote it",
             )
-        for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=4000", "journal_size_limit=67108864"):
-            self._patiently(connection, f"pragma {pragma}")
-        connection.execute("pragma cache_size=-16000")
 
     def _patiently(self, connection: apsw.Connection, statement: str) -> None:
         # Two processes that start at once both switch to WAL; one of them may find the file busy for a moment.
@@ -116,10 +126,11 @@ class Database:
     async def _begin_migrating(self) -> None:
         await self.begin()
         try:
-            if self._value(self.writer, "pragma user_version") < SCHEMA_VERSION:
-                self.writer.execute(load_script(f"{self.kind}_001.sql"))
-                self.writer.execute(f"pragma application_id={APPLICATION_IDS[self.kind]}")
-                self.writer.execute(f"pragma user_version={SCHEMA_VERSION}")
+            with self.translated():
+                if self._value(self.writer, "pragma user_version") < SCHEMA_VERSION:
+                    self.writer.execute(load_script(f"{self.kind}_001.sql"))
+                    self.writer.execute(f"pragma application_id={APPLICATION_IDS[self.kind]}")
+                    self.writer.execute(f"pragma user_version={SCHEMA_VERSION}")
         except BaseException:
             self.rollback()
             raise
@@ -154,9 +165,10 @@ class Database:
 
     async def commit(self) -> None:
         """Make the transaction durable; when it fails, nothing of it has happened."""
+        committing = asyncio.get_running_loop().run_in_executor(self._executor, self._commit)
         try:
             with self.translated():
-                await asyncio.get_running_loop().run_in_executor(self._executor, self._commit)
+                await _finished(committing)
         except BaseException:
             self.rollback()
             raise
@@ -179,7 +191,12 @@ class Database:
 
     def poll(self) -> None:
         """Look whether anybody committed since the last look, and tell the watchers."""
-        version = self._version()
+        if self._closed:
+            return
+        try:
+            version = self._version()
+        except apsw.BusyError:
+            return
         if version != self._seen_version:
             self._seen_version = version
             for watcher in self._watchers:
@@ -188,8 +205,27 @@ class Database:
     def _version(self) -> int:
         return int(self._value(self.reader, "pragma data_version"))
 
+    def check(self) -> list[tuple[str, bool, str]]:
+        """Return (what, well, finding) about the file's settings, its soundness (reads all of it) and its disk."""
+        with self.translated():
+            mode, sync, version, sound = (
+                self._value(self.reader, f"pragma {name}") for name in ("journal_mode", "synchronous", "user_version", "quick_check")
+            )
+        free = shutil.disk_usage(self.path.parent).free
+        writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+        return [
+            ("writable", writable, "yes" if writable else "this user may not write the file or its folder"),
+            ("journal_mode", mode == "wal", mode if mode == "wal" else f"{mode}; must be wal"),
+            ("synchronous", sync == 2, "full" if sync == 2 else f"{sync}; must be 2 (full) to survive power loss"),
+            ("schema", version == SCHEMA_VERSION, f"version {version}; this release writes {SCHEMA_VERSION}"),
+            ("quick_check", sound == "ok", str(sound)),
+            ("file_system", True, file_system_of(self.path.parent) or "unknown"),
+            ("free_disk", free >= FREE_BYTES_MIN, f"{free >> 20:,} MiB free, {FREE_BYTES_MIN >> 20} are wanted"),
+        ]
+
     def close(self) -> None:
         """Close the connections; an open transaction is undone."""
+        self._closed = True
         for connection in (getattr(self, "reader", None), getattr(self, "writer", None)):
             if connection is not None:
                 connection.close()
@@ -201,6 +237,15 @@ class Database:
             yield
         except apsw.Error as error:
             raise StoreUnavailable(str(self.path), reason=reason_of(error), detail=str(error)) from error
+
+
+async def _finished(work: asyncio.Future[None]) -> None:
+    """Wait for a commit even when the waiter is cancelled: the thread is using the connection."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 _REASONS: tuple[tuple[type[apsw.Error], str], ...] = (

@@ -26,20 +26,20 @@ class SqliteDocuments(Table):
         """Remove documents."""
         self._many("delete_documents", [(view, key) for key in keys])
 
-    async def index(
-        self, view: int, *, remove: Sequence[tuple[str, str, str, str]], add: Sequence[tuple[str, str, str, str]]
-    ) -> None:
+    async def index(self, view: int, *, remove: Sequence[tuple[str, str, str, str]], add: Sequence[tuple[str, str, str, str]]) -> None:
         """Change look-up rows (field, value, sort, key)."""
         self._many("remove_lookups", [(view, *row) for row in remove])
         self._many("add_lookups", [(view, *row) for row in add])
 
-    async def page(
-        self, view: int, *, field: str, value: str, before: tuple[str, str] | None, limit: int
-    ) -> list[tuple[str, str, bytes]]:
+    async def page(self, view: int, *, field: str, value: str, before: tuple[str, str] | None, limit: int) -> list[tuple[str, str, bytes]]:
         """Return (sort, key, document), newest first, below a cursor."""
         if before is None:
             return self._all("first_documents", (view, field, value, limit))
         return self._all("page_documents", (view, field, value, *before, limit))
+
+    async def count(self, view: int) -> int:
+        """Return how many documents a build has."""
+        return self._all("count_documents", (view,))[0][0]
 
 
 class SqliteViews(Table):

@@ -6,6 +6,7 @@ Neighbours: implements `Engine` of `ports`; `log`, `store` and `leases` do the w
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,12 @@ from pathlib import Path
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.leases import SESSION_S, FileLeases
 from millrace.engines.sqlite.log import SqliteLog
+from millrace.engines.sqlite.snapshot import Snapshot
 from millrace.engines.sqlite.store import SqliteStore
 from millrace.errors import StoreUnavailable
 from millrace.ports import LogParts
+
+log = logging.getLogger("millrace")
 
 WATCH_S = 0.02
 """How often a process looks for the commits of others; bounds the relay's delay across processes."""
@@ -51,6 +55,10 @@ class SqliteEngine:
         """Return the store of a service."""
         return SqliteStore(service, self._database(service, "store"))
 
+    def reading(self) -> SqliteEngine:
+        """Return an engine that looks at the same folder and creates, changes and owns nothing."""
+        return ReadingEngine(self.folder, session_s=self._session_s)
+
     def _database(self, name: str, kind: str) -> Database:
         self._make_folder()
         database = Database(self.folder / f"{name}.db", kind=kind, executor=self._executor)
@@ -73,7 +81,11 @@ class SqliteEngine:
         while True:
             await asyncio.sleep(WATCH_S)
             for database in self._databases:
-                database.poll()
+                try:
+                    database.poll()
+                except Exception:
+                    log.exception("looking at %s failed; trying again", database.path)
+                    await asyncio.sleep(1.0)
 
     async def stop(self) -> None:
         """Stop watching and release the threads."""
@@ -81,3 +93,13 @@ class SqliteEngine:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         self._executor.shutdown(wait=True)
+
+
+class ReadingEngine(SqliteEngine):
+    """A folder as operators look at it, beside running processes or without any: each file as it was at one moment."""
+
+    def _database(self, name: str, kind: str) -> Database:
+        if not self.folder.is_dir():
+            detail = "there is no such folder; nothing was started here, or the setting names another one"
+            raise StoreUnavailable(str(self.folder), reason="absent", detail=detail)
+        return Snapshot(self.folder / f"{name}.db", kind=kind, executor=self._executor)

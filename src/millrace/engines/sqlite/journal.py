@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from millrace.engines.sqlite.table import Table, json_text
-from millrace.ports import JournalEntry, JournalRow, StreamRow
+from millrace.ports import JournalEntry, JournalRow, StreamRow, rows_of
 
 _FOREVER = (1 << 63) - 1
+TAIL_BYTES_MAX = 8 << 20
 
 
 class SqliteJournal(Table):
@@ -21,21 +22,33 @@ class SqliteJournal(Table):
 
     async def streams(self, after: Mapping[str, int], *, until: int | None = None) -> list[StreamRow]:
         """Return the events of streams above a version each."""
-        return [StreamRow(*row) for row in self._all("streams", (json_text(after), _FOREVER if until is None else until))]
+        return rows_of(StreamRow, self._all("streams", (json_text(after), _FOREVER if until is None else until)))
+
+    async def snapshots(self, streams: Sequence[str]) -> dict[str, bytes]:
+        """Return the snapshots that exist."""
+        return dict(self._all("load_snapshots", (json_text(streams),)))
 
     async def reserve(self, count: int) -> int:
         """Return the first of `count` positions."""
         del count  # nothing to write down: this transaction holds the only write lock until its rows are there
         return await self.head() + 1
 
-    async def append(self, rows: Sequence[JournalEntry]) -> None:
-        """Append rows at reserved positions."""
+    async def append(self, rows: Sequence[JournalEntry], *, snapshots: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Append rows at reserved positions; replace snapshots of streams."""
         self._many("append_journal", rows)
+        self._many("save_snapshots", snapshots)
 
     async def tail(self, after: int, *, limit: int) -> tuple[list[JournalRow], int]:
         """Return the next rows to publish, and the position up to which was looked."""
-        found = self._all("tail_journal", (after, limit))
-        return [JournalRow(*row) for row in found if row[1] is not None], found[-1][0] if found else after
+        found = rows_of(JournalRow, self._all("tail_journal", (after, limit)))
+        size = 0
+        for count, row in enumerate(found):
+            size += len(row[4])
+            if size > TAIL_BYTES_MAX:
+                del found[count + 1 :]
+                break
+        upto = found[-1][0] if found else after
+        return [row for row in found if row[1]], upto
 
     async def head(self) -> int:
         """Return the last position given."""

@@ -148,6 +148,20 @@ class FileLeases:
         """Give one partition back."""
         self._unlock(group, partition)
 
+    async def owners(self, group: str) -> Mapping[int, str]:
+        """Return the instance that holds each partition of a group; who was silent for a session counts as gone."""
+        owners: dict[int, str] = {}
+        for path in self._folder.glob(f"lease-{group}-*"):
+            number = path.name.removeprefix(f"lease-{group}-")
+            try:
+                owner = path.read_text()
+                beat = self._member_path(owner).stat().st_mtime if owner else 0.0
+            except OSError:
+                continue
+            if number.isdigit() and time.time() - beat <= self._session_s:
+                owners[int(number)] = owner
+        return owners
+
     async def leave(self) -> None:
         """Give everything back."""
         for group, partition in list(self._locks):

@@ -21,8 +21,9 @@ from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.queries import LOG as Q
 from millrace.errors import ConfigurationError, Recovery
 from millrace.partitioning import partition_of
-from millrace.ports import JournalRow, Record, TopicInfo, TopicSpec
+from millrace.ports import JournalRow, Record, TopicInfo, TopicSpec, rows_of
 
+READ_BYTES_MAX = 8 << 20
 Append = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
@@ -34,10 +35,12 @@ class SqliteLog:
         self._ids: dict[str, int] = {}
         self._ends: dict[tuple[str, int], int] = {}
         self._partitions: dict[str, int] = {}
+        self._places: dict[tuple[str, int], int] = {}
         self._watchers: list[Callable[[], None]] = []
         self._queue: list[Append] = []
         self._wake = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def open(self) -> None:
         """Open the file."""
@@ -72,24 +75,35 @@ class SqliteLog:
         position, count = found[0] if found else (0, 0)
         if position != after:
             return position
-        places: dict[tuple[str, int], list[tuple[str | None, bytes]]] = {}
-        for row in rows:
-            places.setdefault((row.topic, row.partition), []).append((row.key, row.value))
+        places: dict[tuple[str, int], list[tuple[str | None, bytes, int]]] = {}
+        for row_position, topic, partition, key, value in rows:
+            records = places.get((topic, partition))
+            if records is None:
+                records = places[topic, partition] = []
+            records.append((key, value, row_position))
         for (topic, partition), records in places.items():
             self._insert(topic, partition, records)
-        last = rows[-1].position
+        last = rows[-1][0]
         self._write("move_relay", (source, epoch, last, count + len(rows)))
         return last
 
-    def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes]]) -> None:
+    def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes, int]]) -> None:
         number = self._number(topic)
         taken = self._write("take_offsets", (len(records), number, partition))
         if not taken:
             raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
-        offset, now = taken[0][0] - len(records), time.time_ns() // 1000
+        (end, partition_id), now = taken[0], time.time_ns() // 1000
+        place = partition_id << 40 | end - len(records)
         self._database.writer.executemany(
-            Q["publish"], [(number, partition, offset + i, key, value, now) for i, (key, value) in enumerate(records)]
+            Q["publish"], [(place + i, key, value, now, position) for i, (key, value, position) in enumerate(records)]
         )
+
+    def _place(self, topic: str, partition: int) -> int:
+        """Return the place of a partition's offset 0."""
+        place = self._places.get((topic, partition))
+        if place is None:
+            raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions.get(topic, 0)}")
+        return place
 
     def _number(self, topic: str) -> int:
         number = self._ids.get(topic)
@@ -100,10 +114,10 @@ class SqliteLog:
     async def put(self, topic: str, rows: Sequence[tuple[str | None, bytes]], *, partition: int | None = None) -> None:
         """Append records of a foreign producer."""
         self._number(topic)
-        places: dict[int, list[tuple[str | None, bytes]]] = {}
+        places: dict[int, list[tuple[str | None, bytes, int]]] = {}
         for key, value in rows:
             place = partition if partition is not None else partition_of(key or "", self._partitions[topic])
-            places.setdefault(place, []).append((key, value))
+            places.setdefault(place, []).append((key, value, 0))
         await self._submit(lambda: [self._insert(topic, place, records) for place, records in places.items()])
 
     async def published(self, source: str, epoch: int) -> int:
@@ -117,10 +131,16 @@ class SqliteLog:
 
     async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
         """Return the next records of a partition."""
-        rows = self._read("read", (self._number(topic), partition, offset, limit))
-        if rows and rows[0][0] != offset:
-            raise Recovery(f"{topic}/{partition}: offset {offset} is gone, the log goes on at {rows[0][0]}")
-        return [Record(*row) for row in rows]
+        records = rows_of(Record, self._read("read", (self._place(topic, partition), offset, limit)))
+        size = 0
+        for count, record in enumerate(records):
+            size += len(record[2])
+            if size > READ_BYTES_MAX:
+                del records[count + 1 :]
+                break
+        if records and records[0][0] != offset:
+            raise Recovery(f"{topic}/{partition}: offset {offset} is gone, the log goes on at {records[0][0]}")
+        return records
 
     async def topics(self) -> list[TopicInfo]:
         """Return all topics with their ranges."""
@@ -136,16 +156,20 @@ class SqliteLog:
         """Return how many records each partition really holds (reads everything; for the ledger)."""
         return {(topic, partition): count for topic, partition, count in self._read("count_records", ())}
 
+    async def check(self) -> list[tuple[str, bool, str]]:
+        """Return findings about the file's settings and health."""
+        return self._database.check()
+
     async def expire(self, *, now_micros: int) -> int:
         """Remove the records that are older than their topic's retention."""
         return await self._submit(lambda: self._expire(now_micros))
 
     def _expire(self, now_micros: int) -> int:
         gone = 0
-        for topic, partition, first, keep in self._write("expired", (now_micros,)):
+        for partition_id, first, keep in self._write("expired", (now_micros,)):
             if keep > first:
-                self._write("expire", (topic, partition, keep))
-                self._write("move_first", (keep, topic, partition))
+                self._write("expire", (partition_id, keep))
+                self._write("move_first", (keep, partition_id))
                 gone += keep - first
         return gone
 
@@ -160,8 +184,9 @@ class SqliteLog:
 
     async def close(self) -> None:
         """Finish the appends in hand and close the file."""
+        self._closing = True
+        self._wake.set()
         if self._flusher is not None:
-            self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
         self._database.close()
 
@@ -169,7 +194,9 @@ class SqliteLog:
         self._ids = dict(self._read("topic_ids", ()))
 
     def _refresh(self) -> None:
-        ends = {(topic, partition): end for topic, partition, end in self._read("ends", ())}
+        found = self._read("ends", ())
+        self._places = {(topic, partition): number << 40 for topic, partition, _, number in found}
+        ends = {(topic, partition): end for topic, partition, end, _ in found}
         if ends == self._ends:
             return
         if len(ends) != len(self._ends):
@@ -186,7 +213,7 @@ class SqliteLog:
         return await future
 
     async def _flush_forever(self) -> None:
-        while True:
+        while self._queue or not self._closing:
             await self._wake.wait()
             self._wake.clear()
             batch, self._queue = self._queue, []

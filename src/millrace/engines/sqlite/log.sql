@@ -17,19 +17,19 @@ insert into partition (topic, partition, first, next) values (?, ?, 0, 0)
 
 -- name: ends
 -- The end of every partition.
-select t.name, p.partition, p.next from partition p join topic t on t.id = p.topic
+select t.name, p.partition, p.next, p.id from partition p join topic t on t.id = p.topic
 
 -- name: take_offsets
 -- Reserve offsets at the end of a partition.
-update partition set next = next + ? where topic = ? and partition = ? returning next
+update partition set next = next + ? where topic = ? and partition = ? returning next, id
 
 -- name: publish
 -- One record.
-insert into record (topic, partition, offset, key, value, at) values (?, ?, ?, ?, ?, ?)
+insert into record (place, key, value, at, position) values (?, ?, ?, ?, ?)
 
 -- name: read
 -- The next records of a partition.
-select offset, key, value, at from record where topic = ? and partition = ? and offset >= ? order by offset limit ?
+select place & 0xFFFFFFFFFF, key, value, at, position from record where place >= ?1 | ?2 and place <= ?1 | 0xFFFFFFFFFF order by place limit ?3
 
 -- name: published
 -- How far a source has published.
@@ -46,18 +46,20 @@ select source, epoch, position, rows from relay order by source, epoch
 
 -- name: expired
 -- The first offset that is young enough, per partition of a topic with retention.
-select p.topic, p.partition, p.first,
-    coalesce((select min(r.offset) from record r where r.topic = p.topic and r.partition = p.partition and r.at >= ?1 - t.retention_s * 1000000), p.next)
+select p.id, p.first, coalesce((
+    select r.place & 0xFFFFFFFFFF from record r
+    where r.place between p.id << 40 and p.id << 40 | 0xFFFFFFFFFF and r.at >= ?1 - t.retention_s * 1000000 order by r.place limit 1), p.next)
 from partition p join topic t on t.id = p.topic where t.retention_s is not null
 
 -- name: expire
 -- Remove old records of a partition.
-delete from record where topic = ? and partition = ? and offset < ?
+delete from record where place >= ?1 << 40 and place < ?1 << 40 | ?2
 
 -- name: move_first
 -- The new start of a partition.
-update partition set first = ? where topic = ? and partition = ?
+update partition set first = ? where id = ?
 
 -- name: count_records
 -- How many records a partition really holds.
-select t.name, r.partition, count(*) from record r join topic t on t.id = r.topic group by 1, 2
+select t.name, p.partition, (select count(*) from record r where r.place between p.id << 40 and p.id << 40 | 0xFFFFFFFFFF)
+from partition p join topic t on t.id = p.topic

@@ -8,22 +8,23 @@ create table topic (
 );
 
 create table partition (
+    id integer primary key,
     topic integer not null,
     partition integer not null,
     first integer not null,             -- offsets [first, next) are there, without gaps
     next integer not null,
-    primary key (topic, partition)
-) without rowid;
+    unique (topic, partition)
+);
 
+-- A record is found by one integer, partition.id << 40 | offset: the rows of a partition lie together in one tree, and values of
+-- more than a quarter page need no overflow page, as they would in a table without rowid.
 create table record (
-    topic integer not null,
-    partition integer not null,
-    offset integer not null,
+    place integer primary key,
     key text,
     value blob not null,
     at integer not null,
-    primary key (topic, partition, offset)
-) without rowid;
+    position integer not null           -- the source's journal position; 0: put by a foreign producer
+);
 
 create table relay (                    -- written with the append: the relay's position cannot disagree with the records
     source text not null,

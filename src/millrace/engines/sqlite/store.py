@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from millrace.engines.sqlite.database import SCHEMA_VERSION, Database
+from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.documents import SqliteDocuments, SqliteViews
-from millrace.engines.sqlite.filesystem import file_system_of
 from millrace.engines.sqlite.journal import SqliteJournal
 from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, SqliteTimers
 from millrace.engines.sqlite.queries import STORE as Q
@@ -46,14 +45,17 @@ class SqliteTransaction(SqliteTables):
     async def savepoint(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work`; undo what it did when it raises."""
         connection = self.database.writer
-        connection.execute("savepoint work")
+        with self.database.translated():
+            connection.execute("savepoint work")
         try:
             await work()
         except BaseException:
-            connection.execute("rollback to work")
-            connection.execute("release work")
+            with self.database.translated():
+                connection.execute("rollback to work")
+                connection.execute("release work")
             raise
-        connection.execute("release work")
+        with self.database.translated():
+            connection.execute("release work")
 
     async def commit(self) -> None:
         """Make everything durable."""
@@ -95,19 +97,7 @@ class SqliteStore:
 
     async def check(self) -> Iterable[tuple[str, bool, str]]:
         """Return findings about the file's settings and health."""
-        reader, path = self._database.reader, self._database.path
-        with self._database.translated():
-            mode = next(reader.execute("pragma journal_mode"))[0]
-            sync = next(reader.execute("pragma synchronous"))[0]
-            version = next(reader.execute("pragma user_version"))[0]
-            well = next(reader.execute("pragma quick_check"))[0]
-        return [
-            ("journal_mode", mode == "wal", f"{mode}; must be wal"),
-            ("synchronous", sync == 2, f"{sync}; must be 2 (full), or a power loss loses commits"),
-            ("schema", version == SCHEMA_VERSION, f"{version}; this release knows {SCHEMA_VERSION}"),
-            ("quick_check", well == "ok", str(well)),
-            ("file_system", True, file_system_of(path.parent) or "unknown"),
-        ]
+        return self._database.check()
 
     async def close(self) -> None:
         """Close the file."""

@@ -19,6 +19,14 @@ select key, value from state where kind = ? and key > ? order by key limit ?
 select j.stream, j.version, j.value from json_each(?1) w cross join journal j
 where j.stream = w.key and j.version > w.value and j.version <= ?2 order by j.stream, j.version
 
+-- name: load_snapshots
+-- The last snapshot of streams.
+select stream, value from snapshot where stream in (select value from json_each(?))
+
+-- name: save_snapshots
+-- Replace snapshots.
+insert into snapshot (stream, value) values (?, ?) on conflict (stream) do update set value = excluded.value
+
 -- name: last_position
 -- The last position ever given, kept even when the journal is empty.
 select coalesce((select seq from sqlite_sequence where name = 'journal'), 0)
@@ -155,6 +163,10 @@ where l.view = ?1 and l.field = ?2 and l.value = ?3 and (l.sort, l.key) < (?4, ?
 -- A look-up, newest first.
 select l.sort, l.key, d.value from lookup l join document d on d.view = l.view and d.key = l.key
 where l.view = ?1 and l.field = ?2 and l.value = ?3 order by l.sort desc, l.key desc limit ?4
+
+-- name: count_documents
+-- How many documents a build has.
+select count(*) from document where view = ?
 
 -- name: views
 -- Every build of every view.

@@ -11,7 +11,12 @@ create table journal (                  -- everything the service has said: even
 );
 create unique index journal_stream on journal (stream, version) where stream is not null;
 
-create table state (                    -- keyed rows of handlers, and snapshots of aggregates
+create table snapshot (                 -- folds of streams; rows may be deleted at any time
+    stream text not null unique,
+    value blob not null
+);
+
+create table state (                    -- keyed rows of handlers
     kind text not null,
     key text not null,
     value blob not null,
@@ -67,12 +72,12 @@ create table view (
     state text not null
 );
 
-create table document (
+create table document (                 -- documents are large: a rowid table needs no overflow page for them
     view integer not null,
     key text not null,
     value blob not null,
-    primary key (view, key)
-) without rowid;
+    unique (view, key)
+);
 
 create table lookup (                   -- field '' lists every document
     view integer not null,

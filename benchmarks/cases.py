@@ -1,0 +1,87 @@
+"""The cases: what is measured against what, with how much work, and what Millrace promises for each figure.
+
+The first side of a case is the one a promised ratio refers to; sides in between are references; the last one is
+Millrace.
+"""
+
+from benchmarks.harness import Case, Metric, Side
+
+W1 = Case(
+    "w1",
+    "W1, 200,000 CloudEvents of 10,000 keys: consume, fold keyed state, emit one each, journal, relay, all committed",
+    (
+        Side("twin by hand", "benchmarks.peers.twin_sqlite", (), ("--n", "50000")),
+        Side("Millrace", "benchmarks.sides.w1", (), ("--n", "50000")),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=0.6),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1),
+        Metric("rss_growth_percent", "memory growth from half to all, %", lower_is_better=True, limit=10, digits=1),
+        Metric("rss_peak_mib", "peak memory, MiB", lower_is_better=True),
+    ),
+)
+EVENTSTORE = Case(
+    "eventstore",
+    "Event store: saves of two events, loads of streams of 10 and of 1,000 events",
+    (
+        Side("eventsourcing", "benchmarks.peers.eventsourcing_sqlite", (), ("--saves", "2000")),
+        Side("bare group commit", "benchmarks.peers.group_commit", (), ("--saves", "16000")),
+        Side("Millrace", "benchmarks.sides.eventstore", (), ("--saves", "8000")),
+    ),
+    (
+        Metric("saves_32", "saves/s, 32 callers", ratio=4),
+        Metric("saves_1", "saves/s, one caller"),
+        Metric("loads_10", "loads/s of 10 events", ratio=3),
+        Metric("loads_1000", "loads/s of 1,000 events", ratio=10),
+        Metric("loads_10_replayed", "loads/s of 10 events, without snapshots"),
+        Metric("loads_1000_replayed", "loads/s of 1,000 events, without snapshots"),
+    ),
+)
+HTTP = Case(
+    "http",
+    "POST /api/orders, 32 connections, one process each",
+    (
+        Side("FastAPI + SQLAlchemy", "benchmarks.sides.orders_http", ("fastapi",), ("fastapi", "--seconds", "3")),
+        Side("Millrace", "benchmarks.sides.orders_http", ("parcomolo",), ("parcomolo", "--seconds", "3")),
+    ),
+    (
+        Metric("rate", "orders/s", ratio=6),
+        Metric("p50_ms", "p50 ms", lower_is_better=True, digits=1),
+        Metric("p99_ms", "p99 ms", lower_is_better=True, ratio=1, digits=1),
+        Metric("cpu_us", "server CPU us an order", lower_is_better=True),
+    ),
+)
+SHOP = Case(
+    "shop",
+    "Whole shop, from placed to completed, no shipping delay",
+    (Side("Millrace", "benchmarks.sides.shop", (), ("--seconds", "3")),),
+    (
+        Metric("completed_rate", "orders/s from placed to completed"),
+        Metric("p50_ms", "p50 ms from POST to completed at 50 orders/s", lower_is_better=True, digits=1),
+        Metric("p99_ms", "p99 ms from POST to completed at 50 orders/s", lower_is_better=True, limit=100, digits=1),
+        Metric("answer_p99_ms", "p99 ms of the answer at 50 orders/s", lower_is_better=True, digits=1),
+    ),
+)
+IDLE = Case(
+    "idle",
+    "All services in one process, nothing to do",
+    (Side("Millrace", "benchmarks.sides.idle", (), ("--seconds", "5")),),
+    (
+        Metric("ready_s", "start to ready, s", lower_is_better=True, limit=2, digits=2),
+        Metric("restart_s", "restart to ready, s", lower_is_better=True, limit=2, digits=2),
+        Metric("rss_mib", "resident memory, MiB", lower_is_better=True, limit=300),
+        Metric("cpu_percent", "CPU, % of one core", lower_is_better=True, limit=3, digits=2),
+    ),
+)
+BACKPRESSURE = Case(
+    "backpressure",
+    "A producer 10 times faster than its handler for 60 s",
+    (Side("Millrace", "benchmarks.sides.backpressure", (), ("--seconds", "15")),),
+    (
+        Metric("growth_percent", "memory growth, %", lower_is_better=True, limit=10, digits=1),
+        Metric("rss_mib", "resident memory at the end, MiB", lower_is_better=True),
+        Metric("produced_rate", "produced/s"),
+        Metric("handled_rate", "handled/s"),
+    ),
+)
+CASES = {case.name: case for case in (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE)}

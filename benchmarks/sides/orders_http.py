@@ -1,0 +1,71 @@
+"""``POST /api/orders`` from 32 connections, against Parcomolo or the FastAPI peer: the same generator, the same bodies.
+
+Verified: the server has stored exactly as many orders as it has answered 201 (warm-up included). Prints one JSON
+object.
+
+    python -m benchmarks.sides.orders_http parcomolo|fastapi --dir DIR [--seconds 10]
+"""
+
+import argparse
+import json
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from benchmarks.measure import check
+from benchmarks.process import Server, free_port, serving, usage
+from benchmarks.sides.shop_server import check_ledger, get, load, order_ids, parcomolo, wait_until
+
+PEER = "benchmarks.peers.fastapi_outbox:app"
+
+
+def fastapi(directory: str) -> AbstractContextManager[Server]:
+    """The peer under uvicorn with one worker."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--workers", "1"]
+    command += ["--no-access-log", "--log-level", "warning", "--port", str(port), PEER]
+    log = Path(directory, "serve.log")
+    return serving(command, port=port, ready="/ready", log=log, env={"BENCH_DATA": directory})
+
+
+def verify_fastapi(server: Server, answers: int) -> None:
+    """As many orders and outbox rows as 201 answers."""
+    counts = get(f"{server.url}/counts")
+    check(counts["orders"] == counts["outbox"] == answers, f"{counts} for {answers} answers 201")
+
+
+def verify_parcomolo(server: Server, answers: int) -> None:
+    """As many different orders as 201 answers."""
+    wait_until(lambda: len(order_ids(server.url)) >= answers, f"{answers} orders listed")
+    listed = order_ids(server.url)
+    check(len(listed) == len(set(listed)) == answers, f"{len(listed)} orders for {answers} answers 201")
+
+
+def run(name: str, directory: str, seconds: float) -> dict[str, object]:
+    """Start the server, load it, verify what it stored."""
+    ours = name == "parcomolo"
+    start = parcomolo(directory, services="orders,catalogue") if ours else fastapi(directory)
+    with start as server:
+        before = usage(server.pid)
+        figures = load(f"{server.url}/api/orders", "--connections", "32", "--seconds", str(seconds))
+        after = usage(server.pid)
+        answers = int(figures["answers"])
+        (verify_parcomolo if ours else verify_fastapi)(server, answers)
+    if ours:
+        check_ledger(directory)
+    figures["cpu_us"] = (after.cpu - before.cpu) / answers * 1e6
+    return {**figures, "rss_mib": after.rss_mib, "verified": True}
+
+
+def main() -> None:
+    """Run once and print the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("server", choices=("parcomolo", "fastapi"))
+    parser.add_argument("--dir", required=True)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    args = parser.parse_args()
+    print(json.dumps(run(args.server, args.dir, args.seconds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Catalogue: which products there are, and what they cost now."""

@@ -1,0 +1,155 @@
+"""Facts and commands of the context orders; only orders writes the topic `orders`.
+
+Every message is keyed by `order_id`. Facts that end an order carry its lines and `was_confirmed`, so that a reader
+who counted the confirmation can take it back without keeping a copy of the order.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from millrace import Command, Event, Personal
+from parcomolo.contracts.lines import Line, ShipTo
+from parcomolo.contracts.money import Money
+
+
+class OrderPlaced(Event, name="order-placed", topic="orders", key="order_id"):
+    """An order exists. With `review_until` its content may change until then, and checkout waits."""
+
+    order_id: str
+    number: str
+    customer_id: str
+    lines: tuple[Line, ...]
+    total: Money
+    ship_to: Annotated[ShipTo | None, Personal] = None
+    payment_token: Annotated[str, Personal]
+    placed_at: datetime
+    review_until: datetime | None = None
+
+
+class OrderLineAdded(Event, name="order-line-added", topic="orders", key="order_id"):
+    """Pieces were added; the same product merges and this price holds for all of them. `total` is the new total."""
+
+    order_id: str
+    sku: str
+    name: str
+    quantity: int
+    unit_price: Money
+    total: Money
+
+
+class OrderLineRemoved(Event, name="order-line-removed", topic="orders", key="order_id"):
+    """`quantity` pieces were really there and are gone. `total` is the new total."""
+
+    order_id: str
+    sku: str
+    quantity: int
+    total: Money
+
+
+class OrderReviewEnded(Event, name="order-review-ended", topic="orders", key="order_id"):
+    """The content is final: checkout starts with what the facts before this one add up to."""
+
+    order_id: str
+
+
+class OrderConfirmed(Event, name="order-confirmed", topic="orders", key="order_id"):
+    """Stock is reserved and the payment has succeeded."""
+
+    order_id: str
+    customer_id: str
+    lines: tuple[Line, ...]
+    total: Money
+
+
+class OrderRejected(Event, name="order-rejected", topic="orders", key="order_id"):
+    """The order ended; `reason` is out_of_stock, payment_failed or shipping_failed. Everything done is undone."""
+
+    order_id: str
+    reason: str
+    detail: str = ""
+    lines: tuple[Line, ...] = ()
+    was_confirmed: bool = False
+
+
+class OrderCancellationRequested(Event, name="order-cancellation-requested", topic="orders", key="order_id"):
+    """Somebody wants the order cancelled; shipping decides whether it still can be."""
+
+    order_id: str
+    reason: str
+
+
+class OrderCancellationRefused(Event, name="order-cancellation-refused", topic="orders", key="order_id"):
+    """The parcel had already left; the order goes on."""
+
+    order_id: str
+    reason: str
+
+
+class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_id"):
+    """The order ended as asked for; `compensations` names what really was undone."""
+
+    order_id: str
+    reason: str
+    compensations: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    was_confirmed: bool = False
+
+
+class OrderExpired(Event, name="order-expired", topic="orders", key="order_id"):
+    """The reservation ran out before the payment succeeded; nothing is owed."""
+
+    order_id: str
+    lines: tuple[Line, ...] = ()
+    was_confirmed: bool = False
+
+
+class OrderCompleted(Event, name="order-completed", topic="orders", key="order_id"):
+    """Shipped, and the stock has left: checkout is finished."""
+
+    order_id: str
+
+
+class OrderDelivered(Event, name="order-delivered", topic="orders", key="order_id"):
+    """The parcel has arrived."""
+
+    order_id: str
+    customer_id: str
+    placed_at: datetime
+    delivered_at: datetime
+
+
+class OrderCommandRejected(Event, name="command-rejected", topic="orders", key="order_id"):
+    """The answer to a command from `orders.commands` that was refused."""
+
+    order_id: str
+    command: str
+    reason: str
+
+
+class ConfirmOrder(Command, name="confirm-order", topic="orders.commands", key="order_id"):
+    """Stock is reserved and paid: confirm."""
+
+    order_id: str
+
+
+class RejectOrder(Command, name="reject-order", topic="orders.commands", key="order_id"):
+    """Everything is undone: end the order with this reason."""
+
+    order_id: str
+    reason: str
+    detail: str = ""
+
+
+class CancelOrder(Command, name="cancel-order", topic="orders.commands", key="order_id"):
+    """Cancel, if the parcel has not left; the reason is kept and published."""
+
+    order_id: str
+    reason: str
+
+
+class CompleteOrder(Command, name="complete-order", topic="orders.commands", key="order_id"):
+    """Shipped, and the stock has left: finish."""
+
+    order_id: str

@@ -1,0 +1,1 @@
+"""Operations: watches how long deliveries take, in business time."""

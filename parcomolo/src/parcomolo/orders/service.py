@@ -1,0 +1,19 @@
+"""The service orders: the aggregate, the copy of the catalogue's prices, and the status view."""
+
+from __future__ import annotations
+
+from millrace import Service
+from parcomolo.contracts.orders import OrderCommandRejected
+from parcomolo.orders.domain import decide
+from parcomolo.orders.order import Order, evolve
+from parcomolo.orders.prices import Price, copy_price
+from parcomolo.orders.views import OrderStatus, order_status
+
+
+def build() -> Service:
+    """Return the service."""
+    orders = Service("orders", rejection=OrderCommandRejected)
+    orders.aggregate(Order, decide=decide, evolve=evolve)
+    orders.handler(price=Price.by("sku"))(copy_price)
+    orders.view(OrderStatus)(order_status)
+    return orders

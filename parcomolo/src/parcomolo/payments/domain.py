@@ -1,0 +1,254 @@
+"""Payment of an order: what to ask the provider, when to ask again, and what to tell the others. Pure.
+
+    waiting -> charging <-> retrying        asked, and asked again after a soft decline or an unknown outcome
+    charging -> succeeded -> refunding -> refunded
+    waiting, charging, retrying -> failed
+
+The outcome of a charge may stay unknown. Then the provider is asked again with the same key, which charges once at
+most, and in the end the key is voided, which keeps the money out even if a charge went through. (Source: Stripe's
+rules for idempotency keys; retry soft declines, never hard ones.)
+
+Stopping an order may come at any time, even before the order is known here: `stop` remembers it.
+
+Neighbours: `service` calls the provider with the requests decided here and brings its answers back.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from msgspec.structs import replace
+
+from millrace import Cancel, Command, Event, NotYet, State, Timer
+from parcomolo.contracts.inventory import ReservationExpired, StockReserved
+from parcomolo.contracts.lines import Line, StockLine, merged, price_of, summed, without
+from parcomolo.contracts.money import Money
+from parcomolo.contracts.orders import (
+    OrderCancelled,
+    OrderExpired,
+    OrderLineAdded,
+    OrderLineRemoved,
+    OrderPlaced,
+    OrderRejected,
+)
+from parcomolo.contracts.payments import (
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentSucceeded,
+    ProcessPayment,
+    RefundFailed,
+    RefundPayment,
+)
+from parcomolo.contracts.shipping import ShippingCancelled, ShippingFailed
+from parcomolo.payments.messages import (
+    ChargeAgain,
+    ChargeAnswered,
+    ChargeCard,
+    RefundAgain,
+    RefundAnswered,
+    RefundCard,
+    VoidCard,
+)
+
+Items = list[State | Event | Command | Timer | Cancel]
+
+SOFT_DECLINE_DELAYS = (timedelta(seconds=1), timedelta(seconds=2))
+"""A soft decline is tried again after these; the next one is final."""
+UNKNOWN_DELAYS = (timedelta(seconds=5),) * 5
+"""An unknown outcome is asked about again after these: 25 s in all, so that an order ends well within a minute."""
+REFUND_DELAYS = tuple(timedelta(seconds=seconds) for seconds in (1, 2, 4, 8, 16))
+"""A refused refund is tried again after these; then a person has to look."""
+
+RETRY = "charge"
+RETRY_REFUND = "refund"
+
+
+class PaymentCase(State, key="order_id"):
+    """What payments knows of an order. `stopped`: why the money is not wanted any more, while a charge is out."""
+
+    order_id: str
+    status: Literal[
+        "waiting", "charging", "retrying", "succeeded", "failed", "refunding", "refund_failed", "refunded"
+    ] = "waiting"
+    lines: tuple[Line, ...] = ()
+    token: str = ""
+    amount: Money | None = None
+    attempt: int = 0
+    stopped: str | None = None
+
+    @property
+    def payment_id(self) -> str:
+        """The payment's id, which is also its key at the provider."""
+        return f"pay-{self.order_id}"
+
+    @property
+    def asked(self) -> Money:
+        """What the provider was asked for; nothing before it was asked."""
+        return self.amount or Money(amount=0)
+
+
+# What is to be paid
+
+
+def remember(event: OrderPlaced, case: PaymentCase | None) -> Items:
+    """Keep what the charge will need; an order that was stopped before it was known stays so."""
+    if case is not None:
+        return []
+    return [PaymentCase(order_id=event.order_id, lines=event.lines, token=event.payment_token)]
+
+
+def change_content(event: OrderLineAdded | OrderLineRemoved, case: PaymentCase | None) -> Items:
+    """Follow the content while it may change."""
+    if case is None or case.status != "waiting":
+        return []
+    if isinstance(event, OrderLineRemoved):
+        return [replace(case, lines=without(case.lines, sku=event.sku, quantity=event.quantity))]
+    added = Line(sku=event.sku, name=event.name, quantity=event.quantity, unit_price=event.unit_price)
+    return [replace(case, lines=merged(case.lines, added))]
+
+
+# Taking it
+
+
+def charge_reserved(event: StockReserved, case: PaymentCase | None) -> Items:
+    """Charge for what was reserved; an order whose content has not arrived here yet is waited for."""
+    if case is None:
+        raise NotYet("order-placed of what was reserved")
+    if case.status != "waiting":
+        return []
+    if _by_sku(summed(case.lines)) != _by_sku(event.lines):
+        raise NotYet("the changes of content that were reserved")
+    return _begin(case, price_of(case.lines))
+
+
+def charge_on_command(command: ProcessPayment, case: PaymentCase | None) -> Items:
+    """Charge what the command says; an order that was charged, or stopped, is not charged again."""
+    known = case or PaymentCase(order_id=command.order_id)
+    return _begin(replace(known, token=command.token), command.amount) if known.status == "waiting" else []
+
+
+def charge_again(_command: ChargeAgain, case: PaymentCase | None) -> Items:
+    """Ask again, with the same key."""
+    return _ask(case) if case is not None and case.status == "retrying" else []
+
+
+def charge_answered(event: ChargeAnswered, case: PaymentCase | None) -> Items:
+    """Turn the provider's answer into a fact, or into another attempt."""
+    if case is None or case.status != "charging" or event.attempt != case.attempt:
+        return []
+    if event.outcome == "ok":
+        return _succeeded(case)
+    if case.stopped is not None:
+        return _failed(case, case.stopped, void=event.outcome == "unknown")
+    if event.outcome == "declined_hard":
+        return _failed(case, event.reason)
+    delays = SOFT_DECLINE_DELAYS if event.outcome == "declined_soft" else UNKNOWN_DELAYS
+    if case.attempt <= len(delays):
+        timer = Timer(RETRY, ChargeAgain(order_id=case.order_id), after=delays[case.attempt - 1])
+        return [replace(case, status="retrying"), timer]
+    return _failed(case, event.reason, retryable=True, void=event.outcome == "unknown")
+
+
+def _begin(case: PaymentCase, amount: Money) -> Items:
+    return _ask(replace(case, amount=amount, attempt=0))
+
+
+def _ask(case: PaymentCase) -> Items:
+    asking = replace(case, status="charging", attempt=case.attempt + 1)
+    request = ChargeCard(
+        order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, token=case.token, attempt=asking.attempt
+    )
+    return [asking, request]
+
+
+def _succeeded(case: PaymentCase) -> Items:
+    paid = replace(case, status="succeeded")
+    said = PaymentSucceeded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked)
+    if case.stopped is None:
+        return [paid, said]
+    return [said, *_refund(paid, case.stopped)]
+
+
+def _failed(case: PaymentCase, reason: str, *, retryable: bool = False, void: bool = False) -> Items:
+    said = PaymentFailed(
+        order_id=case.order_id, payment_id=case.payment_id, reason=reason, retryable=retryable, amount=case.amount
+    )
+    items: Items = [replace(case, status="failed"), said]
+    return [*items, VoidCard(order_id=case.order_id, payment_id=case.payment_id)] if void else items
+
+
+# Stopping, and giving it back
+
+
+def stop(event: ShippingCancelled | ShippingFailed | RefundPayment, case: PaymentCase | None) -> Items:
+    """Nothing will leave for this order: never charge, or give back. Every order gets exactly one last answer."""
+    reason = "shipping_failed" if isinstance(event, ShippingFailed) else event.reason
+    known = case or PaymentCase(order_id=event.order_id)
+    match known.status:
+        case "waiting":
+            return _failed(known, reason)
+        case "charging":
+            return [replace(known, stopped=known.stopped or reason)]
+        case "retrying":
+            return [Cancel(RETRY), *_failed(known, reason, void=True)]
+        case "succeeded" | "refund_failed":
+            return _refund(known, reason)
+        case _:
+            return []
+
+
+def void_expired(event: ReservationExpired, case: PaymentCase | None) -> Items:
+    """The reservation is gone: what is not yet paid is never paid. A payment that has succeeded stands.
+
+    A charge on its way is voided behind it, and its answer is not listened to any more.
+    """
+    known = case or PaymentCase(order_id=event.order_id)
+    if known.status not in ("waiting", "charging", "retrying"):
+        return []
+    asked = known.status != "waiting"
+    return [Cancel(RETRY), *_failed(known, known.stopped or "reservation_expired", void=asked)]
+
+
+def close(_event: OrderCancelled | OrderRejected | OrderExpired, case: PaymentCase | None) -> Items:
+    """The order has ended. Nothing should be open here; whatever is, is not charged any more, or given back."""
+    if case is None:
+        return []
+    if case.status == "waiting":
+        return [replace(case, status="failed")]
+    if case.status == "charging":
+        return [replace(case, stopped=case.stopped or "order_ended")]
+    return _refund(case, "order_ended") if case.status == "succeeded" else []
+
+
+def refund_again(_command: RefundAgain, case: PaymentCase | None) -> Items:
+    """Try once more to give back."""
+    return _ask_refund(case) if case is not None and case.status == "refunding" else []
+
+
+def refund_answered(event: RefundAnswered, case: PaymentCase | None) -> Items:
+    """Say that it is given back only when the provider has said so; try again, and say when nothing helped."""
+    if case is None or case.status != "refunding" or event.attempt != case.attempt:
+        return []
+    if event.refunded:
+        reason = case.stopped or ""
+        said = PaymentRefunded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, reason=reason)
+        return [replace(case, status="refunded"), said]
+    if case.attempt <= len(REFUND_DELAYS):
+        return [Timer(RETRY_REFUND, RefundAgain(order_id=case.order_id), after=REFUND_DELAYS[case.attempt - 1])]
+    failed = RefundFailed(order_id=case.order_id, payment_id=case.payment_id, reason=event.reason)
+    return [replace(case, status="refund_failed"), failed]
+
+
+def _refund(case: PaymentCase, reason: str) -> Items:
+    return _ask_refund(replace(case, status="refunding", stopped=reason, attempt=0))
+
+
+def _ask_refund(case: PaymentCase) -> Items:
+    asking = replace(case, attempt=case.attempt + 1)
+    request = RefundCard(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, attempt=asking.attempt)
+    return [asking, request]
+
+
+def _by_sku(lines: tuple[StockLine, ...]) -> dict[str, int]:
+    return {line.sku: line.quantity for line in lines}

@@ -1,0 +1,1 @@
+"""Rewards: something for every third order that arrived."""

@@ -1,0 +1,46 @@
+"""The port to a carrier, and a simulated one.
+
+A carrier is asked with the shipment's id and must book once per id. Neighbours: `service` calls it outside of any
+transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from parcomolo.contracts.lines import ShipTo
+
+REFUSED_NAME = "FAIL_SHIPPING"
+
+
+class Booking(msgspec.Struct, frozen=True):
+    """What came of a request to book; without a refusal the parcel is booked."""
+
+    refusal: str | None = None
+
+
+class Carrier(Protocol):
+    """What shipping needs of a carrier; both may be repeated with the same id."""
+
+    async def book(self, shipment_id: str, *, ship_to: ShipTo | None) -> Booking:
+        """Book a parcel."""
+        ...
+
+    async def unbook(self, shipment_id: str) -> None:
+        """Take the booking back, if there is one."""
+        ...
+
+
+class SimulatedCarrier:
+    """A carrier that takes every parcel, except to an addressee named `FAIL_SHIPPING`. It keeps nothing."""
+
+    async def book(self, shipment_id: str, *, ship_to: ShipTo | None) -> Booking:
+        """Book, or refuse the one address that it does not know."""
+        if ship_to is not None and ship_to.name == REFUSED_NAME:
+            return Booking(refusal="address_unknown")
+        return Booking()
+
+    async def unbook(self, shipment_id: str) -> None:
+        """Forget it."""

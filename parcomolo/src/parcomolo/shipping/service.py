@@ -1,0 +1,59 @@
+"""The service shipping: reacts to facts, books with the carrier, and brings its answer back.
+
+Two processors: `handlers` decides (pure), `carrier` calls the outside world (at least once, keyed by the shipment's
+id). They talk over the internal topic, which keeps the order per order id.
+"""
+
+from __future__ import annotations
+
+from millrace import Service
+from parcomolo.contracts.shipping import (
+    ItemShipped,
+    ShippingCancelled,
+    ShippingCommandRejected,
+    ShippingFailed,
+    ShippingScheduled,
+)
+from parcomolo.settings import Settings
+from parcomolo.shipping import domain
+from parcomolo.shipping.carrier import Carrier
+from parcomolo.shipping.domain import Items, Parcel
+from parcomolo.shipping.messages import BookParcel, ParcelBooked, UnbookParcel
+from parcomolo.shipping.views import Shipment, shipment, shipments_of
+
+SAYS = (ShippingScheduled, ItemShipped, ShippingFailed, ShippingCancelled, BookParcel, UnbookParcel)
+DECISIONS = (
+    domain.remember,
+    domain.schedule_paid,
+    domain.schedule_on_command,
+    domain.send,
+    domain.cancel,
+    domain.cancel_on_command,
+    domain.withhold,
+)
+
+
+def build(settings: Settings, carrier: Carrier) -> Service:
+    """Return the service, wired to a carrier."""
+    shipping = Service("shipping", says=SAYS, rejection=ShippingCommandRejected)
+    for decision in DECISIONS:
+        shipping.handler(parcel=Parcel.by("order_id"))(decision)
+    shipping.view(Shipment, key=shipments_of)(shipment)
+    _call_carrier(shipping, carrier)
+
+    @shipping.handler(parcel=Parcel.by("order_id"))
+    def booked(event: ParcelBooked, parcel: Parcel | None) -> Items:
+        return domain.booked(event, parcel, delay=settings.shipping_delay)
+
+    return shipping
+
+
+def _call_carrier(shipping: Service, carrier: Carrier) -> None:
+    @shipping.handler(processor="carrier")
+    async def book(command: BookParcel) -> ParcelBooked:
+        booking = await carrier.book(command.shipment_id, ship_to=command.ship_to)
+        return ParcelBooked(order_id=command.order_id, refusal=booking.refusal)
+
+    @shipping.handler(processor="carrier")
+    async def unbook(command: UnbookParcel) -> None:
+        await carrier.unbook(command.shipment_id)

@@ -1,0 +1,56 @@
+"""Reading one's own writes: a command's answer says where its facts are, and a later GET may ask to have seen them.
+
+Neighbours: routes of every context; the header is `Millrace-Position`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from millrace import Application, Outcome, Position, State, UnknownMessage, View
+from parcomolo.web.endpoint import Call
+from parcomolo.web.problems import Problem, unavailable
+
+HEADER = "Millrace-Position"
+_NAME = b"millrace-position"
+PATIENCE_S = 5.0
+
+
+def position_header(outcome: Outcome) -> tuple[str, str]:
+    """Return the header that says where the facts of a command are."""
+    return HEADER, str(outcome.position)
+
+
+def asked_position(call: Call) -> Position | None:
+    """Return the position that a call wants to have been reached.
+
+    Raises:
+        Problem: it is malformed (400).
+    """
+    text = call.header(_NAME)
+    if text is None:
+        return None
+    try:
+        return Position.parse(text)
+    except ValueError as error:
+        raise Problem(400, "malformed-position", "The position cannot be read.", detail=f"{HEADER}: {error}") from error
+
+
+async def catch_up(app: Application, call: Call, kept: type[View] | type[State], *, key: str | None = None) -> None:
+    """Wait until a view, or the rows of a service, have read up to the position that a call names, if it names one.
+
+    Raises:
+        Problem: malformed (400), or not reached in time (503 with Retry-After).
+        PositionUnknown: of another installation or epoch (409).
+    """
+    position = asked_position(call)
+    if position is None:
+        return
+    try:
+        await app.wait_for(cast("type[View]", kept), position, key=key, timeout=PATIENCE_S)
+    except UnknownMessage:
+        return
+    except TimeoutError as error:
+        detail = f"What you ask for has not read up to {HEADER} yet."
+        raise unavailable(detail, kind="position-not-reached") from error
+

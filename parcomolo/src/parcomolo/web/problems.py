@@ -1,0 +1,175 @@
+"""Problem details (RFC 9457): every refusal has a stable `type`, and wrong fields are named.
+
+One place turns the toolkit's errors and the decoder's into problems; nothing of the inside leaves through it.
+
+Neighbours: `endpoint` raises what the decoder found, `application` turns what routes raise into answers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from millrace import (
+    IdempotencyConflict,
+    Overloaded,
+    PositionUnknown,
+    Rejected,
+    StoreUnavailable,
+    VersionConflict,
+)
+
+_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
+_UNKNOWN = re.compile(r"contains unknown field `(?P<field>[^`]*)`")
+
+
+class Problem(Exception):
+    """A refusal.
+
+    Args:
+        status: of the answer.
+        kind: last part of its `type`, kebab-case, stable.
+        title: the same for every problem of the kind.
+        detail: this occurrence, for people.
+        more: extension members, for programs.
+    """
+
+    def __init__(self, status: int, kind: str, title: str, *, detail: str = "", **more: Any) -> None:
+        super().__init__(f"{status} {kind}: {detail or title}")
+        self.status = status
+        self.kind = kind
+        self.title = title
+        self.detail = detail
+        self.more = more
+        self.retry_after = 0
+        self.allow = ""
+        self.close = False
+
+    def document(self) -> dict[str, Any]:
+        """Return the members of the JSON document."""
+        told = {"type": f"/problems/{self.kind}", "title": self.title, "status": self.status}
+        if self.detail:
+            told["detail"] = self.detail
+        return {**told, **self.more}
+
+
+class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Why a request was refused. `reason` is the word to match on of a state conflict, `field` names what is wrong."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    reason: str | None = None
+    field: str | None = None
+
+
+NOT_JSON = "The body is not JSON."
+
+
+def body_problem(error: BaseException) -> Problem:
+    """Return the problem that a decoder had with a body."""
+    if isinstance(error, msgspec.ValidationError):
+        return field_problem(*_located(str(error), "$"))
+    if isinstance(error, RecursionError):
+        return Problem(400, "malformed-json", NOT_JSON, detail="It is nested too deeply.")
+    if isinstance(error, msgspec.DecodeError):
+        return Problem(400, "malformed-json", NOT_JSON, detail=str(error))
+    return Problem(400, "malformed-json", NOT_JSON, detail="It cannot be decoded as UTF-8 text.")
+
+
+def query_problem(error: BaseException) -> Problem:
+    """Return the problem that a query has."""
+    if isinstance(error, msgspec.ValidationError):
+        return field_problem(*_located(str(error), "$"))
+    return Problem(422, "invalid-field", "A field is wrong.", detail="The query cannot be read.", field="query")
+
+
+def field_problem(field: str, what: str) -> Problem:
+    """Return the problem of a wrong field."""
+    detail = f"{field}: {what}" if field else what
+    return Problem(422, "invalid-field", "A field is wrong.", detail=detail, field=field)
+
+
+def _located(text: str, root: str) -> tuple[str, str]:
+    """Return field and complaint of the decoder's text, such as "Expected `int` - at `$.lines[0].quantity`"."""
+    found = _WHERE.match(text)
+    what, path = (found["what"], found["path"] or root) if found else (text, root)
+    inner = _MISSING.search(what) or _UNKNOWN.search(what)
+    if inner:
+        path = f"{path}.{inner['field']}"
+    return path.removeprefix(root).removeprefix("."), what
+
+
+def not_found(what: str, name: str) -> Problem:
+    """Return the problem of an id that nothing has."""
+    return Problem(404, f"unknown-{what}", f"There is no such {what}.", detail=f"{what} {name!r} is not known here.")
+
+
+def unavailable(detail: str, *, kind: str = "unavailable", retry_after: int = 1) -> Problem:
+    """Return the problem of something that cannot be done at this moment."""
+    problem = Problem(503, kind, "Not now.", detail=detail)
+    problem.retry_after = retry_after
+    return problem
+
+
+_FIELDS = {
+    "unknown_product": ("unknown-product", "There is no such product.", "sku"),
+    "reason_required": ("invalid-field", "A field is wrong.", "reason"),
+    "invalid_quantity": ("invalid-field", "A field is wrong.", "quantity"),
+    "no_lines": ("invalid-field", "A field is wrong.", "lines"),
+    "below_reserved": ("below-reserved", "Less would remain than is reserved.", "delta"),
+}
+"""Refusals that blame the request rather than the state: kind, title, field."""
+
+
+def refusal(error: Rejected) -> Problem:
+    """Return the problem of a business refusal."""
+    words = error.reason.replace("_", " ")
+    if error.reason == "order_unknown":
+        return not_found("order", str(error.detail.get("order_id", "")))
+    if error.reason in _FIELDS:
+        kind, title, field = _FIELDS[error.reason]
+        named = f": {error.detail[field]}" if field in error.detail else ""
+        return Problem(422, kind, title, detail=f"{words.capitalize()}{named}.", field=field, **_plain(error.detail))
+    return Problem(
+        409,
+        error.reason.replace("_", "-"),
+        "That cannot be done now.",
+        detail=f"{words.capitalize()}.",
+        reason=error.reason,
+        **_plain(error.detail),
+    )
+
+
+def _plain(detail: dict[str, object]) -> dict[str, Any]:
+    taken = {"type", "title", "status", "detail", "reason", "field"}
+    return {name: msgspec.to_builtins(value) for name, value in detail.items() if name not in taken}
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem for anything that a route raised; what nobody expected tells nothing of the inside."""
+    match error:
+        case Problem():
+            return error
+        case Rejected():
+            return refusal(error)
+        case IdempotencyConflict():
+            detail = "The key was used before with another request; use a new key for a new request."
+            return Problem(422, "idempotency-conflict", "The key belongs to another request.", detail=detail)
+        case VersionConflict():
+            return Problem(409, "version-conflict", "Somebody else was faster.", reason="version_conflict")
+        case PositionUnknown():
+            detail = "The position is of another installation or epoch; ask again without it."
+            return Problem(409, "unknown-position", "The position is unknown here.", detail=detail)
+        case Overloaded():
+            problem = Problem(429, "overloaded", "Too much to do.", detail="Nothing was done; try again.")
+            problem.retry_after = max(1, round(error.retry_after))
+            return problem
+        case StoreUnavailable():
+            return unavailable(f"The store is {error.reason.replace('_', ' ')}; nothing was done.", retry_after=2)
+        case _:
+            return Problem(500, "internal", "Something went wrong here.", detail="The error is in the server's log.")

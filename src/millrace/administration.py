@@ -1,0 +1,293 @@
+"""What operators ask of an installation: topics, consumers, held messages, views, the ledger.
+
+Neighbours: everything is read from an `Inspection`; `cli` prints the rows, `doctor` judges them, `rebuild_watch` runs
+a rebuild.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from millrace.application import Application
+from millrace.dead_letters import Content, HeldId, content_of
+from millrace.errors import Recovery, UnknownMessage
+from millrace.inspection import Inspection
+from millrace.ledger import LedgerLine, check_ledger
+from millrace.ports import HeldRow, LogParts, PositionRow, Store, TopicInfo
+from millrace.rebuild import processor_of
+from millrace.retry import DEAD
+from millrace.service import Service
+from millrace.view import topics_of
+
+
+class PartitionRange(msgspec.Struct, frozen=True):
+    """The offsets [start, end) that a partition has."""
+
+    partition: int
+    start: int
+    end: int
+
+
+class TopicRow(msgspec.Struct, frozen=True):
+    """A topic as found in the log."""
+
+    topic: str
+    records: int
+    partitions: tuple[PartitionRange, ...]
+    retention_s: int | None
+    newest_at: int | None
+    """When its newest record was appended, in microseconds; None for an empty topic."""
+    declared: bool
+    identity: str
+
+
+async def list_topics(inspection: Inspection) -> list[TopicRow]:
+    """Return every topic of the log, by name."""
+    declared = {spec.name for spec in inspection.app.topics()}
+    return [
+        TopicRow(
+            topic=info.name,
+            records=sum(end - start for start, end in info.ranges),
+            partitions=tuple(PartitionRange(number, *offsets) for number, offsets in enumerate(info.ranges)),
+            retention_s=info.retention_s,
+            newest_at=await newest_at(inspection.log, info),
+            declared=info.name in declared,
+            identity=info.identity,
+        )
+        for info in sorted(await inspection.log.log.topics(), key=lambda info: info.name)
+    ]
+
+
+async def newest_at(parts: LogParts, info: TopicInfo) -> int | None:
+    """Return when the newest record of a topic was appended, in microseconds."""
+    found: list[int] = []
+    for partition, (start, end) in enumerate(info.ranges):
+        if end > start:
+            found += [record[3] for record in await parts.log.read(info.name, partition, offset=end - 1, limit=1)]
+    return max(found, default=None)
+
+
+class ConsumerRow(msgspec.Struct, frozen=True):
+    """How far one processor has read one partition, and who reads it now as far as is known."""
+
+    group: str
+    service: str
+    processor: str
+    topic: str
+    partition: int
+    position: int | None
+    """The next offset it will read; None when it has never read this partition."""
+    end: int
+    lag: int
+    """Records that it has not read."""
+    lag_s: float
+    """Age of the first of these, by its append time; 0 when there is none."""
+    held: int
+    """Messages that wait or are dead."""
+    owner: str | None
+    declared: bool
+
+
+async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
+    """Return every partition of every processor that is declared or has a position."""
+    infos = {info.name: info for info in await inspection.log.log.topics()}
+    rows: list[ConsumerRow] = []
+    for service, store in inspection.services():
+        declared = await declared_processors(inspection.app, service, store)
+        known = await store.reader.positions.processors()
+        held = await store.reader.held.counts()
+        for processor in sorted({*declared, *known}):
+            group = inspection.app.group_of(service.name, processor)
+            owners = await inspection.leases.owners(group)
+            places = await _places(store, processor, declared.get(processor, ()), infos)
+            for (topic, partition), row in sorted(places.items()):
+                start, end = _range_of(infos, topic, partition)
+                offset = start if row is None else row.offset
+                rows.append(
+                    ConsumerRow(
+                        group=group,
+                        service=service.name,
+                        processor=processor,
+                        topic=topic,
+                        partition=partition,
+                        position=None if row is None else offset,
+                        end=end,
+                        lag=max(0, end - offset),
+                        lag_s=await _age(inspection, topic, partition, max(offset, start)) if end > offset else 0.0,
+                        held=sum(held.get((processor, topic, partition), (0, 0))),
+                        owner=owners.get(partition),
+                        declared=processor in declared,
+                    )
+                )
+    return rows
+
+
+async def declared_processors(app: Application, service: Service, store: Store) -> dict[str, Sequence[str]]:
+    """Return processor -> topics, as the service is written now; one processor per build of a view."""
+    found: dict[str, Sequence[str]] = {processor.name: processor.topics() for processor in service.processors(app.catalogue)}
+    definitions = {definition.name: definition for definition in service.views}
+    for build in await store.reader.views.list():
+        if build.name in definitions:
+            found[processor_of(build)] = topics_of(definitions[build.name])
+    return found
+
+
+async def _places(
+    store: Store, processor: str, topics: Sequence[str], infos: dict[str, TopicInfo]
+) -> dict[tuple[str, int], PositionRow | None]:
+    places: dict[tuple[str, int], PositionRow | None] = {
+        (topic, partition): None for topic in topics if topic in infos for partition in range(len(infos[topic].ranges))
+    }
+    places.update({(row.topic, row.partition): row for row in await store.reader.positions.load(processor)})
+    return places
+
+
+def _range_of(infos: dict[str, TopicInfo], topic: str, partition: int) -> tuple[int, int]:
+    ranges = infos[topic].ranges if topic in infos else ()
+    return ranges[partition] if partition < len(ranges) else (0, 0)
+
+
+async def _age(inspection: Inspection, topic: str, partition: int, offset: int) -> float:
+    try:
+        found = await inspection.log.log.read(topic, partition, offset=offset, limit=1)
+    except Recovery:
+        return 0.0  # the record is gone; the ledger and the doctor say so
+    return max(0, inspection.now - found[0][3]) / 1_000_000 if found else 0.0
+
+
+class HeldMessage(msgspec.Struct, frozen=True):
+    """A message that waits or is dead."""
+
+    id: str
+    service: str
+    processor: str
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    state: str
+    reason: str
+    attempts: int
+    first_at: int
+    """When it was held first, in microseconds of business time."""
+
+
+class HeldMessageDetail(msgspec.Struct, frozen=True):
+    """A held message with its content."""
+
+    letter: HeldMessage
+    handler: str | None
+    """The function that takes its type; None when nobody does, or nobody can tell."""
+    detail: str
+    content: Content
+    value: bytes
+
+
+async def list_held(inspection: Inspection, *, state: str | None, limit: int) -> list[HeldMessage]:
+    """Return held messages of all services, of one state if given, oldest first."""
+    rows = [
+        _held_message(service.name, row)
+        for service, store in inspection.services()
+        for row in await store.reader.held.list(state=state, limit=limit)
+    ]
+    return sorted(rows, key=lambda row: (row.first_at, row.id))[:limit]
+
+
+async def count_held(inspection: Inspection, *, state: str | None) -> int:
+    """Return how many messages are held, dead ones only if `state` says so."""
+    counts = [counts for _, store in inspection.services() for counts in (await store.reader.held.counts()).values()]
+    return sum(dead if state == DEAD else waiting + dead for waiting, dead in counts)
+
+
+async def show_held(inspection: Inspection, name: str) -> HeldMessageDetail:
+    """Return one held message.
+
+    Raises:
+        UnknownMessage: nothing of that name is held.
+    """
+    wanted = HeldId.parse(name)
+    for service, store in inspection.services():
+        if service.name != wanted.service:
+            continue
+        for row in await store.reader.held.load(wanted.processor):
+            if HeldId.of(service.name, row) == wanted:
+                content = content_of(row.value, inspection.app.catalogue)
+                handler = _handler_of(inspection.app, service, row, content)
+                return HeldMessageDetail(_held_message(service.name, row), handler, row.detail, content, row.value)
+    raise UnknownMessage(f"nothing is held as {name!r}; `dead-letters list --state all` shows what is")
+
+
+def _held_message(service: str, row: HeldRow) -> HeldMessage:
+    return HeldMessage(
+        id=str(HeldId.of(service, row)),
+        service=service,
+        processor=row.processor,
+        topic=row.topic,
+        partition=row.partition,
+        offset=row.offset,
+        key=row.key,
+        state=row.state,
+        reason=row.reason,
+        attempts=row.attempts,
+        first_at=row.first_at,
+    )
+
+
+def _handler_of(app: Application, service: Service, row: HeldRow, content: Content) -> str | None:
+    for processor in service.processors(app.catalogue):
+        if processor.name == row.processor and content.message in processor.routes:
+            return processor.routes[content.message].name
+    for definition in service.views:
+        if row.processor.rpartition("@")[0] == definition.name:
+            return definition.function.__name__
+    return None
+
+
+class ViewRow(msgspec.Struct, frozen=True):
+    """A build of a view, or a view that has none yet (build None)."""
+
+    view: str
+    service: str
+    build: int | None
+    version: int
+    declared_version: int | None
+    """What the code says now; None for a view that it does not declare any more."""
+    state: str
+    documents: int
+    lag: int
+    """Records that the build has not read."""
+
+
+async def list_views(inspection: Inspection) -> list[ViewRow]:
+    """Return every build of every view, and the views that have none."""
+    consumers = await list_consumers(inspection)
+    rows: list[ViewRow] = []
+    for service, store in inspection.services():
+        versions = {definition.name: definition.kind.version for definition in service.views}
+        builds = await store.reader.views.list()
+        for build in builds:
+            lag = sum(row.lag for row in consumers if (row.service, row.processor) == (service.name, processor_of(build)))
+            documents = await store.reader.documents.count(build.id)
+            rows.append(
+                ViewRow(
+                    build.name,
+                    service.name,
+                    build.id,
+                    build.version,
+                    versions.get(build.name),
+                    build.state,
+                    documents,
+                    lag,
+                )
+            )
+        missing = sorted(versions.keys() - {build.name for build in builds})
+        rows += [ViewRow(name, service.name, None, versions[name], versions[name], "not built", 0, 0) for name in missing]
+    return sorted(rows, key=lambda row: (row.view, row.service, row.build or 0))
+
+
+async def balance(inspection: Inspection) -> list[LedgerLine]:
+    """Return every equation of the ledger."""
+    stores = [(inspection.source_of(service.name), store) for service, store in inspection.services()]
+    return await check_ledger(stores, inspection.log)

@@ -1,0 +1,455 @@
+"""The command line `millrace`: finds an application, asks `administration`, `doctor` and `rebuild_watch`, prints.
+
+Exit status: 0 done and well · 1 looked and found something wrong, or gave up on the way · 2 asked for what does not
+exist or cannot be opened. Errors are one line on stderr. Every command works beside running processes and without
+any.
+
+Neighbours: an application is found by entry point or module; the engine is the application's own choice, so none is
+imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any, NoReturn
+
+import msgspec
+
+from millrace import administration, doctor
+from millrace.application import Application
+from millrace.clock import from_micros
+from millrace.errors import ConfigurationError, MillraceError, StoreUnavailable
+from millrace.inspection import Inspection
+from millrace.ledger import LedgerLine
+from millrace.rebuild_watch import RebuildProgress, rebuild_view
+from millrace.retry import DEAD
+from millrace.terminal import moment, painted, printable, retention, span, table
+
+GROUP = "millrace.applications"
+ENDS = "Exit status: 0 done and well, 1 something is wrong, 2 a name or setting is wrong or a file cannot be opened."
+
+
+class Usage(argparse.ArgumentParser):
+    """A parser that answers a mistake with one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_Help, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with status 2."""
+        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n")
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+        self._action_max_length = 18  # otherwise the names of commands break their lines
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the grammar of the command line."""
+    top = Usage(
+        prog="millrace",
+        description="Look after an application built with Millrace: its log, its stores, its views.",
+        epilog=f"The application finds its data by its own settings (environment). {ENDS}",
+    )
+    top.add_argument("--version", action="version", version=f"millrace {_version()}")
+    top.add_argument(
+        "--app",
+        required=True,
+        metavar="NAME",
+        help=f"the application: an installed one (entry point group {GROUP}), or module:attribute",
+    )
+    top.add_argument("--traceback", action="store_true", help="show where an unexpected error comes from")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    _reading(commands, "topics", topics, "topics of the log: partitions, records, retention")
+    consumers = _family(commands, "consumers", "who reads what, how far, how far behind")
+    _reading(consumers, "list", list_consumers, "position and lag of every processor per partition")
+    _dead_letters(commands)
+    _views(commands)
+    _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")
+    _reading(commands, "doctor", examine, "check files, settings and figures: exit status 1 when something has to change")
+    return top
+
+
+def _version() -> str:
+    try:
+        return version("millrace")
+    except PackageNotFoundError:
+        return "(not installed as a package)"
+
+
+def _dead_letters(commands: Any) -> None:
+    letters = _family(commands, "dead-letters", "messages that could not be handled")
+    listing = _reading(letters, "list", list_held, "dead letters of all services, oldest first")
+    listing.add_argument("--state", choices=("dead", "all"), default="dead", help="all: what waits, too (default: dead)")
+    listing.add_argument("--limit", type=_positive, default=100, metavar="N", help="at most so many (default: 100)")
+    showing = _reading(letters, "show", show_held, "one message: reason, attempts, content with personal fields masked")
+    showing.add_argument("id", help="as `dead-letters list` shows it")
+    showing.add_argument("--raw", action="store_true", help="the original bytes, unmasked (with --json: as base64)")
+
+
+def _views(commands: Any) -> None:
+    views = _family(commands, "views", "read models and their builds")
+    _reading(views, "list", list_views, "every build of every view")
+    rebuilding = views.add_parser(
+        "rebuild",
+        help="build a view anew from the log while the old one serves",
+        description="Build a view anew from the log while the old one serves; returns when the new one serves. "
+        "Beside running processes the work is shared, without one it is done here. Progress goes to stderr.",
+        epilog=ENDS,
+    )
+    rebuilding.add_argument("name", metavar="NAME", help="the view's name, or service/name where several services have one")
+    rebuilding.set_defaults(command=rebuild)
+
+
+def _family(commands: Any, name: str, text: str) -> Any:
+    family = commands.add_parser(name, help=text, description=_sentence(text))
+    return family.add_subparsers(metavar="COMMAND", required=True, title="commands")
+
+
+def _reading(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    reading: argparse.ArgumentParser = commands.add_parser(name, help=text, description=_sentence(text), epilog=ENDS)
+    reading.add_argument("--json", action="store_true", help="one JSON value")
+    reading.set_defaults(command=command)
+    return reading
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    options = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if callable(adapt := getattr(stream, "reconfigure", None)):
+            adapt(errors="backslashreplace")
+    if not options.traceback:
+        logging.getLogger("millrace").addHandler(logging.NullHandler())
+    try:
+        status = asyncio.run(options.command(find_application(options.app), options))
+        sys.stdout.flush()
+    except (ConfigurationError, StoreUnavailable) as error:
+        return _complain(error, 2)
+    except MillraceError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has seen enough
+        return 0
+    except Exception as error:
+        if options.traceback:
+            raise
+        return _complain(f"unexpected {type(error).__name__}: {error}; --traceback shows where", 1)
+    return status
+
+
+def _complain(text: object, status: int) -> int:
+    print(f"millrace: {printable(' '.join(str(text).split()))}", file=sys.stderr)
+    return status
+
+
+def find_application(name: str) -> Application:
+    """Return the application of that name, made by its own factory.
+
+    Args:
+        name: an entry point of group `millrace.applications`, or `module:attribute` (attribute: `application` if left
+        out). It names an
+            Application, or a function without required parameters that returns one.
+
+    Raises:
+        ConfigurationError: there is none; or what it needs is not set.
+    """
+    found = _load(name)
+    try:
+        app = found() if callable(found) else found
+    except MillraceError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"application {name!r} could not be made: {type(error).__name__}: {error}") from error
+    if not isinstance(app, Application):
+        raise ConfigurationError(f"{name!r} is {type(app).__name__}, no Application and no function that returns one")
+    return app
+
+
+def _load(name: str) -> Any:
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # as `python -m` does
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        if name in installed:
+            return installed[name].load()
+        module, _, attribute = name.partition(":")
+        return getattr(importlib.import_module(module), attribute or "application")
+    except Exception as error:
+        there = ", ".join(sorted(installed)) or "none"
+        raise ConfigurationError(
+            f"no application {name!r}: {type(error).__name__}: {error}; installed are: {there}; others are named module:attribute"
+        ) from error
+
+
+async def topics(app: Application, options: argparse.Namespace) -> int:
+    """Print the topics."""
+    async with Inspection(app) as inspection:
+        rows = await administration.list_topics(inspection)
+        now = inspection.now
+    if options.json:
+        return _print_json([{**plain(row), "newest_at": _iso(row.newest_at)} for row in rows])
+    cells = [
+        (
+            row.topic,
+            len(row.partitions),
+            row.records,
+            retention(row.retention_s),
+            span((now - row.newest_at) / 1_000_000) if row.newest_at else None,
+            None if row.declared else "not declared",
+        )
+        for row in rows
+    ]
+    return _print_table(("topic", ">partitions", ">records", "kept", ">newest", "note"), cells, none="the log has no topics")
+
+
+async def list_consumers(app: Application, options: argparse.Namespace) -> int:
+    """Print positions and lags."""
+    async with Inspection(app) as inspection:
+        rows = await administration.list_consumers(inspection)
+    if options.json:
+        return _print_json([plain(row) for row in rows])
+    cells = [
+        (
+            row.group,
+            row.topic,
+            row.partition,
+            row.position,
+            row.end,
+            row.lag,
+            span(row.lag_s) if row.lag else None,
+            row.held,
+            row.owner,
+        )
+        for row in rows
+    ]
+    columns = ("group", "topic", ">partition", ">position", ">end", ">lag", ">behind", ">held", "owner")
+    return _print_table(columns, cells, none="nobody reads anything")
+
+
+async def list_held(app: Application, options: argparse.Namespace) -> int:
+    """Print dead letters."""
+    state = DEAD if options.state == "dead" else None
+    async with Inspection(app) as inspection:
+        rows = await administration.list_held(inspection, state=state, limit=options.limit)
+        there = await administration.count_held(inspection, state=state)
+    if options.json:
+        return _print_json([{**plain(row), "first_at": _iso(row.first_at)} for row in rows])
+    cells = [(row.id, row.state, row.reason, row.attempts, moment(row.first_at), row.key) for row in rows]
+    columns = ("id", "state", "reason", ">attempts", "first", "key")
+    none = "there are no dead letters" if state else "nothing waits and nothing is dead"
+    status = _print_table(columns, cells, none=none)
+    if there > len(rows):
+        print(f"{len(rows):,} of {there:,}; --limit {there} shows all")
+    return status
+
+
+async def show_held(app: Application, options: argparse.Namespace) -> int:
+    """Print one held message."""
+    async with Inspection(app) as inspection:
+        detail = await administration.show_held(inspection, options.id)
+    if options.json:
+        return _print_json(_held_json(detail, raw=options.raw))
+    if options.raw:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(detail.value)
+        sys.stdout.buffer.flush()
+        return 0
+    letter, content = detail.letter, detail.content
+    lines = [
+        ("id", letter.id),
+        ("state", letter.state),
+        ("reason", letter.reason),
+        ("attempts", letter.attempts),
+        ("first", moment(letter.first_at)),
+        ("processor", app.group_of(letter.service, letter.processor)),
+        ("handler", detail.handler),
+        ("key", letter.key),
+        ("bytes", f"{len(detail.value):,} (--raw writes them as they are)"),
+        *((f"  {name}", value) for name, value in content.attributes.items()),
+    ]
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name.ljust(width)}  {printable('-' if value in (None, '') else str(value))}" for name, value in lines))
+    if content.data is not None:
+        print(f"\ndata\n{_indented(_json(content.data))}")
+    if content.note:
+        print(f"\nnote\n{_indented(content.note)}")
+    if detail.detail:
+        print(f"\nwhat happened\n{_indented(detail.detail.rstrip())}")
+    return 0
+
+
+def _held_json(detail: administration.HeldMessageDetail, *, raw: bool) -> dict[str, Any]:
+    letter, content = detail.letter, detail.content
+    value: dict[str, Any] = {
+        **plain(letter),
+        "first_at": _iso(letter.first_at),
+        "handler": detail.handler,
+        "detail": detail.detail,
+        "type": content.type,
+        "attributes": content.attributes,
+        "data": content.data,
+        "note": content.note,
+        "size": len(detail.value),
+    }
+    if raw:
+        value["value_base64"] = base64.b64encode(detail.value).decode()
+    return value
+
+
+async def list_views(app: Application, options: argparse.Namespace) -> int:
+    """Print views with their builds."""
+    async with Inspection(app) as inspection:
+        rows = await administration.list_views(inspection)
+    if options.json:
+        return _print_json([plain(row) for row in rows])
+    cells = [
+        (
+            row.view,
+            row.service,
+            row.build,
+            _version_text(row.version, row.declared_version),
+            row.state,
+            row.documents,
+            row.lag,
+        )
+        for row in rows
+    ]
+    columns = ("view", "service", ">build", "version", "state", ">documents", ">lag")
+    return _print_table(columns, cells, none="no service declares a view")
+
+
+def _version_text(found: int, declared: int | None) -> str:
+    if declared is None:
+        return f"{found} (not declared)"
+    return str(found) if found == declared else f"{found} (declared: {declared})"
+
+
+async def rebuild(app: Application, options: argparse.Namespace) -> int:
+    """Rebuild a view."""
+    last = -1
+
+    def report(progress: RebuildProgress) -> None:
+        nonlocal last
+        percent = 100 if progress.done else min(99, 100 * progress.read // max(1, progress.of))
+        if percent == last:
+            return
+        last = percent
+        line = f"{progress.view}: build {progress.build}, {progress.read:,} of {progress.of:,} records, {percent} %"
+        live = sys.stderr.isatty()
+        print(f"\r{line}" if live else line, end="\n" if progress.done or not live else "", file=sys.stderr, flush=True)
+
+    done = await rebuild_view(app, options.name, report=report)
+    print(f"{done.view}: build {done.build} serves, {done.read:,} records read")
+    return 0
+
+
+async def ledger(app: Application, options: argparse.Namespace) -> int:
+    """Print the ledger; status 1 on a difference."""
+    async with Inspection(app) as inspection:
+        lines = await administration.balance(inspection)
+    different = [line for line in lines if not line.balanced]
+    if options.json:
+        _print_json([{**plain(line), "balanced": line.balanced} for line in lines])
+    else:
+        _print_table(("equation", ">places", ">total", "state"), _groups(lines), none="nothing has happened yet")
+        for line in different:
+            print(f"difference: {printable(line.difference)}")
+    return 1 if different else 0
+
+
+def _groups(lines: Sequence[LedgerLine]) -> list[tuple[str, int, int, str]]:
+    names = dict.fromkeys(line.what for line in lines)
+    groups = {name: [line for line in lines if line.what == name] for name in names}
+    return [
+        (
+            name,
+            len(group),
+            sum(line.found for line in group),
+            "balanced" if all(line.balanced for line in group) else "difference",
+        )
+        for name, group in groups.items()
+    ]
+
+
+async def examine(app: Application, options: argparse.Namespace) -> int:
+    """Print the doctor's findings; status 1 when one is wrong."""
+    async with Inspection(app, tolerant=True) as inspection:
+        findings = await doctor.examine(inspection)
+    wrong = [finding for finding in findings if finding.state == doctor.WRONG]
+    if options.json:
+        _print_json([plain(finding) for finding in findings])
+        return 1 if wrong else 0
+    _print_table(
+        ("where", "what", "state", "found"),
+        [(f.where, f.what, f.state, f.found) for f in findings],
+        none="nothing found",
+    )
+    for finding in findings:
+        if finding.advice:
+            print(f"{_paint(finding.state)}: {printable(finding.where)}: {finding.what}: {printable(finding.advice)}")
+    return 1 if wrong else 0
+
+
+def plain(row: msgspec.Struct) -> dict[str, Any]:
+    """Return a row as plain data for JSON."""
+    return msgspec.to_builtins(row)
+
+
+def _iso(micros: int | None) -> str | None:
+    return from_micros(micros).isoformat().replace("+00:00", "Z") if micros else None
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _print_json(value: object) -> int:
+    print(_json(value))
+    return 0
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, none: str) -> int:
+    print(table(columns, rows, colour=_is_coloured()) if rows else none)
+    return 0
+
+
+def _paint(word: str) -> str:
+    return painted(word) if _is_coloured() else word
+
+
+def _is_coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {printable(line)}" for line in text.splitlines())
+
+
+Command = Callable[[Application, argparse.Namespace], Awaitable[int]]
+
+if __name__ == "__main__":
+    sys.exit(main())

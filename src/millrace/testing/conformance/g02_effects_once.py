@@ -1,0 +1,144 @@
+"""Guarantee 2: effects in the store happen once, whoever dies, restarts, or believes to own what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from millrace.application import Application
+from millrace.ports import PositionRow
+from millrace.testing.conformance.kit import EngineKit
+from millrace.testing.conformance.lab import Lab, balanced, published, totals
+from millrace.testing.conformance.sample import Add, Added, caller, teller
+
+
+async def add(app: Application, *names: str, times: int = 1) -> None:
+    """Count names up, concurrently over names, in order per name: n = 1, 2, 3 ..."""
+
+    async def one(name: str) -> None:
+        for n in range(1, times + 1):
+            await app.execute(Add(name=name, n=n))
+
+    await asyncio.gather(*(one(name) for name in names))
+
+
+async def restarts_repeat_nothing(kit: EngineKit) -> None:
+    """Neither a graceful nor an unclean end makes a handled message count again."""
+    expected = {name: (1, 2, 3) for name in "abcd"}
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, *"abcd", times=3)
+        await lab.settled()
+        await lab.kill(app)
+
+        app = await lab.start()
+        await lab.settled()
+        assert await totals(app) == expected
+        await lab.stop(app)
+
+        app = await lab.start()
+        await lab.settled()
+        assert await totals(app) == expected
+        assert len(await published(app, "counts")) == 12
+        await balanced(app)
+
+
+async def _claim(app: Application, processor: str) -> list[PositionRow]:
+    """Do what the start of another owner does to the positions of a processor."""
+    store = app.hosts["caller"].store
+    transaction = await store.begin()
+    rows = await transaction.positions.load(processor)
+    claimed = await transaction.positions.claim(processor, [(r.topic, r.partition, r.start, r.identity) for r in rows])
+    await transaction.commit()
+    return claimed
+
+
+async def stale_owner_is_refused(kit: EngineKit) -> None:
+    """A result that was computed before another owner wrote its token is not committed."""
+    async with Lab(kit) as lab:
+        called, go = asyncio.Event(), asyncio.Event()
+
+        async def wait(event: Added, context: Any) -> None:
+            called.set()
+            await go.wait()
+
+        lab.behaviour.call = wait
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        await lab.settled()
+        before = {row.partition: row.token for row in await app.hosts["caller"].store.reader.positions.load("call")}
+        await app.execute(Add(name="a"))
+        await called.wait()
+        claimed = await _claim(app, "call")
+        assert all(row.token > before[row.partition] for row in claimed), "a new owner must write a new token"
+        go.set()
+
+        await lab.settled()
+        assert lab.behaviour.calls == [("a", 1), ("a", 1)], "the call that the old owner made is made again by the new one"
+        assert len(await published(app, "calls")) == 1
+        await balanced(app)
+
+
+async def moved_position_is_read_again(kit: EngineKit) -> None:
+    """When only the offset changed - an operator moved it - the owner reads from there and goes on."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, "a", times=3)
+        await lab.settled()
+        transaction = await app.hosts["counter"].store.begin()
+        row = next(r for r in await transaction.positions.load("handlers") if r.topic == "tally" and r.offset)
+        row.offset, row.received, row.handled, row.sources = row.start, 0, 0, {}
+        await transaction.positions.advance([row])
+        await transaction.commit()
+
+        await app.execute(Add(name="a", n=4))
+        await lab.settled()
+        assert await totals(app) == {"a": (1, 2, 3, 1, 2, 3, 4)}
+        await balanced(app)
+
+
+async def two_processes_handle_each_message_once(kit: EngineKit) -> None:
+    """Two processes share the partitions; what both are sent is handled once, in order per key."""
+    names = [f"n{i}" for i in range(12)]
+    async with Lab(kit) as lab:
+        one, two = await lab.start(), await lab.start()
+        await lab.eventually(one, lambda: _owned(one) and _owned(two))
+        await asyncio.gather(add(one, *names[:6], times=5), add(two, *names[6:], times=5))
+        await lab.settled()
+
+        assert await totals(one) == {name: (1, 2, 3, 4, 5) for name in names}
+        assert len(await published(two, "counts")) == 60
+        await balanced(one)
+
+
+def _owned(app: Application) -> bool:
+    loop = app.hosts["counter"].loops["handlers"].state()
+    return 0 < len(loop.partitions) < 3
+
+
+async def facts_of_the_outside_are_kept_once(kit: EngineKit) -> None:
+    """An activity whose commit failed is called again with the same id, and its result is kept once."""
+    async with Lab(kit) as lab:
+        ids: list[str] = []
+
+        async def note(event: Added, context: Any) -> None:
+            ids.append(context.id)
+            if len(ids) == 1:
+                lab.faults.fail_next("caller")
+
+        lab.behaviour.call = note
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        await app.execute(Add(name="a"))
+        await lab.settled()
+
+        assert len(ids) == 2
+        assert len(set(ids)) == 1
+        assert len(await published(app, "calls")) == 1
+
+
+PROMISES = (
+    restarts_repeat_nothing,
+    stale_owner_is_refused,
+    moved_position_is_read_again,
+    two_processes_handle_each_message_once,
+    facts_of_the_outside_are_kept_once,
+)

@@ -1,0 +1,226 @@
+"""Guarantee 4: order per key is kept through batches, partitions, retries, waiting and dead letters; other keys flow on."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from millrace.application import Application
+from millrace.errors import Rejected
+from millrace.execution import Outcome
+from millrace.retry import RetryPolicy
+from millrace.testing.conformance.g02_effects_once import add
+from millrace.testing.conformance.kit import EngineKit
+from millrace.testing.conformance.lab import Lab, balanced, foreign, held, published, put, totals
+from millrace.testing.conformance.sample import Add, Added, Ready, Tally, caller, counter, decide, evolve, teller
+
+SLOWLY = RetryPolicy(attempts=5, first_s=10.0, factor=1.0)
+"""Retries that wait for the clock of the lab."""
+SLOWLY_PAUSE = timedelta(seconds=11)
+
+
+async def batches_and_partitions_keep_order(kit: EngineKit) -> None:
+    """Many keys over all partitions, in batches that end anywhere."""
+    names = [f"n{i}" for i in range(10)]
+    async with Lab(kit) as lab:
+        app = await lab.start(batch_max=7)
+        await add(app, *names, times=12)
+        await lab.settled()
+        expected = tuple(range(1, 13))
+        assert await totals(app) == dict.fromkeys(names, expected)
+        await balanced(app)
+
+
+async def retries_keep_order(kit: EngineKit) -> None:
+    """What failed is tried again before anything later of its key; other keys do not wait for it."""
+    async with Lab(kit) as lab:
+        failures = iter([True, True])
+
+        def fail_twice(event: Added, context: Any) -> None:
+            if event.name == "a" and event.n == 1 and next(failures, False):
+                raise ConnectionError("not now")
+
+        lab.behaviour.count = fail_twice
+        app = await lab.start(policy=SLOWLY)
+        await add(app, "a", "b", times=3)
+        await lab.settled()
+        assert await totals(app) == {"b": (1, 2, 3)}
+
+        await lab.advance(app, 11)
+        assert await totals(app) == {"b": (1, 2, 3)}
+        await lab.advance(app, 11)
+        assert await totals(app) == {"a": (1, 2, 3), "b": (1, 2, 3)}
+        assert await held(app, "counter") == []
+        await balanced(app)
+
+
+async def retry_beside_a_new_message_keeps_order(kit: EngineKit) -> None:
+    """A new message of a key that arrives in the very turn in which the first one is retried follows it, and does not stay behind."""
+    async with Lab(kit) as lab:
+        failures = iter([True])
+
+        def fail_once(event: Added, context: Any) -> None:
+            if next(failures, False):
+                raise ConnectionError("not now")
+
+        lab.behaviour.count = fail_once
+        app = await lab.start(policy=SLOWLY)
+        await add(app, "a")
+        await lab.settled()
+        async with lab.faults.held("log"):
+            await app.execute(Add(name="a", n=2))
+            lab.clock.advance(SLOWLY_PAUSE)
+        await lab.settled()
+        assert await totals(app) == {"a": (1, 2)}
+        assert await held(app, "counter") == []
+        await balanced(app)
+
+
+async def waiting_keeps_order(kit: EngineKit) -> None:
+    """A message that says NotYet is passed by nothing of its key, and goes on when another message of its key was handled."""
+    async with Lab(kit) as lab:
+        lab.behaviour.count = lambda event, context: "wait" if event.name == "a" else None
+        app = await lab.start()
+        await add(app, "a", "b", times=3)
+        await lab.settled()
+        assert await totals(app) == {"b": (1, 2, 3)}
+        assert {row.reason for row in await held(app, "counter", state="not_yet")} == {"not_yet"}
+
+        await put(app, "ready", ("a", foreign(app, Ready(name="a"))))
+        await lab.settled()
+        assert await totals(app) == {"a": (1, 2, 3), "b": (1, 2, 3)}
+        assert await held(app, "counter") == []
+        await balanced(app)
+
+
+async def dead_letters_keep_order(kit: EngineKit) -> None:
+    """Later messages of a key stay behind its dead letter; other keys of the same partition flow."""
+    async with Lab(kit) as lab:
+
+        def poison(event: Added, context: Any) -> None:
+            if event.name == "a" and event.n == 2:
+                raise ValueError("never")
+
+        lab.behaviour.count = poison
+        app = await lab.start()
+        names = ["a", *(f"n{i}" for i in range(9))]
+        await add(app, *names, times=4)
+        await lab.settled()
+        await add(app, "a")
+        await lab.settled()
+
+        assert await totals(app) == {**{name: (1, 2, 3, 4) for name in names[1:]}, "a": (1,)}
+        assert [row.state for row in await held(app, "counter")] == ["dead", "behind", "behind", "behind"]
+        await balanced(app)
+        await lab.kill(app)
+
+        app = await lab.start()
+        await lab.settled()
+        assert (await totals(app))["a"] == (1,)
+
+
+async def long_queue_behind_a_key_drains(kit: EngineKit) -> None:
+    """However many messages wait behind one of their key, all follow it, in order."""
+    async with Lab(kit) as lab:
+        lab.behaviour.count = lambda event, context: "wait"
+        app = await lab.start([teller(), counter(lab.behaviour)])
+        await add(app, "a", times=450)
+        await lab.settled()
+        await put(app, "ready", ("a", foreign(app, Ready(name="a"))))
+        await lab.settled()
+        assert await totals(app) == {"a": tuple(range(1, 451))}
+        assert await held(app, "counter") == []
+
+
+async def activities_keep_order(kit: EngineKit) -> None:
+    """An activity that fails is called again before the later messages of its key, and those are called then."""
+    async with Lab(kit) as lab:
+        failures = iter([True])
+
+        async def fail_once(event: Added, context: Any) -> None:
+            if event.name == "a" and next(failures, False):
+                raise ConnectionError("not now")
+
+        lab.behaviour.call = fail_once
+        app = await lab.start([teller(), caller(lab.behaviour)], policy=SLOWLY)
+        async with lab.faults.held("log"):
+            await add(app, "a", "b", times=3)
+        await lab.settled()
+        await lab.advance(app, 11)
+        assert [n for name, n in lab.behaviour.calls if name == "a"] == [1, 1, 2, 3]
+        assert [envelope.subject for envelope in await published(app, "calls")].count("a") == 3
+        assert await held(app, "caller") == []
+        await balanced(app)
+
+
+async def refused_activity_holds_nobody_up(kit: EngineKit) -> None:
+    """A refusal is an answer: the next message of the key is called as well."""
+    async with Lab(kit) as lab:
+
+        async def refuse(event: Added, context: Any) -> None:
+            if event.n == 1:
+                raise Rejected("no")
+
+        lab.behaviour.call = refuse
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        async with lab.faults.held("log"):
+            await add(app, "a", times=3)
+        await lab.settled()
+        assert lab.behaviour.calls == [("a", 1), ("a", 2), ("a", 3)]
+        assert len(await published(app, "calls")) == 2
+
+
+async def failing_neighbour_keeps_order(kit: EngineKit) -> None:
+    """A turn that is taken again because something else in its commit failed loses neither its retries nor their order."""
+    async with Lab(kit) as lab:
+        failures = iter([True])
+
+        def fail_once(event: Added, context: Any) -> None:
+            if event.name == "a" and next(failures, False):
+                raise ConnectionError("not now")
+
+        lab.behaviour.count = fail_once
+        one_store = counter(lab.behaviour)
+        one_store.aggregate(Tally, decide=decide, evolve=evolve)
+        app = await lab.start([one_store])
+        await lab.settled()
+        await _turn_beside_a_failing_command(lab, app)
+        await lab.settled()
+        assert await totals(app) == {"a": (1, 2), "z": (9,)}
+        assert await held(app, "counter") == []
+        await balanced(app)
+
+
+async def _turn_beside_a_failing_command(lab: Lab, app: Application) -> None:
+    """Let a commit be in hand while a turn and a command whose answer fails queue up, so that they share the next one."""
+
+    def fail(outcome: Outcome) -> bytes:
+        raise ZeroDivisionError
+
+    async with lab.faults.held("counter") as reached:
+        first = asyncio.ensure_future(app.execute(Add(name="z", n=9)))
+        await reached.wait()
+        records = [("a", foreign(app, Added(name="a", n=n), id=str(n))) for n in (1, 2)]
+        await put(app, "tally", *records)
+        await lab.eventually(app, lambda: app.hosts["counter"].writer.waiting > 1)
+        second = asyncio.ensure_future(app.execute(Add(name="y", n=9), answer=fail))
+        await asyncio.wait([second], timeout=0)
+    await first
+    with pytest.raises(ZeroDivisionError):
+        await second
+
+
+PROMISES = (
+    batches_and_partitions_keep_order,
+    retries_keep_order,
+    retry_beside_a_new_message_keeps_order,
+    waiting_keeps_order,
+    dead_letters_keep_order,
+    long_queue_behind_a_key_drains,
+    activities_keep_order,
+    refused_activity_holds_nobody_up,
+    failing_neighbour_keeps_order,
+)

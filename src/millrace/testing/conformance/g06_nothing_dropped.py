@@ -1,0 +1,325 @@
+"""Guarantee 6: nothing is silently dropped. What cannot be handled lies in the dead letters; the ledger names what is missing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from millrace.errors import Rejected
+from millrace.serialization import RECORD_BYTES_MAX
+from millrace.testing.conformance.g02_effects_once import add
+from millrace.testing.conformance.kit import EngineKit
+from millrace.testing.conformance.lab import Lab, balanced, foreign, held, journal_rows, ledger, published, put, records_of, totals
+from millrace.testing.conformance.sample import Add, Added, Behaviour, Remind, Service, Total, caller, counter, teller
+from millrace.timers import Timer
+
+DEEP = b'{"specversion":"1.0","id":"1","source":"/x","type":"sample.tally.added.v1","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+UNREADABLE = {
+    "no JSON": (b"\x00\xff hello", "undecodable"),
+    "not UTF-8": (b'{"specversion":"1.0","id":"\xff","source":"/x","type":"t"}', "undecodable"),
+    "another JSON": (b"[1, 2]", "undecodable"),
+    "empty": (b"", "undecodable"),
+    "no id": (b'{"specversion":"1.0","source":"/x","type":"t"}', "undecodable"),
+    "too deep": (DEEP, "undecodable"),
+    "oversized": (b"x" * (RECORD_BYTES_MAX + 1), "oversized"),
+}
+
+
+async def unreadable_records_are_kept(kit: EngineKit) -> None:
+    """Whatever cannot be read lies in the dead letters with reason and original bytes, and holds nobody up."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        for value, _ in UNREADABLE.values():
+            await put(app, "tally", ("a", value))
+        bad = foreign(app, Added(name="a")).replace(b'"n":1', b'"n":"x"')
+        await put(app, "tally", ("a", bad))
+        await add(app, "a", times=2)
+        await lab.settled()
+
+        assert await totals(app) == {"a": (1, 2)}
+        found = {row.value: row for row in await held(app, "counter") if row.processor == "handlers"}
+        assert {value: (row.state, row.reason, row.attempts) for value, row in found.items()} == {
+            **{value: ("dead", reason, 1) for value, reason in UNREADABLE.values()},
+            bad: ("dead", "invalid", 1),
+        }
+        await balanced(app)
+
+
+async def exhausted_messages_are_kept(kit: EngineKit) -> None:
+    """After the last try a message lies in the dead letters, with what it failed of, how often, and its bytes."""
+    async with Lab(kit) as lab:
+
+        def fail(event: Added, context: Any) -> None:
+            raise ArithmeticError("no such number")
+
+        lab.behaviour.count = fail
+        app = await lab.start()
+        await add(app, "a")
+        await lab.settled()
+        (row,) = await held(app, "counter")
+        assert (row.state, row.reason, row.attempts) == ("dead", "ArithmeticError", 3)
+        assert "no such number" in row.detail
+        assert [row.value] == [record.value for records in await records_of(app, "tally") for record in records]
+        await balanced(app)
+
+
+async def refusals_are_answers(kit: EngineKit) -> None:
+    """A refused command is answered - to the caller, or by a rejection - and is no dead letter."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        with pytest.raises(Rejected) as refusal:
+            await app.execute(Add(name="a", n=-1))
+        assert (refusal.value.reason, refusal.value.detail) == ("negative", {"n": -1})
+
+        await put(app, "tally.commands", ("a", foreign(app, Add(name="a", n=-2))), ("a", foreign(app, Add(name="a", n=2), id="2")))
+        await lab.settled()
+        assert await totals(app) == {"a": (2,)}
+        refused = [e for e in await published(app, "tally") if e.type.endswith(".refused.v1")]
+        assert [bytes(e.data) for e in refused] == [b'{"name":"a","command":"add","reason":"negative"}']
+        assert await held(app, "teller") == []
+        await balanced(app)
+
+
+async def oversized_facts_are_kept(kit: EngineKit) -> None:
+    """A fact too large for the log goes to the relay's dead letters before it is sent; what comes after it is published."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await app.execute(Add(name="a", n=1, text="x" * RECORD_BYTES_MAX))
+        await app.execute(Add(name="a", n=2))
+        await lab.settled()
+        assert await totals(app) == {"a": (2,)}
+        (row,) = await held(app, "teller")
+        assert (row.processor, row.state, row.reason) == ("relay", "dead", "oversized")
+        assert len(row.value) > RECORD_BYTES_MAX
+        await balanced(app)
+
+
+async def stopping_with_an_oversized_fact_ends(kit: EngineKit) -> None:
+    """A stop finishes what is to be published, dead letters of the relay included."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await app.execute(Add(name="a", n=1, text="x" * RECORD_BYTES_MAX))
+        await lab.stop(app)
+
+        app = await lab.start()
+        await lab.settled()
+        assert [row.reason for row in await held(app, "teller")] == ["oversized"]
+        await balanced(app)
+
+
+async def foreign_types_are_counted(kit: EngineKit) -> None:
+    """A type that nobody takes is ignored, and counted as that."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await put(app, "tally", ("a", foreign(app, Added(name="a"), type="com.example.other.v7")))
+        await add(app, "a")
+        await lab.settled()
+        rows = await app.hosts["counter"].store.reader.positions.load("handlers")
+        assert (sum(row.ignored for row in rows), sum(row.handled for row in rows)) == (1, 1)
+        await balanced(app)
+
+
+async def losses_are_named(kit: EngineKit) -> None:
+    """One row taken from the journal, the dead letters and the log in turn: the ledger names each."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await put(app, "tally", ("a", b"junk"))
+        await add(app, "a", times=3)
+        await lab.settled()
+        await balanced(app)
+        await lab.stop(app)
+
+        named: list[str] = []
+        for what, service, line in [("journal", "teller", "journal"), ("dead_letters", "counter", "dead letters"), ("log", "log", "log")]:
+            await kit.damage.lose(what, service)
+            app = await lab.open()
+            wrong = [found for found in await ledger(app) if not found.balanced and found.what not in named]
+            await lab.stop(app)
+            assert line in [found.what for found in wrong], f"a lost row of the {what} is not named: {[f.difference for f in wrong]}"
+            named += [found.what for found in wrong]
+
+
+def _unencodable(event: Added, context: Any) -> Any:
+    return [Total(name="big", total=1 << 80)] if event.name == "a" else None
+
+
+def _naive_timer(event: Added, context: Any) -> Any:
+    return [Timer("bad", Remind(name="a"), at=datetime(2026, 1, 1))] if event.name == "a" else None  # noqa: DTZ001
+
+
+def _no_item(event: Added, context: Any) -> Any:
+    return [Total(name="other"), "what is this?"] if event.name == "a" else None
+
+
+async def _kept(kit: EngineKit, behave: Any) -> None:
+    async with Lab(kit) as lab:
+        lab.behaviour.count = behave
+        app = await lab.start()
+        await add(app, "a", "b", times=2)
+        await lab.settled()
+        assert await totals(app) == {"b": (1, 2)}, "what failed must leave nothing, what is beside it must go on"
+        assert await journal_rows(app, "counter") == 2
+        assert sorted(row.state for row in await held(app, "counter")) == ["behind", "dead"]
+        await balanced(app)
+
+
+async def results_that_cannot_be_stored_are_kept(kit: EngineKit) -> None:
+    """A row that cannot be encoded is the failure of its message, not of all others."""
+    await _kept(kit, _unencodable)
+
+
+async def timers_that_cannot_be_set_are_kept(kit: EngineKit) -> None:
+    """A timer without a time zone fails its message whole: no state, no fact."""
+    await _kept(kit, _naive_timer)
+
+
+async def results_of_no_kind_are_kept(kit: EngineKit) -> None:
+    """A function that returns something else fails its message whole."""
+    await _kept(kit, _no_item)
+
+
+async def failing_folds_are_kept(kit: EngineKit) -> None:
+    """A view that raises for one key holds that key alone."""
+    async with Lab(kit) as lab:
+
+        def fail(event: Added, context: Any) -> None:
+            if event.name == "a":
+                raise KeyError(event.name)
+
+        lab.behaviour.fold = fail
+        app = await lab.start()
+        await add(app, "a", "b", times=2)
+        await lab.settled()
+        assert [row.state for row in await held(app, "counter")] == ["dead", "behind"]
+        assert await totals(app) == {"a": (1, 2), "b": (1, 2)}
+        await balanced(app)
+
+
+async def unreadable_state_is_kept(kit: EngineKit) -> None:
+    """A stored row that no longer fits its class fails the messages of its key; other keys flow."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        transaction = await app.hosts["counter"].store.begin()
+        await transaction.states.save([("total", "a", b'{"name":"a","total":"not a number"}')])
+        await transaction.commit()
+        await add(app, "a", "b")
+        await lab.settled()
+        assert await app.states(Total).get("b") == Total(name="b", total=1, seen=(1,))
+        assert [(row.key, row.state) for row in await held(app, "counter")] == [("a", "dead")]
+        await balanced(app)
+
+
+async def failed_timers_are_kept(kit: EngineKit) -> None:
+    """Timers whose handler fails lie in the dead letters, each of them, even those of one moment."""
+    async with Lab(kit) as lab:
+        service = _failing_timers(lab.behaviour)
+        app = await lab.start([teller(), service])
+        names = [f"n{i}" for i in range(12)]
+        await add(app, *names)
+        await lab.settled()
+        await lab.advance(app, 61)
+        dead = await held(app, "counter", state="dead")
+        assert sorted(row.key for row in dead) == sorted(names)
+        await balanced(app)
+
+
+def _failing_timers(behaviour: Behaviour) -> Service:
+    service = counter(behaviour)
+    behaviour.count = lambda event, context: [Timer("t", Remind(name=event.name), after=timedelta(seconds=60))]
+
+    @service.handler
+    def remind(command: Remind) -> None:
+        """Fail."""
+        raise OSError("no bell")
+
+    return service
+
+
+async def timers_of_activities_fire(kit: EngineKit) -> None:
+    """A timer that an activity sets for itself is called when it is due."""
+    async with Lab(kit) as lab:
+        rung: list[str] = []
+        service = _ringing(lab.behaviour, rung)
+        app = await lab.start([teller(), service])
+        await add(app, "a")
+        await lab.settled()
+        await lab.advance(app, 61)
+        assert rung == ["a"]
+
+
+def _ringing(behaviour: Behaviour, rung: list[str]) -> Service:
+    service = caller(behaviour)
+
+    @service.handler(processor="call")
+    async def ring(command: Remind) -> None:
+        """Note that it fired."""
+        rung.append(command.name)
+
+    async def later(event: Added, context: Any) -> list[Any]:
+        return [Timer("later", Remind(name=event.name), after=timedelta(seconds=60))]
+
+    behaviour.call = later
+    return service
+
+
+async def selectors_may_fail(kit: EngineKit) -> None:
+    """A selector or key function that raises fails its message alone."""
+    async with Lab(kit) as lab:
+        service = Service("picky")
+        seen: list[str] = []
+
+        def pick(event: Added) -> str:
+            if event.name == "a":
+                raise LookupError(event.name)
+            return event.name
+
+        @service.handler(total=Total.by(pick))
+        def take(event: Added, total: Total | None) -> None:
+            """Note it."""
+            seen.append(event.name)
+
+        app = await lab.start([teller(), service])
+        await add(app, "a", "b")
+        await lab.settled()
+        assert seen == ["b"]
+        assert [row.reason for row in await held(app, "picky")] == ["LookupError"]
+        await balanced(app)
+
+
+async def unfit_rejections_are_kept(kit: EngineKit) -> None:
+    """A rejection class that cannot carry the refusal fails the command's message, not the processor."""
+    async with Lab(kit) as lab:
+        service = Service("strict", rejection=Added)
+
+        @service.handler
+        def take(command: Add) -> None:
+            """Refuse."""
+            raise Rejected("no")
+
+        app = await lab.start([service])
+        await put(app, "tally.commands", ("a", foreign(app, Add(name="a"))), ("b", foreign(app, Add(name="b"), id="2")))
+        await lab.settled()
+        assert {(row.key, row.state, row.reason) for row in await held(app, "strict")} == {("a", "dead", "TypeError"), ("b", "dead", "TypeError")}
+        await balanced(app)
+
+
+PROMISES = (
+    unreadable_records_are_kept,
+    exhausted_messages_are_kept,
+    refusals_are_answers,
+    oversized_facts_are_kept,
+    stopping_with_an_oversized_fact_ends,
+    foreign_types_are_counted,
+    losses_are_named,
+    results_that_cannot_be_stored_are_kept,
+    timers_that_cannot_be_set_are_kept,
+    results_of_no_kind_are_kept,
+    failing_folds_are_kept,
+    unreadable_state_is_kept,
+    failed_timers_are_kept,
+    timers_of_activities_fire,
+    selectors_may_fail,
+    unfit_rejections_are_kept,
+)

@@ -1,0 +1,126 @@
+"""Guarantee 10: stopping is graceful, dying is safe, and whoever comes next makes progress at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from millrace.application import Application
+from millrace.testing.conformance.g02_effects_once import add
+from millrace.testing.conformance.kit import EngineKit
+from millrace.testing.conformance.lab import Lab, balanced, held, published, totals
+from millrace.testing.conformance.sample import Add, Added, Tally, caller, teller
+
+
+async def stop_finishes_the_batch_in_hand(kit: EngineKit) -> None:
+    """An activity that was called is committed before the process ends; what was not begun is left for the next."""
+    async with Lab(kit) as lab:
+        go, called = asyncio.Event(), asyncio.Event()
+
+        async def wait(event: Added, context: Any) -> None:
+            called.set()
+            await go.wait()
+
+        lab.behaviour.call = wait
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        await add(app, "a")
+        await called.wait()
+        stopping = asyncio.ensure_future(lab.stop(app))
+        await asyncio.wait([stopping], timeout=0)
+        go.set()
+        await stopping
+
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        await lab.settled()
+        assert lab.behaviour.calls == [("a", 1)]
+        assert len(await published(app, "calls")) == 1
+        await balanced(app)
+
+
+async def stop_answers_everybody(kit: EngineKit) -> None:
+    """Commands that were accepted before a stop are done, and their facts published."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        async with lab.faults.held("teller") as reached:
+            accepted = [asyncio.ensure_future(app.execute(Add(name="a", n=n))) for n in range(1, 6)]
+            await reached.wait()
+            stopping = asyncio.ensure_future(lab.stop(app))
+            await asyncio.wait([stopping], timeout=0)
+        await stopping
+        assert [outcome.version for outcome in await asyncio.gather(*accepted)] == [1, 2, 3, 4, 5]
+
+        app = await lab.open()
+        assert len(await published(app, "tally")) == 5
+
+
+async def accepted_commands_survive_a_kill(kit: EngineKit) -> None:
+    """What `execute` returned is there after kill -9, is published and handled once."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, *"abc", times=4)
+        await lab.kill(app)
+
+        app = await lab.start()
+        await lab.settled()
+        assert await totals(app) == {name: (1, 2, 3, 4) for name in "abc"}
+        stream = await app.load(Tally, "a")
+        assert stream is not None
+        assert stream.version == 4
+        await balanced(app)
+
+
+async def leases_of_the_dead_are_free_at_once(kit: EngineKit) -> None:
+    """The next process owns every partition at its first look, after a stop as after a kill."""
+    async with Lab(kit) as lab:
+        for end in (lab.stop, lab.kill):
+            app = await lab.start()
+            await lab.settled()
+            assert _partitions(app) == [0, 1, 2]
+            await end(app)
+            leases = kit.new_engine().leases("probe")
+            await leases.join({"counter.handlers": 3})
+            assert (await leases.refresh())["counter.handlers"] == {0, 1, 2}
+            await leases.leave()
+
+
+def _partitions(app: Application) -> list[int]:
+    return app.hosts["counter"].loops["handlers"].state().partitions
+
+
+async def partitions_are_shared_and_taken_over(kit: EngineKit) -> None:
+    """Two processes share the partitions; when one leaves or dies, the other has all of them and goes on."""
+    async with Lab(kit) as lab:
+        for end in (lab.stop, lab.kill):
+            one, two = await lab.start(), await lab.start()
+            await lab.eventually(one, lambda: sorted(_partitions(one) + _partitions(two)) == [0, 1, 2] and _partitions(two) != [])
+            assert len(_partitions(one)) in {1, 2}
+            await add(one, *"abcdef")
+            await end(one)
+            await lab.eventually(two, lambda: _partitions(two) == [0, 1, 2])
+            await add(two, *"abcdef")
+            await lab.settled()
+            await balanced(two)
+            await lab.stop(two)
+        app = await lab.open()
+        assert {name: len(seen) for name, seen in (await totals(app)).items()} == dict.fromkeys("abcdef", 4)
+        assert await held(app, "counter") == []
+
+
+async def stopping_twice_does_no_harm(kit: EngineKit) -> None:
+    """A second stop, and a stop of what was never started, end well."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, "a")
+        await lab.stop(app)
+        await app.stop()
+        await lab.new().stop()
+
+
+PROMISES = (
+    stop_finishes_the_batch_in_hand,
+    stop_answers_everybody,
+    accepted_commands_survive_a_kill,
+    leases_of_the_dead_are_free_at_once,
+    partitions_are_shared_and_taken_over,
+    stopping_twice_does_no_harm,
+)

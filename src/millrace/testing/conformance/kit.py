@@ -1,0 +1,128 @@
+"""What an engine brings to be held to the promises: how to open it again, how to let it fail, how to damage what it keeps.
+
+Neighbours: `sqlite_kit` is the first; `lab` and the checks use kits through this module only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from millrace.errors import StoreUnavailable
+from millrace.ports import Engine
+
+KITS = {"sqlite": "millrace.testing.conformance.sqlite_kit:SqliteKit"}
+"""Engines that can be named; another one is named `module:Class`."""
+
+
+class Faults:
+    """Commits that fail or wait on demand; `database` is "log" or the name of a service.
+
+    A kit's engines call `before_commit` before each commit of a write transaction and undo the transaction when it raises.
+    """
+
+    def __init__(self) -> None:
+        self._failures: dict[str, list[str]] = {}
+        self._gates: dict[str, asyncio.Event] = {}
+        self._reached: dict[str, asyncio.Event] = {}
+        self.commits: dict[str, int] = {}
+
+    def fail_next(self, database: str, *, times: int = 1, reason: str = "full") -> None:
+        """Let the next commits fail with this reason."""
+        self._failures.setdefault(database, []).extend([reason] * times)
+
+    @property
+    def outstanding(self) -> int:
+        """Return how many of the failures asked for have not happened yet."""
+        return sum(len(reasons) for reasons in self._failures.values())
+
+    @asynccontextmanager
+    async def held(self, database: str) -> AsyncIterator[asyncio.Event]:
+        """Let commits wait as long as this block lasts; yields an event that is set when the first one waits."""
+        gate, reached = asyncio.Event(), asyncio.Event()
+        self._gates[database], self._reached[database] = gate, reached
+        try:
+            yield reached
+        finally:
+            del self._gates[database], self._reached[database]
+            gate.set()
+
+    async def before_commit(self, database: str) -> None:
+        """Wait or fail, as asked for.
+
+        Raises:
+            StoreUnavailable: this commit is to fail.
+        """
+        gate = self._gates.get(database)
+        if gate is not None:
+            self._reached[database].set()
+            await gate.wait()
+        reasons = self._failures.get(database)
+        if reasons:
+            raise StoreUnavailable(database, reason=reasons.pop(0), detail="injected by a test")
+        self.commits[database] = self.commits.get(database, 0) + 1
+
+
+class Damage(Protocol):
+    """What happens to durable data behind the engine's back. Only called while no application is open."""
+
+    async def empty_journal(self, service: str) -> int:
+        """Do what retention does: remove every row of a journal and count them as removed; return how many."""
+        ...
+
+    async def lose(self, what: str, service: str) -> None:
+        """Delete the oldest row of `journal`, `dead_letters` (of a service) or `log`, uncounted."""
+        ...
+
+    async def save_copy(self, database: str) -> None:
+        """Keep a copy of the log ("log") or of a service's store."""
+        ...
+
+    async def restore_copy(self, database: str) -> None:
+        """Put the copy back in place of what is there."""
+        ...
+
+    async def recreate_topic(self, topic: str) -> None:
+        """Delete a topic with its records; the next start creates it anew."""
+        ...
+
+    async def publish_again(self, topic: str) -> None:
+        """Append every record of a topic once more, as a log does whose acknowledgement was lost."""
+        ...
+
+
+class EngineKit(Protocol):
+    """An engine on one durable place.
+
+    Attributes:
+        name: as `--millrace-engine` names it.
+        patience: seconds that a check waits for what must happen.
+        faults: consulted by every engine of this kit.
+        damage: works on the same place.
+    """
+
+    name: str
+    patience: float
+    faults: Faults
+    damage: Damage
+
+    def new_engine(self) -> Engine:
+        """Return the engine for one more process on the same place."""
+        ...
+
+    async def kill(self, engine: Engine) -> None:
+        """Do what the end of a process by kill -9 does: open transactions are undone, locks free, nothing is written any more."""
+        ...
+
+
+def kit_of(name: str, folder: Path) -> EngineKit:
+    """Return a fresh kit by name (see `KITS`) or `module:Class`, which is called with a folder of its own."""
+    module, _, cls = KITS.get(name, name).partition(":")
+    return getattr(importlib.import_module(module), cls)(folder)
+
+
+__all__ = ["KITS", "Damage", "EngineKit", "Faults", "kit_of"]
