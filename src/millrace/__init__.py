@@ -21,7 +21,7 @@ from millrace.errors import (
 )
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
-from millrace.message import Command, Event, Message, Personal, masked
+from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.ports import TopicSpec
 from millrace.position import Position
 from millrace.processor import Context
@@ -66,4 +66,6 @@ __all__ = [
     "VersionConflict",
     "View",
     "masked",
+    "name_of",
+    "personal_fields",
 ]

@@ -105,6 +105,8 @@ class Aggregate:
         """
         name = f"{self.name}/{delivery.key}"
         stream = work.streams[name]
+        if stream.error is not None:
+            raise stream.error
         if expected is not None and stream.version != expected:
             raise VersionConflict(name, expected=expected, found=stream.version)
         items = items_of(self._decide(delivery.message, stream.state, delivery))
@@ -152,7 +154,12 @@ class Aggregate:
         evolve, message_of = self._evolve, self._message
         for name, version, value in rows:
             stream = folded[name]
-            stream.state = evolve(stream.state, message_of(value))
+            if stream.error is not None:
+                continue
+            try:
+                stream.state = evolve(stream.state, message_of(value))
+            except Exception as error:  # noqa: BLE001  # one stream that cannot be folded must not stop the others
+                stream.error = error
             stream.version = version
         return folded
 
@@ -168,7 +175,7 @@ class Aggregate:
         return folded
 
     def _message(self, value: bytes) -> Message:
-        envelope = open_envelope(value)
+        envelope = open_envelope(value, bytes_max=None)
         message = self._catalogue.decode(envelope.type, envelope.data)
         if message is None:
             raise DecodeError("unknown", f"stream event {envelope.id} has type {envelope.type}, which evolve does not take")
@@ -177,4 +184,4 @@ class Aggregate:
     async def history(self, tables: StoreReader, key: str) -> list[Recorded]:
         """Return the stored events of a key with their envelopes."""
         rows = await tables.journal.streams({self.stream_of(key): 0})
-        return [Recorded(self._message(value), version, open_envelope(value)) for _, version, value in rows]
+        return [Recorded(self._message(value), version, open_envelope(value, bytes_max=None)) for _, version, value in rows]

@@ -206,14 +206,18 @@ class Application:
         host.writer.submit(work, bounded=True)
         return await work.result()
 
-    async def wait_for(self, view: type[View], position: Position, *, key: str | None = None, timeout: float = 5.0) -> None:  # part of the public contract
-        """Wait until a view has read up to a position; with `key`, also until nothing of that key is held.
+    async def wait_for(
+        self, view: type[State], position: Position, *, key: str | None = None, timeout: float = 5.0
+    ) -> None:  # part of the public contract
+        """Wait until a view, or the handlers that keep a State class, have read up to a position.
+
+        With `key`, also until nothing of that key is held.
 
         Raises:
             PositionUnknown: source or epoch is not of this application.
             TimeoutError: it did not get there in time.
         """
-        host = self._host_with_view(view)
+        host = self._host_with_view(view) if issubclass(view, View) else self._host_with_state(view)
         await self._check_position(position)
         async with asyncio.timeout(timeout):
             while True:
@@ -229,9 +233,14 @@ class Application:
         if host is not None and host.saying.epoch != position.epoch:
             raise PositionUnknown(f"epoch {position.epoch} of {position.source!r} is not the current one, {host.saying.epoch}")
 
-    async def _has_reached(self, host: Host, view: type[View], position: Position, key: str | None) -> bool:
-        build = await host.serving(kind_of(view).name)
-        name = processor_of(host.builds[build])
+    async def _has_reached(self, host: Host, view: type[State], position: Position, key: str | None) -> bool:
+        if issubclass(view, View):
+            names = [processor_of(host.builds[await host.serving(kind_of(view).name)])]
+        else:
+            names = host.service.processors_of(view)
+        return all([await self._processor_has_reached(host, name, position, key) for name in names])
+
+    async def _processor_has_reached(self, host: Host, name: str, position: Position, key: str | None) -> bool:
         rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
         origin = f"{position.source}@{position.epoch}"
         read: set[str] = set(host.loops[name].topics) if name in host.loops else set()
@@ -250,10 +259,8 @@ class Application:
 
     def states(self, state: type[S], *, service: str | None = None) -> StateReader[S]:
         """Return the queries of a State class; `service` is needed when several services keep that class."""
-        hosts = [self._host(service)] if service else [host for host in self.hosts.values() if state in host.service.state_classes()]
-        if len(hosts) != 1:
-            raise UnknownMessage(f"{state.__name__} is kept by {len(hosts)} services in this process; name one with service=")
-        return StateReader(state, hosts[0].store.reader)
+        host = self._host(service) if service else self._host_with_state(state)
+        return StateReader(state, host.store.reader)
 
     async def load(self, state: type[Any], key: str, *, version: int | None = None) -> Stream | None:
         """Return an aggregate (state and version), as of `version` if given; None when it has no events."""
@@ -344,6 +351,12 @@ class Application:
             if any(definition.view is view for definition in host.service.views):
                 return host
         raise UnknownMessage(f"no service in this process keeps view {view.__name__}")
+
+    def _host_with_state(self, state: type[State]) -> Host:
+        hosts = [host for host in self.hosts.values() if host.service.processors_of(state)]
+        if len(hosts) != 1:
+            raise UnknownMessage(f"{state.__name__} is kept by {len(hosts)} services in this process; name one with service=")
+        return hosts[0]
 
     def _aggregate(self, state: type[Any]) -> tuple[Host, Aggregate]:
         for host in self.hosts.values():

@@ -363,8 +363,11 @@ async def rebuild(app: Application, options: argparse.Namespace) -> int:
         print(f"\r{line}" if live else line, end="\n" if progress.done or not live else "", file=sys.stderr, flush=True)
 
     done = await rebuild_view(app, options.name, report=report)
-    print(f"{done.view}: build {done.build} serves, {done.read:,} records read")
-    return 0
+    print(f"{done.view}: build {done.build} serves, {done.read:,} records read, {done.dead:,} dead letters")
+    if done.dead_before is None or done.dead <= done.dead_before:
+        return 0
+    new = done.dead - done.dead_before
+    return _complain(f"{done.view}: {new:,} dead letters more than in the old build; see `dead-letters list`", 1)
 
 
 async def ledger(app: Application, options: argparse.Namespace) -> int:

@@ -17,7 +17,6 @@ from millrace.errors import ConfigurationError
 from millrace.message import Message
 from millrace.processor import Context, Delivery, Mode, annotated_messages, items_of, parameter_names, parameter_of_type
 from millrace.state import Selector
-from millrace.timers import Timer
 from millrace.unit_of_work import UnitOfWork
 
 
@@ -80,7 +79,10 @@ class PureHandler:
         """Call the function and stage what it returns."""
         arguments: dict[str, Any] = {}
         for (name, selector), keys in zip(self._selectors, delivery.keys, strict=True):
-            values = work.rows(selector.state).values
+            rows = work.rows(selector.state)
+            if rows.broken:
+                rows.check((keys,) if isinstance(keys, str) else keys)
+            values = rows.values
             arguments[name] = values[keys] if isinstance(keys, str) else {key: values[key] for key in keys}
         if self._context is not None:
             arguments[self._context] = delivery
@@ -117,10 +119,7 @@ class AsyncHandler:
         """Stage what `call` returned, or raise what it raised."""
         if isinstance(delivery.result, BaseException):
             raise delivery.result
-        items = items_of(delivery.result)
-        if self.mode is Mode.OUTSIDE and any(isinstance(item, Timer) for item in items):
-            raise ConfigurationError(f"{self.name}: an activity sets no timers; return a message to a handler that does")
-        work.stage(items, delivery, processor=self._processor)
+        work.stage(items_of(delivery.result), delivery, processor=self._processor)
 
     async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
         """Await the function."""

@@ -8,7 +8,8 @@ What a record can be:
   It blocks its key only when its envelope decodes and names a source of this application; otherwise its key is not to be trusted.
 
 Whether a record was published by one of our relays is what the log says (`Record.position`), never what an envelope claims: a forged
-sequence cannot make later, real records look like repeats.
+sequence cannot make later, real records look like repeats. A claim counts only against the record that makes it: a copy of one of our
+own records, put there by a mirror or a replay tool, is a repeat when its sequence was seen already.
 
 Neighbours: `runtime` opens what it reads; `turn` reopens what is held and what timers fire.
 """
@@ -107,6 +108,8 @@ class Intake:
             if origin:
                 latest = envelope.time
             delivery = self._deliver(record, envelope, route, trusted=bool(origin))
+            if not origin and envelope.sequence:
+                delivery.claim = (f"{envelope.source}@{envelope.epoch}", envelope.sequence)
             delivery.topic, delivery.partition, delivery.origin, delivery.sequence = topic, partition, origin, sequence
             deliveries.append(delivery)
         return Opened(deliveries, ignored, sources, latest)

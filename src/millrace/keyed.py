@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 
 from millrace.clock import to_text
+from millrace.errors import DecodeError
 from millrace.ports import StoreReader
+from millrace.serialization import UNDECODABLE
 from millrace.state import State, View, kind_of
 
 Decode = Callable[[bytes], Any]
@@ -43,6 +45,7 @@ class Rows:
         self.wanted: set[str] = set()
         self.values: dict[str, Any] = {}
         self.dirty: dict[str, bytes] = {}
+        self.broken: dict[str, Exception] = {}
 
     def want(self, keys: Iterable[str]) -> None:
         """Name rows that will be needed."""
@@ -57,7 +60,21 @@ class Rows:
             decode, values = self._decode, self.values
             for key in missing:
                 value = found.get(key)
-                values[key] = decode(value) if value is not None else None
+                try:
+                    values[key] = decode(value) if value is not None else None
+                except UNDECODABLE as error:
+                    values[key] = None
+                    self.broken[key] = error
+
+    def check(self, keys: Iterable[str]) -> None:
+        """Fail for a row that is there and cannot be read: taking it for absent would overwrite it.
+
+        Raises:
+            DecodeError: one of the rows is unreadable.
+        """
+        for key in keys:
+            if key in self.broken:
+                raise DecodeError("invalid", f"stored row {self._kind}/{key} cannot be read: {self.broken[key]}")
 
     def get(self, key: str) -> Any:
         """Return the row as this transaction sees it, or None."""
@@ -77,9 +94,10 @@ class Rows:
 class Stream:
     """An aggregate as folded from its stream: state, version (number of events), version of the last snapshot."""
 
-    __slots__ = ("saved", "state", "version")
+    __slots__ = ("error", "saved", "state", "version")
 
     def __init__(self, state: Any = None, version: int = 0, saved: int = 0) -> None:
+        self.error: Exception | None = None  # why it could not be folded; whoever needs it fails with that
         self.state = state
         self.version = version
         self.saved = saved
@@ -97,6 +115,7 @@ class Documents:
         self._values: dict[str, Any] = {}
         self._before: dict[str, Any] = {}
         self._encoded: dict[str, bytes] = {}
+        self._broken: dict[str, Exception] = {}
 
     def want(self, keys: Iterable[str]) -> None:
         """Name documents that will be needed."""
@@ -109,10 +128,19 @@ class Documents:
         if missing:
             found = await self._tables.documents.load(self._build, missing)
             for key in missing:
-                self._values[key] = self._decode(found[key]) if key in found else None
+                try:
+                    self._values[key] = self._decode(found[key]) if key in found else None
+                except UNDECODABLE as error:
+                    self._broken[key] = error
 
     def get(self, key: str) -> Any:
-        """Return the document as this transaction sees it, or None."""
+        """Return the document as this transaction sees it, or None.
+
+        Raises:
+            DecodeError: it is there and cannot be read.
+        """
+        if key in self._broken:
+            raise DecodeError("invalid", f"document {key} of view {self._kind.name} cannot be read: {self._broken[key]}")
         return self._values[key]
 
     def put(self, key: str, document: Any, value: bytes) -> None:

@@ -9,6 +9,7 @@ Neighbours: `serialization` turns messages into bytes; nothing here knows engine
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Any, ClassVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -112,6 +113,11 @@ def declaration(cls: type[Message]) -> Declaration:
     return found
 
 
+def name_of(cls: type[Message]) -> str:
+    """Return the short name of a message class on the wire, for instance `order-placed`."""
+    return declaration(cls).name
+
+
 def key_of(message: Message) -> str:
     """Return the message's key as text."""
     return str(getattr(message, declaration(type(message)).key))
@@ -126,6 +132,7 @@ def masked(message: msgspec.Struct) -> dict[str, Any]:
     return plain
 
 
+@cache
 def personal_fields(cls: type[msgspec.Struct]) -> tuple[str, ...]:
     """Return the names of the fields that are marked `Personal`."""
     hints = get_type_hints(cls, include_extras=True)

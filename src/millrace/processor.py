@@ -108,6 +108,7 @@ class Delivery(Context):
         keys: what a pure handler's selectors named for it.
         origin: "source@epoch" of a publication by a relay, empty for foreign producers.
         sequence: journal position at the origin.
+        claim: what a record that no relay of ours appended says of itself: ("source@epoch", sequence).
         repeated: a foreign record that was handled before.
         timer: name of the timer that fired it.
     """
@@ -123,6 +124,7 @@ class Delivery(Context):
     keys: Sequence[Any] = ()
     origin: str = ""
     sequence: int = 0
+    claim: tuple[str, str] | None = None
     repeated: bool = False
     timer: str = ""
 

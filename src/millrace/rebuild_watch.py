@@ -29,12 +29,17 @@ PATIENCE_S = 60.0
 
 
 class RebuildProgress(msgspec.Struct, frozen=True):
-    """How far a new build is: records read, out of those that the old build had read."""
+    """How far a new build is: records read, out of those that the old build had read.
+
+    When it is done, `dead` counts its dead letters among these, `dead_before` those of the old build (None: there was none).
+    """
 
     view: str
     build: int
     read: int
     of: int
+    dead: int
+    dead_before: int | None
     done: bool
 
 
@@ -94,6 +99,7 @@ class _Rebuild:
         self._view = view
         self._starts: dict[tuple[str, int], int] = {}
         self._targets: dict[tuple[str, int], int] = {}
+        self._dead_before: int | None = None
         self._moved = time.monotonic()
 
     async def run(self, report: Callable[[RebuildProgress], None]) -> RebuildProgress:
@@ -137,6 +143,7 @@ class _Rebuild:
             if build.name == self._view and build.state == SERVING:
                 rows = await progress(self._host.store.reader, build)
                 self._targets = {place: rows[place].offset if place in rows else self._starts[place] for place in self._targets}
+                self._dead_before = await self._dead_letters(build)
 
     async def _look(self, build: ViewInfo) -> RebuildProgress:
         state = next((each.state for each in await self._host.store.reader.views.list() if each.id == build.id), None)
@@ -153,7 +160,14 @@ class _Rebuild:
             of += max(0, target - start)
             read += max(0, min(offset, target) - start)
             reached = reached and offset >= target
-        return RebuildProgress(self._view, build.id, read, of, state == SERVING and reached)
+        done = state == SERVING and reached
+        dead = await self._dead_letters(build) if done else 0
+        return RebuildProgress(view=self._view, build=build.id, read=read, of=of, dead=dead, dead_before=self._dead_before, done=done)
+
+    async def _dead_letters(self, build: ViewInfo) -> int:
+        """Return how many of the records that the old build had read are dead letters of a build."""
+        held = await self._host.store.reader.held.load(processor_of(build))
+        return sum(row.state == DEAD and row.offset < self._targets.get((row.topic, row.partition), 0) for row in held)
 
     async def _check_hope(self, build: ViewInfo, now: RebuildProgress) -> None:
         """Raise when the build stands still for good."""

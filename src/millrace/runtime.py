@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -274,7 +274,7 @@ class Loop:
             return None
         results = None
         if self._intake.mode is Mode.OUTSIDE:
-            results = await self._call_outside(chunks, due)
+            results = await self._call_outside(chunks, due, timers, now)
         return Turn(
             self._intake,
             tokens=dict(self._tokens),
@@ -312,7 +312,9 @@ class Loop:
         ends = self._feed.ends()
         return all(ends.get(place, 0) <= offset for place, offset in self._offsets.items() if place[1] == partition)
 
-    async def _call_outside(self, chunks: list[Chunk], due: list[tuple[str, int, str]]) -> dict[tuple[str, int, int], Any]:
+    async def _call_outside(
+        self, chunks: list[Chunk], due: list[tuple[str, int, str]], timers: dict[int, bool], now: int
+    ) -> dict[tuple[str, int, int | str], Any]:
         """Call activities: keys in parallel, the messages of a key in order until one fails."""
         groups: dict[tuple[str, int, str], list[Delivery]] = {}
         for chunk in chunks:
@@ -328,9 +330,21 @@ class Loop:
                 if place in first and (delivery := self._intake.reopen(first[place])).pattern is not None:
                     groups[place] = [delivery]
                     retried.append(delivery)
+        fired = await self._due_timers(timers, now)
+        for (key, *_), delivery in fired.items():
+            groups.setdefault((delivery.topic, delivery.partition, key), []).append(delivery)
         limit = asyncio.Semaphore(CALLS_TOGETHER)
         await asyncio.gather(*(self._call_in_order(group, limit) for group in groups.values()))
-        return {(d.topic, d.partition, d.offset): d.result for d in retried}
+        results: dict[tuple[str, int, int | str], Any] = {(d.topic, d.partition, d.offset): d.result for d in retried}
+        return results | {place: delivery.result for place, delivery in fired.items()}
+
+    async def _due_timers(self, partitions: Iterable[int], now: int) -> dict[tuple[str, int, int | str], Delivery]:
+        """Return the timers of activities that are due, by (key, due, name)."""
+        found: dict[tuple[str, int, int | str], Delivery] = {}
+        for partition in partitions:
+            rows = await self._store.reader.timers.due(self.name, partition=partition, until=now, limit=CALLS_TOGETHER)
+            found.update({(row.key, row.due, row.name): self._intake.timer(row) for row in rows})
+        return found
 
     async def _call_in_order(self, deliveries: list[Delivery], limit: asyncio.Semaphore) -> None:
         for delivery in deliveries:
@@ -396,6 +410,8 @@ def check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> 
         Recovery: the place is gone, behind the end, or in a topic that was created anew.
     """
     place = f"{reader} on {row.topic}/{row.partition}"
+    if row.topic.startswith("@"):
+        return  # counts timers that failed; it is no place in the log
     if info is None or row.partition >= len(info.ranges):
         raise Recovery(f"{place}: the log has no such partition any more; it was replaced or restored from an older copy")
     first, end = info.ranges[row.partition]

@@ -52,14 +52,18 @@ encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _open: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
 
 
-def open_envelope(value: bytes) -> Envelope:
+def open_envelope(value: bytes, *, bytes_max: int | None = RECORD_BYTES_MAX) -> Envelope:
     """Return the envelope of a record.
+
+    Args:
+        value: the record.
+        bytes_max: a larger one is not read; None for what this store wrote itself.
 
     Raises:
         DecodeError: it is no CloudEvents 1.0 JSON event; every way to fail ends here, too deep nesting included.
     """
-    if len(value) > RECORD_BYTES_MAX:
-        raise DecodeError("oversized", f"{len(value)} bytes, at most {RECORD_BYTES_MAX} are read")
+    if bytes_max is not None and len(value) > bytes_max:
+        raise DecodeError("oversized", f"{len(value)} bytes, at most {bytes_max} are read")
     try:
         return _open(value)
     except UNDECODABLE as error:

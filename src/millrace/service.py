@@ -159,15 +159,13 @@ class Service:
             for d in self.aggregates
         ]
 
-    def state_classes(self) -> set[type[State]]:
-        """Return every State class that its handlers ask for."""
-        return {
-            selector.state
-            for handlers in self._handlers.values()
-            for handler in handlers
-            if isinstance(handler, PureHandler)
-            for selector in handler.selectors()
-        }
+    def processors_of(self, state: type[State]) -> list[str]:
+        """Return the names of the processors whose handlers ask for a State class."""
+        return [
+            name
+            for name, handlers in self._handlers.items()
+            if any(isinstance(h, PureHandler) and any(selector.state is state for selector in h.selectors()) for h in handlers)
+        ]
 
     def message_classes(self) -> set[type[Message]]:
         """Return every message class that the service's declarations name."""

@@ -62,7 +62,7 @@ class Turn(Waiting):
         due_keys: (topic, partition, key) of held messages to try.
         timers: partition -> whether its input is drained, for partitions with timers due.
         blocked: the first held state per (topic, partition, key), as the loop knows it.
-        results: of activities that were called for held messages, by (topic, partition, offset).
+        results: of activities that were called, for held messages by (topic, partition, offset), for timers by (key, due, name).
     """
 
     def __init__(  # one value per thing that makes a turn
@@ -74,7 +74,7 @@ class Turn(Waiting):
         due_keys: Iterable[tuple[str, int, str]] = (),
         timers: dict[int, bool] | None = None,
         blocked: dict[tuple[str, int, str], tuple[str, int]] | None = None,
-        results: dict[tuple[str, int, int], Any] | None = None,
+        results: dict[tuple[str, int, int | str], Any] | None = None,
     ) -> None:
         super().__init__()
         self._intake = intake
@@ -163,7 +163,8 @@ class Turn(Waiting):
         keys = sorted({key for _, _, key in self._due_keys})
         if not keys:
             return
-        wanted = {place for place in self._due_keys if (place[0], place[1]) not in self.fenced}
+        lost = {partition for _, partition in self.fenced}
+        wanted = {place for place in self._due_keys if place[1] not in lost}
         rows = [r for r in await unit.transaction.held.load(self._intake.name, keys=keys) if (r.topic, r.partition, r.key) in wanted]
         for row in rows[:CHAIN_MAX]:
             delivery = self._intake.reopen(row)
@@ -183,6 +184,10 @@ class Turn(Waiting):
                 if row.event_time and not drained and self._passed(partition) < to_text(from_micros(row.due)):
                     continue
                 delivery = self._intake.timer(row)
+                if self._results is not None:
+                    if (row.key, row.due, row.name) not in self._results:
+                        continue
+                    delivery.result = self._results[row.key, row.due, row.name]
                 self._want(delivery, unit)
                 self._fired.append(delivery)
 
@@ -203,13 +208,26 @@ class Turn(Waiting):
         for delivery in self._fired:
             unit.cancel_timer(self._intake.name, delivery.key, delivery.timer)
             if (held := await self._try(delivery, unit, None)) is not None:
+                self._account_timer(held, unit)
                 self._hold(held, unit)
+
+    def _account_timer(self, held: HeldRow, unit: UnitOfWork) -> None:
+        """Count a timer that failed, so that the ledger misses it when its row is lost."""
+        row = self._rows.get((TIMERS, held.partition))
+        if row is None:
+            row = PositionRow(self._intake.name, TIMERS, held.partition, identity=TIMERS, sources={})
+            self._rows[TIMERS, held.partition] = row
+        row.offset += 1
+        row.received += 1
+        self._count(row, held, +1)
+        if row not in unit.positions:
+            unit.positions.append(row)
 
     async def _run_chunk(self, chunk: Chunk, unit: UnitOfWork) -> None:
         row = self._rows[chunk.topic, chunk.partition]
         sources, blocked, inside = row.sources, self._blocked, self._intake.mode is Mode.TRANSACTION
         for delivery in chunk.deliveries:
-            if delivery.repeated or (delivery.origin and delivery.sequence <= sources.get(delivery.origin, 0)):
+            if delivery.repeated or _is_repeat(delivery, sources):
                 row.duplicate += 1
                 continue
             if delivery.origin:
@@ -341,6 +359,16 @@ class Turn(Waiting):
         else:
             held.first_at = before.first_at
             unit.held.append(held)
+
+
+def _is_repeat(delivery: Delivery, sources: dict[str, int]) -> bool:
+    """Return whether this publication was seen: its sequence is not above the last one of its source in this partition."""
+    if delivery.origin:
+        return delivery.sequence <= sources.get(delivery.origin, 0)
+    if delivery.claim is None:
+        return False
+    origin, sequence = delivery.claim
+    return sequence.isdigit() and int(sequence) <= sources.get(origin, 0)
 
 
 class _Failing:

@@ -85,7 +85,7 @@ class OrderRoutes:
     async def show(self, call: Call) -> Answer:
         """Return the materialised status, or the state as of a version."""
         query = call.ask(requests.OrderQuery)
-        order_id = _order_id(call)
+        order_id = order_id_of(call)
         await catch_up(self._app, call, OrderStatus, key=order_id)
         return ok(await self.story(order_id, at_version=query.at_version))
 
@@ -138,7 +138,7 @@ class OrderRoutes:
 
     async def events(self, call: Call) -> Answer:
         """List the stored events."""
-        order_id = _order_id(call)
+        order_id = order_id_of(call)
         found = await self._app.events(Order, order_id)
         if not found:
             raise not_found("order", order_id)
@@ -160,7 +160,7 @@ class OrderRoutes:
 
     async def add_line(self, call: Call) -> Answer:
         """Add pieces of a product."""
-        order_id, line = _order_id(call), call.read(WantedLine)
+        order_id, line = order_id_of(call), call.read(WantedLine)
         prices = await self._app.states(Price).get_many([line.sku])
         [added] = priced([StockLine(sku=line.sku, quantity=line.quantity)], prices)
         command = AddLine(
@@ -170,13 +170,13 @@ class OrderRoutes:
 
     async def remove_line(self, call: Call) -> Answer:
         """Remove pieces of a product."""
-        order_id, query = _order_id(call), call.ask(requests.RemoveQuery)
+        order_id, query = order_id_of(call), call.ask(requests.RemoveQuery)
         command = RemoveLine(order_id=order_id, sku=call.params["sku"], quantity=query.quantity)
         return await self._do(call, command, "DELETE /api/orders/{order_id}/lines/{sku}", command)
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel."""
-        order_id, request = _order_id(call), call.read(CancelRequest)
+        order_id, request = order_id_of(call), call.read(CancelRequest)
         command = CancelOrder(order_id=order_id, reason=request.reason)
         return await self._do(call, command, "POST /api/orders/{order_id}/cancel", request)
 
@@ -188,7 +188,7 @@ class OrderRoutes:
 
     async def deliver(self, call: Call) -> Answer:
         """Say that the parcel has arrived."""
-        order_id = _order_id(call)
+        order_id = order_id_of(call)
         if call.body:
             call.read(NoFields)
         return await self._do(call, DeliverOrder(order_id=order_id), "POST /api/orders/{order_id}/deliver", None)
@@ -199,7 +199,12 @@ class OrderRoutes:
         return _told(outcome)
 
 
-def _order_id(call: Call) -> str:
+def order_id_of(call: Call) -> str:
+    """Return the order that a path names.
+
+    Raises:
+        Problem: it is no UUID (404).
+    """
     order_id = canonical(call.params["order_id"])
     if order_id is None:
         raise not_found("order", call.params["order_id"])

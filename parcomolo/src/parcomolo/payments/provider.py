@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -96,15 +97,21 @@ class SimulatedProvider:
     """A provider whose customers pay with tokens that say what will happen.
 
     Args:
-        path: its ledger, a file of its own, synced on every write; several processes may share it.
+        path: its ledger, a file of its own, synced on every write; several processes may share it. It is opened when
+            it is first needed.
     """
 
     def __init__(self, path: str | Path) -> None:
+        self._path = path
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute("pragma synchronous = full")
-        self._connection.execute(_SCHEMA)
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute(_SCHEMA)
+        return connection
 
     async def charge(self, key: str, *, amount: Money, token: str) -> ChargeResult:
         """Take the amount, once per key, as the token says."""
@@ -130,7 +137,8 @@ class SimulatedProvider:
     def close(self) -> None:
         """Close the ledger."""
         with self._lock:
-            self._connection.close()
+            if "_connection" in self.__dict__:
+                self._connection.close()
 
     def _charge(self, key: str, amount: Money, token: str) -> ChargeResult:
         with self._lock, _Write(self._connection) as ledger:

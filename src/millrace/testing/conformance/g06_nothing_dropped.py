@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from millrace.errors import Rejected
+from millrace.errors import MillraceError, Rejected
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
@@ -87,13 +88,24 @@ async def oversized_facts_are_kept(kit: EngineKit) -> None:
     async with Lab(kit) as lab:
         app = await lab.start()
         await app.execute(Add(name="a", n=1, text="x" * RECORD_BYTES_MAX))
-        await app.execute(Add(name="a", n=2))
+        await app.execute(Add(name="b", n=2))
         await lab.settled()
-        assert await totals(app) == {"a": (2,)}
+        assert await totals(app) == {"b": (2,)}
         (row,) = await held(app, "teller")
         assert (row.processor, row.state, row.reason) == ("relay", "dead", "oversized")
         assert len(row.value) > RECORD_BYTES_MAX
         await balanced(app)
+
+
+async def oversized_facts_do_not_break_their_stream(kit: EngineKit) -> None:
+    """What is too large for the log is part of its stream all the same; or it is refused before anything is stored."""
+    async with Lab(kit) as lab:
+        app = await lab.start([teller()])
+        with contextlib.suppress(MillraceError):
+            await app.execute(Add(name="a", n=1, text="x" * RECORD_BYTES_MAX))
+        before = await journal_rows(app, "teller")
+        outcome = await app.execute(Add(name="a", n=2))
+        assert outcome.version == before + 1
 
 
 async def stopping_with_an_oversized_fact_ends(kit: EngineKit) -> None:
@@ -121,6 +133,20 @@ async def foreign_types_are_counted(kit: EngineKit) -> None:
         await balanced(app)
 
 
+async def lost_letters_of_timers_are_named(kit: EngineKit) -> None:
+    """The ledger covers the dead letters of timers, which belong to no topic of the log, as well."""
+    async with Lab(kit) as lab:
+        app = await lab.start([teller(), _failing_timers(lab.behaviour)])
+        await add(app, "a")
+        await lab.settled()
+        await lab.advance(app, 61)
+        await balanced(app)
+        await lab.stop(app)
+        await kit.damage.lose("dead_letters", "counter")
+        app = await lab.open([teller(), _failing_timers(lab.behaviour)])
+        assert [line.difference for line in await ledger(app) if not line.balanced], "nothing is named"
+
+
 async def losses_are_named(kit: EngineKit) -> None:
     """One row taken from the journal, the dead letters and the log in turn: the ledger names each."""
     async with Lab(kit) as lab:
@@ -142,7 +168,8 @@ async def losses_are_named(kit: EngineKit) -> None:
 
 
 def _unencodable(event: Added, context: Any) -> Any:
-    return [Total(name="big", total=1 << 80)] if event.name == "a" else None
+    impossible: Any = (object(),)
+    return [Total(name="big", seen=impossible)] if event.name == "a" else None
 
 
 def _naive_timer(event: Added, context: Any) -> Any:
@@ -310,9 +337,11 @@ PROMISES = (
     exhausted_messages_are_kept,
     refusals_are_answers,
     oversized_facts_are_kept,
+    oversized_facts_do_not_break_their_stream,
     stopping_with_an_oversized_fact_ends,
     foreign_types_are_counted,
     losses_are_named,
+    lost_letters_of_timers_are_named,
     results_that_cannot_be_stored_are_kept,
     timers_that_cannot_be_set_are_kept,
     results_of_no_kind_are_kept,

@@ -95,6 +95,22 @@ class Damage(Protocol):
         ...
 
 
+class StoreDamage(Protocol):
+    """What happens to streams behind the engine's back."""
+
+    async def forget_snapshots(self, service: str) -> int:
+        """Delete every snapshot; return how many there were."""
+        ...
+
+    async def spoil_stream(self, service: str, stream: str) -> None:
+        """Make the first event of a stream unreadable."""
+        ...
+
+
+class AnyDamage(Damage, StoreDamage, Protocol):
+    """All of it."""
+
+
 class EngineKit(Protocol):
     """An engine on one durable place.
 
@@ -108,7 +124,7 @@ class EngineKit(Protocol):
     name: str
     patience: float
     faults: Faults
-    damage: Damage
+    damage: AnyDamage
 
     def new_engine(self) -> Engine:
         """Return the engine for one more process on the same place."""
@@ -125,4 +141,4 @@ def kit_of(name: str, folder: Path) -> EngineKit:
     return getattr(importlib.import_module(module), cls)(folder)
 
 
-__all__ = ["KITS", "Damage", "EngineKit", "Faults", "kit_of"]
+__all__ = ["KITS", "AnyDamage", "Damage", "EngineKit", "Faults", "StoreDamage", "kit_of"]

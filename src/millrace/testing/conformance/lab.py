@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -114,6 +115,8 @@ class Lab:
             for task in tasks:  # one that was undoing a transaction may have met a severed engine instead, and goes on
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.1)
+        del app, tasks
+        _bury()
 
     async def settled(self, *apps: Application) -> None:
         """Wait until applications have nothing to do; default: all."""
@@ -127,6 +130,15 @@ class Lab:
     async def advance(self, app: Application, seconds: float) -> None:
         """Move the clock and wait until that is dealt with."""
         await advance(app, self.clock, timedelta(seconds=seconds), timeout=self.kit.patience)
+
+
+def _bury() -> None:
+    """Collect what a killed application leaves behind now, so that its unheard errors are not reported in the midst of another test."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    gc.collect()
+    loop.set_exception_handler(before)
 
 
 async def totals(app: Application) -> dict[str, tuple[int, ...]]:

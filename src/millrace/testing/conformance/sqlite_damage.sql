@@ -14,10 +14,10 @@ delete from held where (processor, topic, partition, offset) = (
     select processor, topic, partition, offset from held where state = 'dead' order by 1, 2, 3, 4 limit 1)
 
 -- name: lose_log
-delete from record where (topic, partition, offset) = (select topic, partition, offset from record order by 1, 2, 3 limit 1)
+delete from record where place = (select min(place) from record)
 
 -- name: lose_records
-delete from record where topic = (select id from topic where name = ?)
+delete from record where place >> 40 in (select p.id from partition p join topic t on t.id = p.topic where t.name = ?)
 
 -- name: lose_partitions
 delete from partition where topic = (select id from topic where name = ?)
@@ -26,10 +26,15 @@ delete from partition where topic = (select id from topic where name = ?)
 delete from topic where name = ?
 
 -- name: repeat_records
-insert into record (topic, partition, offset, key, value, at, position)
-select r.topic, r.partition, r.offset + p.next, r.key, r.value, r.at, r.position
-from record r join partition p on p.topic = r.topic and p.partition = r.partition
-where r.topic = (select id from topic where name = ?)
+insert into record (place, key, value, at, position)
+select r.place + p.next, r.key, r.value, r.at, r.position
+from record r join partition p on p.id = r.place >> 40 join topic t on t.id = p.topic where t.name = ?
 
 -- name: extend_partitions
 update partition set next = 2 * next where topic = (select id from topic where name = ?)
+
+-- name: forget_snapshots
+delete from snapshot
+
+-- name: spoil_stream
+update journal set value = x'00' where stream = ? and version = 1

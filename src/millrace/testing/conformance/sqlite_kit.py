@@ -129,6 +129,14 @@ class SqliteDamage:
         for statement in ("repeat_records", "extend_partitions"):
             self._run("log", statement, (topic,))
 
+    async def forget_snapshots(self, service: str) -> int:
+        """Delete every snapshot."""
+        return self._run(service, "forget_snapshots")
+
+    async def spoil_stream(self, service: str, stream: str) -> None:
+        """Make the first event unreadable."""
+        self._run(service, "spoil_stream", (stream,))
+
 
 class SqliteKit:
     """See `kit.EngineKit`."""

@@ -1,0 +1,163 @@
+"""Where Parcomolo runs and how: read from arguments over environment, checked before anything starts.
+
+What is not built yet is refused by name, never ignored. Neighbours: `cli` and `bootstrap` read it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from millrace import ConfigurationError
+from parcomolo.settings import Settings
+
+SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", "rewards", "operations", "reports")
+STYLES = ("choreography",)
+INSTALLATION = "installation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """All settings.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 lets the system choose.
+        data: folder of all state.
+        services: those that run in this process.
+        checkout: how the services work together; empty: as stored, else the default.
+        behaviour: durations of the business.
+    """
+
+    host: str
+    port: int
+    data: Path
+    services: tuple[str, ...]
+    checkout: str
+    behaviour: Settings
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: how arguments and environment name it, its default, and what it is."""
+
+    name: str
+    default: str
+    help: str
+
+    @property
+    def option(self) -> str:
+        """Return the name of the argument."""
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """Return the name of the environment variable."""
+        return f"PARCOMOLO_{self.name.replace('-', '_').upper()}"
+
+    def wrong(self, value: str, allowed: str) -> ConfigurationError:
+        """Return the one line that says what is wrong and what is allowed."""
+        return ConfigurationError(f"{self.option} ({self.variable}) is {value!r}; allowed: {allowed}")
+
+
+HOST = Setting("host", "127.0.0.1", "address to listen on")
+PORT = Setting("port", "8000", "port to listen on")
+DATA = Setting("data", "./data", "folder of all state")
+CHOSEN = Setting("services", "", f"comma list of the services to run here, default all: {', '.join(SERVICES)}")
+LOG = Setting("log", "sqlite:", "where the topics are: sqlite:")
+STORE = Setting("store", "sqlite:", "where the services keep their state: sqlite:")
+NAMESPACE = Setting("namespace", "", "prefix of topics; only none so far")
+CHECKOUT = Setting("checkout", "", "how the services work together: choreography")
+SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
+LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
+SETTINGS = (HOST, PORT, DATA, CHOSEN, LOG, STORE, NAMESPACE, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
+
+
+def configuration(arguments: Mapping[str, str | None] | None = None) -> Configuration:
+    """Return the settings: arguments (by setting name) over environment over defaults.
+
+    Raises:
+        ConfigurationError: a value cannot work; one line names the setting, the value and what is allowed.
+    """
+    given = arguments or {}
+    values = {each.name: given.get(each.name) or os.environ.get(each.variable) or each.default for each in SETTINGS}
+    for engine in (LOG, STORE):
+        _require(engine, values, ("sqlite:",))
+    _require(NAMESPACE, values, ("",))
+    _require(CHECKOUT, values, ("", *STYLES))
+    return Configuration(
+        host=values["host"],
+        port=_port(values["port"]),
+        data=Path(values["data"]),
+        services=_services(values["services"]),
+        checkout=values["checkout"],
+        behaviour=Settings(
+            shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)
+        ),
+    )
+
+
+def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+    if values[setting.name] not in allowed:
+        words = ", ".join(value or "none" for value in allowed if value or len(allowed) == 1)
+        raise setting.wrong(values[setting.name], f"{words} (others come with a later version)")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise PORT.wrong(text, "a number from 0 to 65535")
+    return int(text)
+
+
+def _seconds(setting: Setting, values: Mapping[str, str]) -> timedelta:
+    text = values[setting.name]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 86_400 * 365:
+        raise setting.wrong(text, "a number of seconds, 0 or more")
+    return timedelta(seconds=seconds)
+
+
+def _services(text: str) -> tuple[str, ...]:
+    wanted = [name.strip() for name in text.split(",") if name.strip()] if text.strip() else list(SERVICES)
+    if not wanted or any(name not in SERVICES for name in wanted):
+        raise CHOSEN.wrong(text, f"a comma list of {', '.join(SERVICES)}")
+    return tuple(name for name in SERVICES if name in wanted)
+
+
+def settle_checkout(config: Configuration) -> str:
+    """Return the checkout style of the installation; the first start stores it.
+
+    Raises:
+        ConfigurationError: another style is stored, or the folder cannot be used.
+    """
+    path = config.data / INSTALLATION
+    try:
+        config.data.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _store(path, {"checkout": config.checkout or STYLES[0]})
+        stored = str(json.loads(path.read_text(encoding="utf-8"))["checkout"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DATA.wrong(str(config.data), f"a folder that can be written ({error})") from error
+    if stored not in STYLES or config.checkout not in ("", stored):
+        raise CHECKOUT.wrong(config.checkout or stored, f"{stored}, as stored at the first start in {path}")
+    return stored
+
+
+def _store(path: Path, content: Mapping[str, str]) -> None:
+    """Write the file whole or not at all; of two processes that start at once, the first one's content stays."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

@@ -1,0 +1,107 @@
+"""The ASGI application: Litestar finds the endpoint for a path, `transport` does the rest.
+
+Placing an order is found before the router is asked, because it is the one route whose speed counts. HEAD is answered
+as GET without the body. Whatever nobody serves is a problem, or an error page for a browser.
+
+Neighbours: `bootstrap` hands the endpoints of the hosted contexts in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
+
+from parcomolo.web.endpoint import Answer, Endpoint, from_problem
+from parcomolo.web.html import error_page
+from parcomolo.web.problems import Problem
+from parcomolo.web.transport import Message, Receive, Scope, Send, answer_to, deliver, refused
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class WebApplication:
+    """Serves endpoints.
+
+    Args:
+        endpoints: all of them.
+        fast: (method, path) of those that are found without the router; paths without parameters only.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], *, fast: Iterable[tuple[str, str]] = ()) -> None:
+        self.endpoints = tuple(endpoints)
+        found = {(endpoint.method, endpoint.path): endpoint for endpoint in self.endpoints}
+        self._fast = {place: found[place] for place in fast if place in found}
+        self._router = _router(self.endpoints)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)  # type: ignore[arg-type]
+            return
+        endpoint = self._fast.get((scope["method"], scope["path"]))
+        if endpoint is not None:
+            await deliver(await answer_to(endpoint, scope, receive), receive, send)
+            return
+        if scope["method"] == "HEAD":
+            scope["method"], send = "GET", _without_body(send)
+        await self._router(scope, receive, send)  # type: ignore[arg-type]
+
+
+def _without_body(send: Send) -> Send:
+    async def headers_only(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
+        await send(message)
+
+    return headers_only
+
+
+def _router(endpoints: Iterable[Endpoint]) -> Litestar:
+    handlers = [_handler(endpoint) for endpoint in endpoints]
+
+    def not_served(request: AnyRequest, error: Exception) -> Response[bytes]:
+        answer = _unserved(request, error)
+        return Response(
+            answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
+        )
+
+    return Litestar(handlers, openapi_config=None, exception_handlers={Exception: not_served}, debug=False)
+
+
+def _handler(endpoint: Endpoint) -> HTTPRouteHandler:
+    async def handle(request: AnyRequest) -> ASGIApp:
+        return _sender(await answer_to(endpoint, request.scope, request.receive))  # type: ignore[arg-type]
+
+    path = endpoint.path.replace("}", ":str}")
+    return HTTPRouteHandler(path, http_method=endpoint.method, name=f"{endpoint.method} {endpoint.path}")(handle)  # type: ignore[arg-type]
+
+
+def _sender(answer: Answer) -> Any:
+    async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
+        await deliver(answer, receive, send)
+
+    return send_it
+
+
+def _unserved(request: AnyRequest, error: Exception) -> Answer:
+    scope: Any = request.scope
+    if isinstance(error, MethodNotAllowedException):
+        problem = Problem(405, "method-not-allowed", "This path does not do that.", detail=f"{scope['method']} {scope['path']}")
+        problem.allow = (error.headers or {}).get("allow", "")
+    elif isinstance(error, HTTPException) and error.status_code == 404:
+        problem = Problem(404, "unknown-path", "Nothing is here.", detail=f"{scope['path']} is not served.")
+    elif isinstance(error, HTTPException) and error.status_code < 500:
+        problem = Problem(error.status_code, "bad-request", "The request cannot be read.", detail=error.detail)
+    else:
+        return refused(error, scope)
+    return error_page(problem) if wants_html(request) else from_problem(problem)
+
+
+def wants_html(request: AnyRequest) -> bool:
+    """Return whether a browser asks for a page."""
+    return "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith("/api")

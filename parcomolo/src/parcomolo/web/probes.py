@@ -1,0 +1,45 @@
+"""What machines ask: is it well, is it ready, what are its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millrace import Application
+from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.problems import unavailable
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def endpoints(app: Application) -> tuple[Endpoint, ...]:
+    """Return the routes."""
+
+    async def health(call: Call) -> Answer:
+        found = app.health()
+        return ok(found, ("Cache-Control", "no-store"), status=200 if found.status == "ok" else 503)
+
+    async def ready(call: Call) -> Answer:
+        if not app.ready():
+            raise unavailable("This process does not hold its partitions yet.", kind="not-ready")
+        return ok({"status": "ready"}, ("Cache-Control", "no-store"))
+
+    async def metrics(call: Call) -> Answer:
+        return Answer(body=app.metrics().encode(), content_type=METRICS)
+
+    return (
+        Endpoint(
+            method="GET", path="/health", handler=health, summary="Is it well?",
+            description="One entry per dependency and per processor: state, lag, last error. Unhealthy is who has work "
+            "and does not advance.",
+            answers={200: dict[str, Any], 503: dict[str, Any]},
+        ),
+        Endpoint(
+            method="GET", path="/ready", handler=ready, summary="Is it ready?",
+            description="This process holds its partitions and its timers are armed.",
+            answers={200: dict[str, str]}, problems=(503,),
+        ),
+        Endpoint(
+            method="GET", path="/metrics", handler=metrics, summary="Figures for Prometheus",
+            answers={200: METRICS},
+        ),
+    )

@@ -1,0 +1,123 @@
+"""Calls and answers on the wire: ASGI in, ASGI out, the same for every route.
+
+Bodies above 1 MiB are refused with 413, but only after up to 8 MiB have been read and dropped, so that a client that
+is still sending gets to see the answer. A stream ends when its client has gone, and waits while the client is slow.
+
+Neighbours: `application` calls `answer_to` with the endpoint that the path leads to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+from parcomolo.web.endpoint import Answer, Call, Endpoint, from_problem
+from parcomolo.web.problems import Problem, problem_of
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_MAX = 1 << 20
+DROPPED_MAX = 8 << 20
+_log = logging.getLogger("parcomolo.http")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+async def answer_to(endpoint: Endpoint, scope: Scope, receive: Receive) -> Answer:
+    """Return the endpoint's answer; what it raises becomes a problem."""
+    try:
+        call = await _call_of(endpoint, scope, receive)
+        return await endpoint.handler(call)
+    except Exception as error:  # noqa: BLE001  # the last place that can turn an error into an answer
+        return refused(error, scope)
+
+
+def refused(error: BaseException, scope: Scope) -> Answer:
+    """Return the answer for an error; what nobody expected goes to the log, not to the client."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        _log.error("%s %s failed", scope.get("method"), scope.get("path"), exc_info=error)
+    return from_problem(problem)
+
+
+async def _call_of(endpoint: Endpoint, scope: Scope, receive: Receive) -> Call:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    call = Call(
+        method=endpoint.method,
+        path=scope["path"],
+        params=scope.get("path_params") or {},
+        query=scope["query_string"],
+        headers=headers,
+    )
+    if endpoint.method in _CHANGING:
+        if (b"sec-fetch-site", b"cross-site") in headers:
+            raise Problem(403, "cross-site", "Another site sent this.", detail="Requests from pages of other sites are refused.")
+        call.body = await _body(receive)
+    return call
+
+
+async def _body(receive: Receive) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > BODY_MAX:
+            raise _too_large(read_all=True)
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > DROPPED_MAX:
+            raise _too_large(read_all=False)
+        parts = [*parts, part] if size <= BODY_MAX else []
+    if size > BODY_MAX:
+        raise _too_large(read_all=True)
+    return b"".join(parts)
+
+
+def _too_large(*, read_all: bool) -> Problem:
+    problem = Problem(413, "body-too-large", "The body is too large.", detail=f"At most {BODY_MAX} bytes are accepted.")
+    problem.close = not read_all
+    return problem
+
+
+async def deliver(answer: Answer, receive: Receive, send: Send) -> None:
+    """Send an answer."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    headers.append((b"content-type", answer.content_type.encode()))
+    headers.append(_NOSNIFF)
+    if answer.stream is None and answer.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if answer.stream is None:
+        await send({"type": "http.response.body", "body": answer.body})
+    else:
+        await _deliver_stream(answer.stream, receive, send)
+
+
+async def _deliver_stream(stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    sending = asyncio.create_task(_send_all(stream, send))
+    gone = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, gone):
+            task.cancel()
+        await asyncio.gather(sending, gone, return_exceptions=True)
+
+
+async def _send_all(stream: AsyncIterator[bytes], send: Send) -> None:
+    async for chunk in stream:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

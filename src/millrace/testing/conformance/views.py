@@ -1,0 +1,200 @@
+"""Read models: queries, pages, and rebuilding while the old one serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from millrace.application import Application
+from millrace.errors import ConfigurationError, NotYet
+from millrace.rebuild import Request, find_definition
+from millrace.service import Service
+from millrace.state import View
+from millrace.testing.conformance.g02_effects_once import add
+from millrace.testing.conformance.kit import EngineKit
+from millrace.testing.conformance.lab import Lab, balanced, foreign, held, put
+from millrace.testing.conformance.sample import Added, Board, Ready, counter, teller
+
+NAMES = [f"n{i:02}" for i in range(13)]
+
+
+class Ledger(View, key="name", kind="board", version=2):
+    """The next version of the board."""
+
+    name: str
+    total: int = 0
+    times: int = 0
+
+
+def with_ledger() -> Service:
+    """Return the counter as its next release has it."""
+    service = Service("counter")
+
+    @service.view(Ledger)
+    def board(document: Ledger | None, event: Added) -> Any:
+        """Sum up and count."""
+        before = document or Ledger(name=event.name)
+        return Ledger(name=event.name, total=before.total + event.n, times=before.times + 1)
+
+    return service
+
+
+async def documents(app: Application) -> dict[str, int]:
+    """Return every document's total, read page by page."""
+    found: dict[str, int] = {}
+    page = await app.views(Board).list(limit=4)
+    while True:
+        for item in page.items:
+            assert item.name not in found, "a page repeats an item"
+            found[item.name] = item.total
+        if page.next is None:
+            return found
+        page = await app.views(Board).list(limit=4, cursor=page.next)
+
+
+async def pages_cover_everything_once(kit: EngineKit) -> None:
+    """Pages in the order of the sort field, newest first, by look-up or all; a wrong cursor or field is refused."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        for number, name in enumerate(NAMES):
+            await add(app, name, times=number + 1)
+        await lab.settled()
+        expected = {name: (i + 1) * (i + 2) // 2 for i, name in enumerate(NAMES)}
+        found = await documents(app)
+        assert list(found.items()) == list(reversed(expected.items()))
+        even = await app.views(Board).list(even=True)
+        assert {item.name for item in even.items} == {name for name, total in expected.items() if total % 2 == 0}
+        with pytest.raises(ValueError, match="cursor"):
+            await app.views(Board).list(cursor="no cursor!")
+        with pytest.raises(ConfigurationError):
+            await app.views(Board).list(total=1)
+
+
+async def rebuilt_view_is_equal(kit: EngineKit) -> None:
+    """A rebuilt view has the documents of the old one, which answers queries until the swap, and nothing of the old one is left."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, *NAMES, times=3)
+        await lab.settled()
+        before, host = await documents(app), app.hosts["counter"]
+        (old,) = await host.store.reader.views.list()
+        request = Request(find_definition(host.service.views, "board"))
+        async with lab.faults.held("counter") as reached:
+            host.writer.submit(request)
+            await reached.wait()
+            assert await documents(app) == before
+        await request.finished
+        await add(app, "later")
+        await lab.eventually(app, lambda: _served_by_another(app, old.id))
+        await lab.settled()
+
+        assert await documents(app) == {**before, "later": 1}
+        assert [build.id for build in await host.store.reader.views.list()] != [old.id]
+        assert f"board@{old.id}" not in await host.store.reader.positions.processors()
+        assert await host.store.reader.documents.load(old.id, NAMES) == {}
+        await balanced(app)
+
+
+async def _served_by_another(app: Application, old: int) -> bool:
+    builds = await app.hosts["counter"].store.reader.views.list()
+    return [build.state for build in builds] == ["serving"] and builds[0].id != old
+
+
+async def old_view_answers_while_the_new_one_reads(kit: EngineKit) -> None:
+    """While a build is far behind, every query is answered by the one that serves, and that one goes on reading."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, *NAMES, times=2)
+        await lab.settled()
+        blocked = {"on": True}
+
+        def stop_the_build(event: Added, context: Any) -> None:
+            if blocked["on"] and event.n == 1 and event.name == NAMES[0] and context.now is not None:
+                raise NotYet("the check lets it go")
+
+        before, host = await documents(app), app.hosts["counter"]
+        lab.behaviour.fold = stop_the_build
+        request = Request(find_definition(host.service.views, "board"))
+        host.writer.submit(request)
+        await request.finished
+        await add(app, *NAMES[1:])
+        await lab.settled()
+        builds = {build.state for build in await host.store.reader.views.list()}
+        assert builds == {"serving", "building"}
+        assert await documents(app) == {name: total + (name != NAMES[0]) for name, total in before.items()}
+
+        blocked["on"] = False
+        await add(app, NAMES[0])
+        await lab.advance(app, 2)
+        await lab.eventually(app, lambda: _served_by_another(app, 1))
+        assert await documents(app) == {name: total + 1 for name, total in before.items()}
+
+
+async def new_definition_is_built_beside_the_old(kit: EngineKit) -> None:
+    """A release with another version of a view reads the log from its start and then serves."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, *NAMES, times=3)
+        await lab.settled()
+        await lab.stop(app)
+
+        app = await lab.start([teller(), with_ledger()])
+        await lab.eventually(app, lambda: _serving_version(app, 2))
+        assert await app.views(Ledger).get(NAMES[0]) == Ledger(name=NAMES[0], total=6, times=3)
+
+
+async def _serving_version(app: Application, version: int) -> bool:
+    builds = await app.hosts["counter"].store.reader.views.list()
+    return [(build.version, build.state) for build in builds] == [(version, "serving")]
+
+
+async def waiting_folds_go_on(kit: EngineKit) -> None:
+    """A view that reads several topics may say NotYet; the fact waits for the other topic's."""
+    async with Lab(kit) as lab:
+        service = Service("pairs")
+
+        @service.view(Board)
+        def board(document: Board | None, event: Added | Ready) -> Any:
+            """Wait for Ready."""
+            if isinstance(event, Ready):
+                return document or Board(name=event.name)
+            if document is None:
+                raise NotYet("for Ready")
+            return Board(name=event.name, total=document.total + event.n)
+
+        app = await lab.start([teller(), service])
+        await add(app, "a", "b", times=3)
+        await lab.settled()
+        assert await app.views(Board).get("a") is None
+        await put(app, "ready", ("a", foreign(app, Ready(name="a"))))
+        await lab.settled()
+        assert await app.views(Board).get("a") == Board(name="a", total=6)
+        await lab.advance(app, 301)
+        assert {(row.key, row.state, row.reason) for row in await held(app, "pairs", state="dead")} == {("b", "dead", "deadline")}
+        await balanced(app)
+
+
+async def views_follow_other_processes(kit: EngineKit) -> None:
+    """A process that owns no partition of a view answers queries with what the owner has committed."""
+    async with Lab(kit) as lab:
+        one, two = await lab.start(), await lab.start()
+        await add(one, *NAMES)
+        await lab.settled()
+        assert await documents(one) == await documents(two) == dict.fromkeys(NAMES, 1)
+        await lab.stop(one)
+        service = [teller(), counter(lab.behaviour)]
+        three = await lab.start(service)
+        await add(three, *NAMES)
+        await lab.settled()
+        assert await documents(two) == dict.fromkeys(NAMES, 2)
+
+
+PROMISES = (
+    pages_cover_everything_once,
+    rebuilt_view_is_equal,
+    old_view_answers_while_the_new_one_reads,
+    new_definition_is_built_beside_the_old,
+    waiting_folds_go_on,
+    views_follow_other_processes,
+)

@@ -1,0 +1,12 @@
+"""Guarantee 10: stopping is graceful, dying is safe.
+
+Runs on every engine that `--millrace-engine` names.
+"""
+
+from millrace.testing.conformance import EngineKit, Promise, each, g10_stopping
+
+
+@each(g10_stopping)
+async def test_promise(engine_kit: EngineKit, promise: Promise) -> None:
+    """The engine keeps the promise that the check's docstring states."""
+    await promise(engine_kit)

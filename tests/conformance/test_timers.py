@@ -1,0 +1,12 @@
+"""Durable timers.
+
+Runs on every engine that `--millrace-engine` names.
+"""
+
+from millrace.testing.conformance import EngineKit, Promise, each, timers
+
+
+@each(timers)
+async def test_promise(engine_kit: EngineKit, promise: Promise) -> None:
+    """The engine keeps the promise that the check's docstring states."""
+    await promise(engine_kit)

@@ -1,0 +1,12 @@
+"""Read models: queries, pages, rebuilding.
+
+Runs on every engine that `--millrace-engine` names.
+"""
+
+from millrace.testing.conformance import EngineKit, Promise, each, views
+
+
+@each(views)
+async def test_promise(engine_kit: EngineKit, promise: Promise) -> None:
+    """The engine keeps the promise that the check's docstring states."""
+    await promise(engine_kit)

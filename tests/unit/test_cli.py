@@ -1,0 +1,697 @@
+"""The command line on an application whose processes are all stopped: what each command says, and its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import pytest
+
+from millrace import ManualClock, UnknownMessage, cli, doctor
+from millrace.dead_letters import HeldId
+from millrace.inspection import Inspection
+from tests.sample_shop import application, place, settle
+
+READING = (
+    "topics",
+    "consumers list",
+    "dead-letters list",
+    "dead-letters list --state all --limit 1",
+    "views list",
+    "ledger",
+    "doctor",
+)
+FIRST_LETTER = (
+    "(processor, topic, partition, offset) in (select processor, topic, partition, offset from held where processor = 'handlers' limit 1)"
+)
+NOBODY = 65534
+UNREADABLE = b"no event \x1b[31m \xff"
+UNFIT = (
+    b'{"id":"1","source":"/elsewhere","type":"shop.orders.order-placed.v1","specversion":"1.0",'
+    b'"partitionkey":"o9","data":{"order_id":9,"customer":"Ada Lovelace"}}'
+)
+
+
+class Ran(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Return the one JSON value that it printed."""
+        return json.loads(self.out)
+
+
+Millrace = Callable[..., Ran]
+
+
+async def fill(folder: Path) -> None:
+    """Run the shop until ten orders, three of them cursed, and two foreign records have been dealt with."""
+    async with application() as app:
+        for number in range(7):
+            await place(app, f"o{number}", f"sku{number % 2}")
+        for number in range(3):
+            await place(app, f"bad{number}", "cursed")
+        await app.parts.administration.put("inventory", [("x", UNREADABLE)])
+        await app.parts.administration.put("orders", [("o9", UNFIT)])
+        await settle(app)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as a shop left it; copy it before use."""
+    folder = tmp_path_factory.mktemp("filled") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_DATA", str(folder))
+        folder.mkdir()
+        asyncio.run(fill(folder))
+    return folder
+
+
+@pytest.fixture
+def data(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder that the test may break."""
+    folder = tmp_path / "data"
+    shutil.copytree(filled, folder)
+    monkeypatch.setenv("SHOP_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def millrace(capsys: pytest.CaptureFixture[str]) -> Millrace:
+    """The command line, in this process."""
+
+    def run(command: str, *, app: str = "tests.sample_shop") -> Ran:
+        capsys.readouterr()
+        try:
+            status = cli.main(["--app", app, *command.split()])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Ran(status, *capsys.readouterr())
+
+    return run
+
+
+def change(file: Path, *statements: str) -> None:
+    """Change a database by hand."""
+    connection = apsw.Connection(str(file))
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+def complaint(ran: Ran) -> str:
+    """Return the one line that a failed command printed, having checked that it is one."""
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("millrace")
+    return ran.err
+
+
+# --- What each command says ------------------------------------------------------------------------------------------
+
+
+def test_topics(data: Path, millrace: Millrace) -> None:
+    """`topics` shows partitions, records and retention of each topic, aligned."""
+    ran = millrace("topics")
+    lines = ran.out.splitlines()
+
+    assert ran.status == 0
+    assert lines[0].split() == ["TOPIC", "PARTITIONS", "RECORDS", "KEPT", "NEWEST", "NOTE"]
+    assert [line.split()[:5] for line in lines[1:]][1:] == [
+        ["orders", "3", "11", "for", "ever"],
+        ["orders.commands", "3", "0", "7", "d"],
+    ]
+    assert len({line.index(line.split()[2]) + len(line.split()[2]) for line in lines}) == 1
+
+    found = {topic["topic"]: topic for topic in millrace("topics --json").json}
+    assert found["orders"]["records"] == 11
+    assert sum(each["end"] - each["start"] for each in found["orders"]["partitions"]) == 11
+    assert found["orders"]["newest_at"].endswith("Z")
+    assert found["orders.commands"]["newest_at"] is None
+    assert found["orders.commands"]["retention_s"] == 7 * 86_400
+
+
+def test_consumers(data: Path, millrace: Millrace) -> None:
+    """`consumers list` shows the position of each processor in each partition, and what it has not read with its age."""
+    before = millrace("consumers list --json").json
+    by_hand = asyncio.run(put_by_hand())
+    after = millrace("consumers list --json").json
+
+    assert {row["group"] for row in before} == {
+        "orders.order",
+        "orders.order-status@1",
+        "inventory.handlers",
+        "inventory.popularity@1",
+    }
+    assert all(row["position"] == row["end"] and row["lag"] == 0 and row["lag_s"] == 0 for row in before)
+    assert sum(row["held"] for row in before if row["group"] == "inventory.handlers") == 4
+    behind = [row for row in after if row["lag"]]
+    assert {(row["group"], row["topic"], row["lag"]) for row in behind} == {
+        ("orders.order-status@1", by_hand, 2),
+        ("inventory.handlers", by_hand, 2),
+    }
+    assert all(row["owner"] is None and 0 < row["lag_s"] < 60 for row in behind)
+    assert "inventory.handlers" in millrace("consumers list").out
+
+
+async def put_by_hand() -> str:
+    """Append two records that nobody reads, because nothing runs, and return their topic."""
+    app = application()
+    await app.open()
+    await app.parts.administration.put("orders", [("k", b"{}"), ("k", b"{}")])
+    await app.stop()
+    return "orders"
+
+
+def test_dead_letters(data: Path, millrace: Millrace) -> None:
+    """`dead-letters list` names each one by an id under which `show` finds it, and says when there are more."""
+    rows = millrace("dead-letters list --json").json
+    limited = millrace("dead-letters list --limit 1")
+
+    assert [(row["processor"], row["reason"]) for row in rows].count(("handlers", "ValueError")) == 3
+    assert {row["reason"] for row in rows} == {"ValueError", "undecodable", "invalid"}
+    assert limited.out.splitlines()[-1] == f"1 of {len(rows)}; --limit {len(rows)} shows all"
+    for row in rows:
+        shown = millrace(f"dead-letters show {row['id']} --json").json
+        assert {name: shown[name] for name in row} == row
+
+
+def letters(millrace: Millrace, reason: str) -> list[dict[str, Any]]:
+    """Return the dead letters with a reason."""
+    return [row for row in millrace("dead-letters list --json").json if row["reason"] == reason]
+
+
+def test_show_masks(data: Path, millrace: Millrace) -> None:
+    """`dead-letters show` gives reason, handler and decoded content; personal fields are masked, unless raw is asked for."""
+    letter = letters(millrace, "ValueError")[0]["id"]
+    text = millrace(f"dead-letters show {letter}").out
+    shown = millrace(f"dead-letters show {letter} --json").json
+
+    assert "nobody can lift it" in text
+    assert "reserve" in text
+    assert "Lovelace" not in text
+    assert shown["handler"] == "reserve"
+    assert shown["attempts"] == 2
+    assert shown["data"] == {"order_id": shown["key"], "sku": "cursed", "customer": "***"}
+    assert "value_base64" not in shown
+
+
+def test_show_masks_what_does_not_fit(data: Path, millrace: Millrace) -> None:
+    """Data that do not fit their type are shown with the personal fields of that type masked all the same."""
+    shown = millrace(f"dead-letters show {letters(millrace, 'invalid')[0]['id']} --json").json
+
+    assert shown["data"] == {"order_id": 9, "customer": "***"}
+    assert "OrderPlaced" in shown["note"]
+
+
+def test_show_raw(data: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """`--raw` writes the original bytes and nothing else; without it nothing of unreadable bytes reaches the terminal."""
+    letter = f"inventory:popularity@1:inventory:{find_unreadable()}"
+    asked = ["--app", "tests.sample_shop", "dead-letters", "show", letter]
+    cli.main(asked)
+    shown = capsysbinary.readouterr().out
+    cli.main([*asked, "--raw"])
+
+    assert b"cannot be decoded" in shown
+    assert b"\x1b" not in shown
+    assert capsysbinary.readouterr().out == UNREADABLE
+
+
+def find_unreadable() -> str:
+    """Return partition and offset of the record that nobody can read."""
+
+    async def find() -> str:
+        async with Inspection(application()) as inspection:
+            (row,) = await inspection.stores["inventory"].reader.held.load("popularity@1")
+            return f"{row.partition}:{row.offset}"
+
+    return asyncio.run(find())
+
+
+@pytest.mark.parametrize("name", ["", "x", "a:b:c", "a:b:c:d:e", "inventory:handlers:orders:0:999999", "::::"])
+def test_show_unknown(name: str, data: Path, millrace: Millrace) -> None:
+    """An id of nothing is answered with one line and status 2."""
+    assert millrace(f"dead-letters show {name or '-'}").status == 2
+
+
+def test_held_ids_are_stable() -> None:
+    """An id is what its text spells, whatever a processor is called."""
+    held = HeldId("orders", "a:b@1", "orders.commands", 2, 17)
+
+    assert HeldId.parse(str(held)) == held
+    with pytest.raises(UnknownMessage, match="service:processor:topic:partition:offset"):
+        HeldId.parse("orders")
+
+
+def test_views(data: Path, millrace: Millrace) -> None:
+    """`views list` shows each build with its documents."""
+    rows = {row["view"]: row for row in millrace("views list --json").json}
+
+    assert rows["order-status"] == {
+        "view": "order-status",
+        "service": "orders",
+        "build": 1,
+        "version": 1,
+        "declared_version": 1,
+        "state": "serving",
+        "documents": 10,
+        "lag": 0,
+    }
+    assert rows["popularity"]["documents"] == 2
+    assert "popularity" in millrace("views list").out
+
+
+@pytest.mark.parametrize("command", READING)
+def test_json_is_one_array(command: str, data: Path, millrace: Millrace) -> None:
+    """`--json` on a command that lists prints one array of objects and nothing else."""
+    ran = millrace(f"{command} --json")
+
+    assert ran.status == 0
+    assert ran.err == ""
+    assert ran.json
+    assert all(isinstance(row, dict) for row in ran.json)
+
+
+@pytest.mark.parametrize("command", READING)
+def test_reading_leaves_no_trace(command: str, data: Path, millrace: Millrace) -> None:
+    """A command that reads leaves every file as it was and adds none."""
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    millrace(command)
+
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+# --- Applications, names and settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [*READING, "views rebuild order-status"])
+def test_absent_folder(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
+    """A data folder that is not there is named, and is still not there afterwards."""
+    monkeypatch.setenv("SHOP_DATA", str(tmp_path / "nowhere"))
+    ran = millrace(command)
+
+    assert ran.status == 2
+    assert f"{tmp_path / 'nowhere'}: absent: there is no such folder" in complaint(ran)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
+    """A folder in which nothing was started yet is named as such, and nothing is put there."""
+    monkeypatch.setenv("SHOP_DATA", str(tmp_path))
+
+    assert "log.db: absent" in complaint(millrace("topics"))
+    assert "log.db: absent" in complaint(millrace("views rebuild order-status"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "app,said",
+    [
+        ("nowhere", "No module named 'nowhere'"),
+        ("tests.sample_shop:nothing", "nothing"),
+        ("tests.sample_shop:orders", "is Service"),
+        ("tests.sample_shop:Order", "could not be made"),
+        ("", "Empty module name"),
+    ],
+)
+def test_unknown_application(app: str, said: str, data: Path, millrace: Millrace) -> None:
+    """What is no application is answered with one line and status 2."""
+    ran = millrace("topics", app=app)
+
+    assert ran.status == 2
+    assert said in complaint(ran)
+
+
+def test_setting_missing(monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
+    """An application that refuses its settings says so in one line."""
+    monkeypatch.delenv("SHOP_DATA", raising=False)
+    ran = millrace("topics")
+
+    assert ran.status == 2
+    assert "SHOP_DATA is not set" in complaint(ran)
+
+
+def test_entry_point(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
+    """An installed application is found by its name, and an unknown name is answered with those that are installed."""
+    info = tmp_path / "corner_shop-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corner-shop\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[millrace.applications]\ncorner = tests.sample_shop:application\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert millrace("topics", app="corner").status == 0
+    assert "corner" in complaint(millrace("topics", app="cornre"))
+
+
+@pytest.mark.parametrize(
+    "command", ["", "nothing", "consumers", "topics --what", "dead-letters list --limit 0", "dead-letters list --state x"]
+)
+def test_usage(command: str, data: Path, millrace: Millrace) -> None:
+    """A mistake in the command line is one line that points at the help, with status 2."""
+    ran = millrace(command)
+
+    assert ran.status == 2
+    assert "--help" in complaint(ran)
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` and `--help` need no application; the help names every command."""
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as end:
+            cli.main([option])
+        assert end.value.code == 0
+    out = capsys.readouterr().out
+
+    assert out.startswith("millrace ")
+    assert all(name in out for name in ("topics", "consumers", "dead-letters", "views", "ledger", "doctor"))
+
+
+# --- Rebuild ---------------------------------------------------------------------------------------------------------
+
+
+def test_rebuild(data: Path, millrace: Millrace) -> None:
+    """`views rebuild` returns when a new build serves with the same documents; nothing else has run meanwhile."""
+    asyncio.run(put_by_hand())
+    before = millrace("consumers list --json").json
+    ran = millrace("views rebuild order-status")
+    views = {row["view"]: row for row in millrace("views list --json").json}
+    after = millrace("consumers list --json").json
+
+    assert ran.status == 0, ran.err
+    assert ran.out.startswith("order-status: build 2 serves")
+    assert "0 %" in ran.err.splitlines()[0]
+    assert ran.err.splitlines()[-1].endswith("100 %")
+    assert (views["order-status"]["build"], views["order-status"]["documents"]) == (2, 10)
+    untouched = [row for row in before if not row["group"].startswith("orders.order-status")]
+    assert [{**row, "lag_s": 0} for row in after if row["group"] in {each["group"] for each in untouched}] == [
+        {**row, "lag_s": 0} for row in untouched
+    ]
+    assert (data / "starts").read_text() == "started\n"
+    assert millrace("ledger").status == 0
+
+
+def test_rebuild_of_a_view_never_built(data: Path, millrace: Millrace) -> None:
+    """A view without any build is built from the whole log before the command returns."""
+    change(
+        data / "inventory.db",
+        "delete from view",
+        "delete from document",
+        "delete from position where processor = 'popularity@1'",
+        "delete from held where processor = 'popularity@1'",
+    )
+    assert [row["state"] for row in millrace("views list --json").json] == ["serving", "not built"]
+
+    assert millrace("views rebuild inventory/popularity").status == 0
+    assert [row["documents"] for row in millrace("views list --json").json] == [10, 2]
+
+
+def test_rebuild_with_dead_letters(data: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
+    """A new build that serves with more dead letters than the old one is said to, with status 1."""
+    monkeypatch.setenv("SHOP_BROKEN", "popularity")
+    ran = millrace("views rebuild popularity")
+
+    assert ran.status == 1
+    assert "build 2 serves" in ran.out
+    assert ran.err.splitlines()[-1].startswith("millrace: popularity: 7 dead letters more")
+    monkeypatch.delenv("SHOP_BROKEN")
+    assert millrace("views rebuild popularity").status == 0
+
+
+def test_rebuild_that_cannot_end(data: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
+    """Where dead letters keep messages behind them, the old build goes on serving; once mended, a rebuild begins anew."""
+    asyncio.run(place_again())
+    monkeypatch.setenv("SHOP_BROKEN", "order_status")
+    broken = millrace("views rebuild order-status")
+    monkeypatch.delenv("SHOP_BROKEN")
+    between = [row["state"] for row in millrace("views list --json").json if row["view"] == "order-status"]
+    mended = millrace("views rebuild order-status")
+
+    assert broken.status == 1
+    assert "the old build keeps serving" in broken.err.splitlines()[-1]
+    assert between == ["serving", "building"]
+    assert mended.status == 0
+    assert [row["build"] for row in millrace("views list --json").json if row["view"] == "order-status"] == [3]
+    assert millrace("ledger").status == 0
+
+
+async def place_again() -> None:
+    """Place an order that there is."""
+    async with application() as app:
+        await place(app, "o1", "sku1")
+        await settle(app)
+
+
+@pytest.mark.parametrize("name", ["nothing", "inventory/order-status"])
+def test_rebuild_unknown(name: str, data: Path, millrace: Millrace) -> None:
+    """An unknown view is answered with the names of those that there are."""
+    ran = millrace(f"views rebuild {name}")
+
+    assert ran.status == 2
+    assert "order-status, popularity" in complaint(ran)
+
+
+# --- Ledger ----------------------------------------------------------------------------------------------------------
+
+
+def test_ledger_balances(data: Path, millrace: Millrace) -> None:
+    """The ledger of a sound installation prints one line per group of equations and ends with 0."""
+    ran = millrace("ledger")
+    lines = [line.rsplit(None, 3) for line in ran.out.splitlines()]
+
+    assert ran.status == 0
+    assert [line[0].strip() for line in lines[1:]] == [
+        "journal",
+        "published",
+        "received",
+        "accounted",
+        "waiting",
+        "dead letters",
+        "log",
+    ]
+    assert {line[3] for line in lines[1:]} == {"balanced"}
+
+
+@pytest.mark.parametrize(
+    "file,statement,named",
+    [
+        ("orders", "delete from journal where position = 3", "journal orders: expected 10, found 9 (-1)"),
+        ("orders", "delete from journal where position = 10", "journal orders: expected 10, found 9 (-1)"),
+        ("inventory", "delete from journal where position = 1", "published inventory: expected 6, found 7 (+1)"),
+        ("log", "delete from record where place in (select min(place) from record)", "log "),
+        ("inventory", f"delete from held where {FIRST_LETTER}", "dead letters inventory.handlers on orders/"),
+    ],
+)
+def test_ledger_names_a_lost_row(file: str, statement: str, named: str, data: Path, millrace: Millrace) -> None:
+    """One row of journal, log or dead letters that is gone is a difference that is named, and status 1."""
+    change(data / f"{file}.db", statement)
+    ran = millrace("ledger")
+
+    assert ran.status == 1
+    assert ran.err == ""
+    assert f"difference: {named}" in ran.out
+    assert [row["balanced"] for row in millrace("ledger --json").json].count(False) >= 1
+    assert millrace("ledger --json").status == 1
+
+
+def test_ledger_misses_a_store(data: Path, millrace: Millrace) -> None:
+    """A store whose records are in the log but whose file is gone is named, not passed over."""
+    (data / "orders.db").unlink()
+    ran = millrace("ledger")
+
+    assert ran.status == 2
+    assert "orders.db: lost" in complaint(ran)
+
+
+def test_service_that_was_never_started(data: Path, millrace: Millrace) -> None:
+    """A service that has no store yet, and nothing in the log, is left out."""
+    assert millrace("ledger", app="tests.sample_shop:drifted").status == 0
+    assert millrace("consumers list", app="tests.sample_shop:drifted").status == 0
+
+
+# --- Doctor ----------------------------------------------------------------------------------------------------------
+
+
+def findings(millrace: Millrace, state: str, **options: str) -> list[tuple[str, str, str, str]]:
+    """Return (where, what, found, advice) of the doctor's findings of a state."""
+    ran = millrace("doctor --json", **options)
+    found = [(f["where"], f["what"], f["found"], f["advice"] or "") for f in ran.json if f["state"] == state]
+    assert ran.err == ""
+    assert ran.status == (1 if any(f["state"] == "wrong" for f in ran.json) else 0)
+    return found
+
+
+def test_doctor_is_content(data: Path, millrace: Millrace) -> None:
+    """A sound installation has nothing wrong; its dead letters are worth a look."""
+    ran = millrace("doctor")
+
+    assert ran.status == 0
+    assert findings(millrace, "wrong") == []
+    assert [each[1] for each in findings(millrace, "look")] == ["dead letters"]
+    for what in ("journal_mode", "synchronous", "schema", "quick_check", "file_system", "free_disk", "clock", "relay"):
+        assert f" {what} " in ran.out
+
+
+def break_header(file: Path) -> None:
+    """Make it no database."""
+    file.write_bytes(b"not a database at all" * 500)
+
+
+def break_pages(file: Path) -> None:
+    """Overwrite what lies in the middle."""
+    content = bytearray(file.read_bytes())
+    content[8192:] = bytes(b ^ 0x5A for b in content[8192:])
+    file.write_bytes(content)
+
+
+def replace_by_foreign(file: Path) -> None:
+    """Put another program's database there."""
+    file.unlink()
+    change(file, "create table notes (text)", "insert into notes values ('mine')")
+
+
+def make_newer(file: Path) -> None:
+    """Let it say that a later release wrote it."""
+    change(file, "pragma user_version=99")
+
+
+def make_older(file: Path) -> None:
+    """Let it say that an earlier release wrote it."""
+    change(file, "pragma user_version=0")
+
+
+@pytest.mark.parametrize("name", ["orders", "log"])
+@pytest.mark.parametrize(
+    "damage,reason",
+    [
+        (break_header, "corrupt"),
+        (break_pages, "corrupt"),
+        (replace_by_foreign, "not_ours"),
+        (make_newer, "newer_version"),
+        (make_older, "older_version"),
+        (Path.unlink, "lost"),
+        (lambda file: file.write_bytes(b""), "lost"),
+    ],
+)
+def test_doctor_names_a_broken_file(damage: Callable[[Path], object], reason: str, name: str, data: Path, millrace: Millrace) -> None:
+    """A file that cannot be used is named with the reason and what to do, and the others are examined all the same."""
+    damage(data / f"{name}.db")
+    wrong = findings(millrace, "wrong")
+
+    assert any(name in where and reason in (what, *found.split()) and advice for where, what, found, advice in wrong) or (
+        reason == "corrupt" and any(name in where and what == "quick_check" and advice for where, what, _, advice in wrong)
+    ), wrong
+    assert any(where == "store inventory" and what == "quick_check" for where, what, *_ in findings(millrace, "ok"))
+
+
+def test_broken_file_elsewhere(data: Path, millrace: Millrace) -> None:
+    """Other commands answer a file that cannot be used with one line that names it."""
+    make_newer(data / "orders.db")
+    ran = millrace("views list")
+
+    assert ran.status == 2
+    assert "orders.db: newer version: schema 99" in complaint(ran)
+
+
+def test_doctor_names_a_locked_file(data: Path, millrace: Millrace) -> None:
+    """A file that another program locks out everybody from is named as locked."""
+    holder = apsw.Connection(str(data / "orders.db"))
+    holder.execute("pragma locking_mode=exclusive")
+    holder.execute("begin exclusive")
+    try:
+        (wrong,) = findings(millrace, "wrong")
+    finally:
+        holder.close()
+
+    assert wrong[0].endswith("orders.db")
+    assert wrong[1] == "locked"
+
+
+@contextlib.contextmanager
+def powerless() -> Iterator[None]:
+    """Be a user who owns nothing, where this process may become one."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize("folder_mode,reason", [(0o777, "writable"), (0o555, "read_only")])
+def test_doctor_names_a_read_only_file(
+    folder_mode: int, reason: str, data: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace
+) -> None:
+    """Files that this user may only read are named, whether or not they can be read."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "data"
+        shutil.copytree(data, folder)
+        Path(place).chmod(0o755)
+        for file in folder.glob("*.db"):
+            file.chmod(0o444)
+        folder.chmod(folder_mode)
+        monkeypatch.setenv("SHOP_DATA", str(folder))
+        with powerless():
+            wrong = findings(millrace, "wrong")
+        folder.chmod(0o755)
+
+    assert {what for _, what, *_ in wrong} >= {reason}
+    assert all("right to write" in advice for _, what, _, advice in wrong if what == reason)
+
+
+def test_doctor_notices_drift(data: Path, millrace: Millrace) -> None:
+    """A topic that is declared otherwise than it is found is named with both; one that nobody made yet is mentioned."""
+    drift = findings(millrace, "wrong", app="tests.sample_shop:drifted")
+    missing = findings(millrace, "look", app="tests.sample_shop:drifted")
+
+    assert [(where, found) for where, _, found, _ in drift] == [
+        ("topic orders", "5 partitions declared, 3 found; retention_s=60 declared, None found")
+    ]
+    assert ("topic files", "declared", "not there yet") in [each[:3] for each in missing]
+
+
+@pytest.mark.parametrize(
+    "file,statement,what",
+    [
+        ("log", "update record set at = at + 3600000000", "clock"),
+        ("log", "update relay set position = position + 5 where source = '/shop/orders'", "restore"),
+        ("log", "update topic set identity = 'another' where name = 'orders'", "position"),
+        ("log", "update partition set next = 0", "position"),
+        ("orders", "pragma journal_mode=delete", "journal_mode"),
+    ],
+)
+def test_doctor_notices(file: str, statement: str, what: str, data: Path, millrace: Millrace) -> None:
+    """Clocks, restored copies and settings that cannot work are named."""
+    change(data / f"{file}.db", statement)
+
+    assert what in {each[1] for each in findings(millrace, "wrong")}
+
+
+async def test_doctor_notices_a_relay_behind(data: Path) -> None:
+    """Journal rows that have waited for long are named with their number; fresh ones are no reason to worry."""
+    change(data / "log.db", "update relay set position = position - 4, rows = rows - 4 where source = '/shop/orders'")
+    app = application()
+    moments = [app.clock.now(), app.clock.now() + timedelta(hours=1)]
+    states: list[str] = []
+    for moment in moments:
+        app.clock = ManualClock(moment)
+        async with Inspection(app, tolerant=True) as inspection:
+            (relay,) = [f for f in await doctor.examine(inspection) if (f.where, f.what) == ("store orders", "relay")]
+        states.append(relay.state)
+        assert relay.found.startswith("4 journal rows wait")
+
+    assert states == ["ok", "wrong"]
