@@ -3,7 +3,7 @@
 Its data folder is `SHOP_DATA`. Run as a program it is a server that obeys its standard input, one command per line,
 and answers each with one line when it is durable:
 
-    place <id> <sku>    an order; sku `cursed` cannot be reserved and ends in the dead letters
+    place <id> <sku>    an order; sku `cursed` cannot be reserved and ends in the dead letters, sku `clock` sets a timer that does
     read                answers when every view has read everything so far
     (end of input)      stops gracefully
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from millrace import (
     RetryPolicy,
     Service,
     State,
+    Timer,
     TopicSpec,
     View,
 )
@@ -56,6 +58,12 @@ class StockReserved(Event, topic="inventory", key="order_id"):
 
     order_id: str
     sku: str
+
+
+class WindUp(Command, key="order_id"):
+    """Said by a timer."""
+
+    order_id: str
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -90,10 +98,8 @@ archive = Service("archive", topics=[TopicSpec("orders", partitions=5, retention
 inventory = Service("inventory")
 
 
-def decide(message: PlaceOrder, order: Order | None, context: Context) -> OrderPlaced | None:
-    """Accept an order once."""
-    if order is not None:
-        return None
+def decide(message: PlaceOrder, order: Order | None, context: Context) -> OrderPlaced:
+    """Accept an order, and accept it again."""
     return OrderPlaced(order_id=message.order_id, sku=message.sku, customer=message.customer)
 
 
@@ -108,22 +114,36 @@ orders.aggregate(Order, decide=decide, evolve=evolve)
 @orders.view(OrderStatus)
 def order_status(view: OrderStatus | None, event: OrderPlaced | StockReserved) -> OrderStatus:
     """Say how far it is."""
+    _fail_if_broken("order_status")
     return OrderStatus(order_id=event.order_id, status="placed" if isinstance(event, OrderPlaced) else "reserved")
 
 
 @inventory.handler(stock=Stock.by("sku"))
-def reserve(event: OrderPlaced, stock: Stock | None) -> tuple[Stock, StockReserved]:
-    """Reserve it, unless it is cursed."""
+def reserve(event: OrderPlaced, stock: Stock | None) -> list[Stock | StockReserved | Timer]:
+    """Reserve it, unless it is cursed; a clock has to be wound up afterwards."""
     if event.sku == "cursed":
         raise ValueError("nobody can lift it")
     count = stock.reserved if stock else 0
-    return Stock(sku=event.sku, reserved=count + 1), StockReserved(order_id=event.order_id, sku=event.sku)
+    said = [Stock(sku=event.sku, reserved=count + 1), StockReserved(order_id=event.order_id, sku=event.sku)]
+    return [*said, Timer("wind-up", WindUp(order_id=event.order_id), after=timedelta(0))] if event.sku == "clock" else said
+
+
+@inventory.handler
+def wind_up(command: WindUp) -> None:
+    """Wind up a clock."""
+    raise ValueError("the key is lost")
 
 
 @inventory.view(Popularity)
 def popularity(view: Popularity | None, event: StockReserved) -> Popularity:
     """Count it."""
+    _fail_if_broken("popularity")
     return Popularity(sku=event.sku, count=(view.count if view else 0) + 1)
+
+
+def _fail_if_broken(view: str) -> None:
+    if os.environ.get("SHOP_BROKEN") == view:
+        raise ValueError("a new release with a mistake")
 
 
 @inventory.on_start
@@ -170,7 +190,7 @@ async def _open(app: Application, name: str) -> bool:
     """Return whether a service still has something to publish, to read or to try again."""
     host = app.hosts[name]
     head = await host.store.reader.journal.head()
-    if host.relay.published < head or any(loop.lag() for loop in host.loops.values()):
+    if host.relay.published < head or await host.store.reader.timers.count() or any(loop.lag() for loop in host.loops.values()):
         return True
     return any(row.state == "retry" for row in await host.store.reader.held.list(state=None, limit=1000))
 

@@ -7,6 +7,7 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 from millrace.aggregate import Recorded
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
     IdempotencyConflict,
@@ -24,7 +25,6 @@ from millrace.handler import Transaction
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.ports import TopicSpec
 from millrace.position import Position
-from millrace.processor import Context
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.service import Service

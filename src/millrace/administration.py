@@ -14,6 +14,7 @@ from millrace.application import Application
 from millrace.dead_letters import Content, HeldId, content_of
 from millrace.errors import Recovery, UnknownMessage
 from millrace.inspection import Inspection
+from millrace.intake import TIMERS
 from millrace.ledger import LedgerLine, check_ledger
 from millrace.ports import HeldRow, LogParts, PositionRow, Store, TopicInfo
 from millrace.rebuild import processor_of
@@ -140,7 +141,8 @@ async def _places(
     places: dict[tuple[str, int], PositionRow | None] = {
         (topic, partition): None for topic in topics if topic in infos for partition in range(len(infos[topic].ranges))
     }
-    places.update({(row.topic, row.partition): row for row in await store.reader.positions.load(processor)})
+    rows = await store.reader.positions.load(processor)
+    places.update({(row.topic, row.partition): row for row in rows if row.topic != TIMERS})
     return places
 
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
+from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError, DecodeError, VersionConflict
 from millrace.keyed import Stream
 from millrace.message import Message, kebab, key_of
 from millrace.ports import StoreReader, TimerRow
-from millrace.processor import Delivery, Mode, annotated_messages, items_of
+from millrace.processor import Mode, annotated_messages, items_of
 from millrace.serialization import Catalogue, Envelope, encode_json, open_envelope
 from millrace.timers import Cancel, Timer
 from millrace.unit_of_work import Draft, UnitOfWork
@@ -126,7 +127,7 @@ class Aggregate:
         timers = [(item.name, self._timer_row(item, delivery, work)) for item in items if isinstance(item, Timer | Cancel)]
         snapshot = self._snapshot(stream, state, version)
         for timer, row in timers:
-            work.put_timer(self.name, delivery.key, timer, row)
+            work.put_timer(delivery.key, timer, row, processor=self.name)
         work.drafts += drafts
         if version != stream.version:
             stream = work.streams[name] = Stream(state, version, stream.saved if snapshot is None else version)

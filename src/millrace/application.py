@@ -23,11 +23,11 @@ from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
 from millrace.errors import ConfigurationError, PositionUnknown, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
-from millrace.health import Health
+from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
 from millrace.keyed import Stream
 from millrace.message import Command, declaration
-from millrace.ports import Engine, LogParts, TopicSpec
+from millrace.ports import Engine, LogParts, TopicSpec, ViewInfo
 from millrace.position import Position
 from millrace.reading import StateReader, ViewReader
 from millrace.rebuild import processor_of
@@ -235,7 +235,8 @@ class Application:
 
     async def _has_reached(self, host: Host, view: type[State], position: Position, key: str | None) -> bool:
         if issubclass(view, View):
-            names = [processor_of(host.builds[await host.serving(kind_of(view).name)])]
+            name = kind_of(view).name
+            names = [processor_of(ViewInfo(await host.serving(name), name, 0, ""))]
         else:
             names = host.service.processors_of(view)
         return all([await self._processor_has_reached(host, name, position, key) for name in names])
@@ -243,7 +244,9 @@ class Application:
     async def _processor_has_reached(self, host: Host, name: str, position: Position, key: str | None) -> bool:
         rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
         origin = f"{position.source}@{position.epoch}"
-        read: set[str] = set(host.loops[name].topics) if name in host.loops else set()
+        read = set(host.loops[name].topics) if name in host.loops else {row.topic for row in rows.values()}
+        if not read:
+            return False  # a build that this process has not met yet
         for place, wanted in position.places.items():
             if place.rsplit("/", 1)[0] in read and (place not in rows or rows[place].sources.get(origin, 0) < wanted):
                 return False
@@ -281,7 +284,11 @@ class Application:
 
     def health(self) -> Health:
         """Return what is well and what is not."""
-        return Health.of(self)
+        return Health.of(self.hosts, group=self.group_of)
+
+    def metrics(self) -> str:
+        """Return the figures of this process as Prometheus text."""
+        return metrics(self.hosts)
 
     def ready(self) -> bool:
         """Return whether this process holds its partitions and its timers are armed."""

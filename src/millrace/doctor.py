@@ -18,9 +18,9 @@ from millrace.administration import count_held, list_consumers, newest_at
 from millrace.clock import to_micros
 from millrace.errors import DecodeError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
+from millrace.intake import TIMERS
 from millrace.ports import LogAdministration, PositionRow, Store, TopicInfo, TopicSpec
-from millrace.relay import RELAY
-from millrace.retry import DEAD
+from millrace.retry import DEAD, RELAY
 from millrace.serialization import open_envelope
 
 OK, LOOK, WRONG = "ok", "look", "wrong"
@@ -117,14 +117,17 @@ async def _clock(inspection: Inspection) -> AsyncIterator[Finding]:
 async def _topics(inspection: Inspection) -> AsyncIterator[Finding]:
     found = {info.name: info for info in await inspection.log.log.topics()}
     declared = {spec.name: spec for spec in inspection.app.topics()}
+    well = 0
     for name, spec in declared.items():
         if name not in found:
             yield Finding(f"topic {name}", "declared", LOOK, "not there yet", ADVICE["absent"])
             continue
-        drift = _drift(spec, found[name])
-        advice = f"declare it as it is, or move its records to a new topic: {drift}" if drift else None
-        text = f"{len(found[name].ranges)} partitions"
-        yield Finding(f"topic {name}", "settings", WRONG if drift else OK, drift or text, advice)
+        if drift := _drift(spec, found[name]):
+            advice = "declare it as it is, or move its records to a new topic"
+            yield Finding(f"topic {name}", "settings", WRONG, drift, advice)
+        else:
+            well += 1
+    yield Finding("log", "topics", OK, f"{well:,} as declared")
     for name in sorted(found.keys() - declared.keys()):
         yield Finding(f"topic {name}", "declared", LOOK, "no service declares it; it is kept and nobody here reads it")
 
@@ -158,7 +161,7 @@ async def _relays(inspection: Inspection) -> AsyncIterator[Finding]:
 
 async def _relay(inspection: Inspection, where: str, store: Store, *, position: int) -> Finding:
     journal = store.reader.journal
-    waiting = await journal.published(await journal.head()) - await journal.published(position)
+    waiting = (await journal.counts(await journal.head()))[3] - (await journal.counts(position))[3]
     if not waiting:
         return Finding(where, "relay", OK, "everything is published")
     late_s = await _waits_for(inspection, store, position)
@@ -188,7 +191,7 @@ async def _positions(inspection: Inspection) -> AsyncIterator[Finding]:
         wrong = 0
         for processor in await store.reader.positions.processors():
             for row in await store.reader.positions.load(processor):
-                if text := _misplaced(row, infos):
+                if row.topic != TIMERS and (text := _misplaced(row, infos)):
                     wrong += 1
                     where = f"{inspection.app.group_of(service.name, processor)} on {row.topic}/{row.partition}"
                     yield Finding(where, "position", WRONG, text, "restore log and stores from the same backup")

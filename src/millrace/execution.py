@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.delivery import Delivery
 from millrace.errors import IdempotencyConflict
 from millrace.keyed import Stream
 from millrace.message import Command, Message, key_of
 from millrace.partitioning import partition_of
 from millrace.ports import StoredAnswer
 from millrace.position import Position
-from millrace.processor import Delivery, Pattern
+from millrace.processor import Pattern
 from millrace.serialization import Envelope
 from millrace.unit_of_work import Draft, UnitOfWork
 from millrace.writer import Waiting

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from millrace.delivery import Context, Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message
-from millrace.processor import Context, Delivery, Mode, annotated_messages, items_of, parameter_names, parameter_of_type
+from millrace.processor import Mode, annotated_messages, items_of, parameter_names, parameter_of_type
 from millrace.state import Selector
 from millrace.unit_of_work import UnitOfWork
 

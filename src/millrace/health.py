@@ -5,14 +5,12 @@ Neighbours: `application.health` makes it; web routes and `doctor` show it. No s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from millrace.hosting import Host
 from millrace.runtime import STUCK_S
-
-if TYPE_CHECKING:
-    from millrace.application import Application
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -33,15 +31,14 @@ class Health(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, app: Application) -> Health:
-        """Look at a running application."""
-        entries = [entry for name in app.hosts for entry in _host_entries(app, name)]
+    def of(cls, hosts: Mapping[str, Host], *, group: Callable[[str, str], str]) -> Health:
+        """Look at running services; `group` makes the name of a consumer group from (service, processor)."""
+        entries = [entry for name, host in hosts.items() for entry in _host_entries(name, host, group)]
         status = "ok" if all(entry.state == "ok" for entry in entries) else "failing"
         return cls(status, tuple(entries))
 
 
-def _host_entries(app: Application, name: str) -> list[Entry]:
-    host = app.hosts[name]
+def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> list[Entry]:
     found = [
         _dependency(f"{name} store", host.writer.last_error),
         _dependency(f"{name} relay", host.relay.last_error),
@@ -49,7 +46,7 @@ def _host_entries(app: Application, name: str) -> list[Entry]:
     for loop in host.loops.values():
         state = loop.state()
         word = "failing" if state.halted else "stuck" if state.stuck_s > STUCK_S else "ok"
-        found.append(Entry(app.group_of(name, state.processor), "processor", word, state.lag, state.held, state.last_error))
+        found.append(Entry(group(name, state.processor), "processor", word, state.lag, state.held, state.last_error))
     return found
 
 
@@ -57,15 +54,15 @@ def _dependency(name: str, error: str | None) -> Entry:
     return Entry(name, "dependency", "failing" if error else "ok", last_error=error)
 
 
-def metrics(app: Application) -> str:
-    """Return the figures of a running application as Prometheus text."""
+def metrics(hosts: Mapping[str, Host]) -> str:
+    """Return the figures of running services as Prometheus text."""
     lines = [
         "# HELP millrace_commits_total Transactions committed by the writer of a service.",
         "# TYPE millrace_commits_total counter",
-        *(f'millrace_commits_total{{service="{name}"}} {host.writer.commits}' for name, host in app.hosts.items()),
+        *(f'millrace_commits_total{{service="{name}"}} {host.writer.commits}' for name, host in hosts.items()),
         "# HELP millrace_commands_waiting Work items that wait for the writer of a service.",
         "# TYPE millrace_commands_waiting gauge",
-        *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in app.hosts.items()),
+        *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in hosts.items()),
     ]
     for metric, kind, text in (
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
@@ -73,7 +70,7 @@ def metrics(app: Application) -> str:
         ("millrace_handled_total", "counter", "Messages handled by this process."),
     ):
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
-        for name, host in app.hosts.items():
+        for name, host in hosts.items():
             for loop in host.loops.values():
                 state = loop.state()
                 value = {"millrace_lag_messages": state.lag, "millrace_held_keys": state.held}.get(metric, loop.handled)

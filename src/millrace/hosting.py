@@ -89,7 +89,6 @@ class Host:
         self._installation = installation
         self._regroup = regroup
         self._only: str | None = None
-        self._serving: dict[str, int] = {}
         self._processors: list[Processor] = []
         self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -176,7 +175,6 @@ class Host:
         loop = Loop(
             intake=intake,
             topics=processor.topics(),
-            store=self.store,
             writer=self.writer,
             log=installation.parts.log,
             feed=installation.parts.feed,
@@ -233,7 +231,6 @@ class Host:
 
     async def _load_builds(self) -> None:
         found = {build.id: build for build in await self.store.reader.views.list()}
-        self._serving = {build.name: build.id for build in found.values() if build.state == SERVING}
         names = {definition.name for definition in self.service.views if self._only in (None, definition.name)}
         gone = [build for number, build in self.builds.items() if number not in found]
         new = [build for number, build in found.items() if number not in self.builds and build.name in names]
@@ -257,8 +254,8 @@ class Host:
             await loop.stop()
 
     async def serving(self, view: str) -> int:
-        """Return the build that answers queries for a view."""
-        return self._serving[view]
+        """Return the build that answers queries for a view, as the store says now: a swap elsewhere counts at once."""
+        return next(build.id for build in await self.store.reader.views.list() if build.name == view and build.state == SERVING)
 
     async def clean(self, *, before: int) -> None:
         """Forget answers and foreign ids from before a time (microseconds)."""

@@ -22,10 +22,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from millrace.clock import from_micros, to_text
+from millrace.delivery import Delivery
 from millrace.errors import DecodeError
 from millrace.message import Event, Message, declaration
 from millrace.ports import HeldRow, Record, TimerRow
-from millrace.processor import Delivery, Pattern, Processor
+from millrace.processor import Pattern, Processor
 from millrace.retry import RetryPolicy
 from millrace.serialization import UNDECODABLE, Catalogue, Envelope, open_envelope, pack_sequence, seal
 

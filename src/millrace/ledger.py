@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import msgspec
 
 from millrace.ports import LogParts, PositionRow, Store
-from millrace.relay import RELAY
+from millrace.retry import RELAY
 
 
 class LedgerLine(msgspec.Struct, frozen=True):
@@ -59,12 +59,12 @@ async def check_ledger(stores: Iterable[tuple[str, Store]], parts: LogParts) -> 
 
 async def _journal_lines(source: str, store: Store, published: dict[tuple[str, int], tuple[int, int]]) -> list[LedgerLine]:
     journal = store.reader.journal
-    ever, there, removed = await journal.counts()
     position, rows = published.get((source, await store.epoch()), (0, 0))
+    ever, there, removed, sent = await journal.counts(position)
     dead = sum(1 for row in await store.reader.held.list(state="dead", limit=1 << 30) if row.processor == RELAY and row.offset <= position)
     lines = [LedgerLine("journal", store.name, ever, there + removed)]
     if not removed:
-        lines.append(LedgerLine("published", store.name, await journal.published(position), rows + dead))
+        lines.append(LedgerLine("published", store.name, sent, rows + dead))
     return lines
 
 

@@ -294,12 +294,8 @@ class Journal(Protocol):
         """Return the last position ever given to a committed row."""
         ...
 
-    async def counts(self) -> tuple[int, int, int]:
-        """Return (rows ever appended, rows there, rows removed by retention)."""
-        ...
-
-    async def published(self, until: int) -> int:
-        """Return how many rows up to a position are for the log."""
+    async def counts(self, until: int) -> tuple[int, int, int, int]:
+        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are for the log)."""
         ...
 
 

@@ -32,7 +32,6 @@ from millrace.writer import Waiting, Writer
 
 log = logging.getLogger("millrace")
 
-RELAY = "relay"
 TOGETHER_MAX = 5000
 TOGETHER_S = 0.003
 """Under load an append waits this long after the one before: one flush of the log then serves several commits."""
@@ -52,7 +51,7 @@ class DeadRows(Waiting):
             detail = f"{len(value)} bytes, at most {RECORD_BYTES_MAX}"
             unit.held.append(
                 HeldRow(
-                    RELAY,
+                    retry.RELAY,
                     topic,
                     partition,
                     position,

@@ -19,10 +19,12 @@ import traceback
 
 import msgspec
 
+from millrace.delivery import Delivery
 from millrace.errors import NotYet
 from millrace.ports import HeldRow
-from millrace.processor import Delivery
 
+RELAY = "relay"
+"""The processor under which rows that the log cannot take are held."""
 RETRY, NOT_YET, BEHIND, DEAD = "retry", "not_yet", "behind", "dead"
 NOT_YET_AGAIN_S = 1.0
 
@@ -94,4 +96,4 @@ def describe(error: BaseException) -> str:
     return "".join(traceback.format_exception(error, limit=-4))[-4000:]
 
 
-__all__ = ["BEHIND", "DEAD", "NOT_YET", "RETRY", "RetryPolicy", "describe", "held_row", "not_yet"]
+__all__ = ["BEHIND", "DEAD", "NOT_YET", "RELAY", "RETRY", "RetryPolicy", "describe", "held_row", "not_yet"]

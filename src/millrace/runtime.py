@@ -29,10 +29,11 @@ import msgspec
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock, to_micros
+from millrace.delivery import Delivery
 from millrace.errors import NotYet, Recovery, Rejected
 from millrace.intake import Intake
-from millrace.ports import Log, LogFeed, PositionRow, Store, TopicInfo
-from millrace.processor import Delivery, Mode
+from millrace.ports import Log, LogFeed, PositionRow, TopicInfo
+from millrace.processor import Mode
 from millrace.turn import Chunk, Place, Turn
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting, Writer
@@ -76,7 +77,7 @@ class Loop:
     Args:
         intake: the processor's records.
         topics: the topics it reads.
-        store, writer, log, feed, clock: where it reads and writes.
+        writer, log, feed, clock: where it reads and writes.
     """
 
     def __init__(  # noqa: PLR0913  # what a loop is made of, all by keyword
@@ -84,7 +85,6 @@ class Loop:
         *,
         intake: Intake,
         topics: tuple[str, ...],
-        store: Store,
         writer: Writer,
         log: Log,
         feed: LogFeed,
@@ -94,7 +94,7 @@ class Loop:
         self.name = intake.name
         self.topics = topics
         self._intake = intake
-        self._store = store
+        self._store = writer.store
         self._writer = writer
         self._log = log
         self._feed = feed

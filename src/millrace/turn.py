@@ -26,11 +26,12 @@ import msgspec
 
 from millrace import retry
 from millrace.clock import from_micros, to_text
+from millrace.delivery import Delivery
 from millrace.errors import Fenced, NotYet, Rejected, StoreUnavailable
 from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration
 from millrace.ports import HeldRow, PositionRow
-from millrace.processor import Delivery, Mode, Pattern
+from millrace.processor import Mode, Pattern
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from millrace.clock import to_micros, to_text
+from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError
 from millrace.keyed import Documents, Rows, Stream
 from millrace.message import Message, declaration
@@ -27,9 +28,6 @@ from millrace.position import Position
 from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key
 from millrace.timers import Cancel, Timer
-
-if TYPE_CHECKING:
-    from millrace.processor import Delivery
 
 
 class Saying(msgspec.Struct, frozen=True):
@@ -176,7 +174,7 @@ class UnitOfWork:
             cache.values[key] = row
             cache.dirty[key] = value
         for name, timer in timers:
-            self.put_timer(processor, delivery.key, name, timer)
+            self.put_timer(delivery.key, name, timer, processor=processor)
 
     def timer_row(self, timer: Timer, delivery: Delivery, *, processor: str) -> TimerRow:
         """Return a timer of the message's key as a row; nothing is staged yet."""
@@ -196,7 +194,7 @@ class UnitOfWork:
             causation=delivery.cause,
         )
 
-    def put_timer(self, processor: str, key: str, name: str, row: TimerRow | None) -> None:
+    def put_timer(self, key: str, name: str, row: TimerRow | None, *, processor: str) -> None:
         """Stage a timer, or with None its removal."""
         self._timers[processor, key, name] = row
 

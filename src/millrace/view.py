@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from millrace.delivery import Context, Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import declaration
-from millrace.processor import Context, Delivery, Mode, annotated_messages, parameter_of_type
+from millrace.processor import Mode, annotated_messages, parameter_of_type
 from millrace.serialization import encode_json
 from millrace.state import Delete, Kind, View, kind_of
 from millrace.unit_of_work import UnitOfWork

@@ -67,7 +67,7 @@ class Writer:
     def __init__(
         self, store: Store, saying: Saying, *, clock: Clock, committed: Callable[[UnitOfWork], None], queue_max: int = QUEUE_MAX
     ) -> None:
-        self._store = store
+        self.store = store
         self._saying = saying
         self._clock = clock
         self._committed = committed
@@ -80,7 +80,7 @@ class Writer:
 
     def start(self) -> None:
         """Begin to work."""
-        self._task = asyncio.create_task(self._run(), name=f"writer {self._store.name}")
+        self._task = asyncio.create_task(self._run(), name=f"writer {self.store.name}")
 
     def submit(self, work: Work, *, bounded: bool = False) -> None:
         """Queue a work item; it learns its end by `done` or `failed`.
@@ -89,7 +89,7 @@ class Writer:
             Overloaded: `bounded` and too many wait already.
         """
         if bounded and len(self._queue) >= self._queue_max:
-            raise Overloaded(self._store.name, waiting=len(self._queue))
+            raise Overloaded(self.store.name, waiting=len(self._queue))
         self._queue.append(work)
         self._wake.set()
 
@@ -144,7 +144,7 @@ class Writer:
             work.done()
 
     async def _transact(self, batch: list[Work]) -> UnitOfWork:
-        transaction = await self._store.begin()
+        transaction = await self.store.begin()
         try:
             unit = UnitOfWork(transaction, self._saying, self._clock.now())
             for work in batch:

@@ -138,14 +138,28 @@ def settle_checkout(config: Configuration) -> str:
     Raises:
         ConfigurationError: another style is stored, or the folder cannot be used.
     """
-    path = config.data / INSTALLATION
     try:
         config.data.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _store(path, {"checkout": config.checkout or STYLES[0]})
+        if not (config.data / INSTALLATION).exists():
+            _store(config.data / INSTALLATION, {"checkout": config.checkout or STYLES[0]})
+    except OSError as error:
+        raise DATA.wrong(str(config.data), f"a folder that can be written ({error.strerror})") from error
+    return stored_checkout(config) or STYLES[0]
+
+
+def stored_checkout(config: Configuration) -> str | None:
+    """Return the checkout style that the first start has stored, or None before it.
+
+    Raises:
+        ConfigurationError: it is another one than is asked for, or cannot be read.
+    """
+    path = config.data / INSTALLATION
+    try:
         stored = str(json.loads(path.read_text(encoding="utf-8"))["checkout"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DATA.wrong(str(config.data), f"a folder that can be written ({error})") from error
+        raise DATA.wrong(str(config.data), f"a folder whose {INSTALLATION} can be read ({error})") from error
     if stored not in STYLES or config.checkout not in ("", stored):
         raise CHECKOUT.wrong(config.checkout or stored, f"{stored}, as stored at the first start in {path}")
     return stored

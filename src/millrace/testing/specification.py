@@ -22,9 +22,10 @@ from typing import Any, Self
 
 import msgspec
 
+from millrace.delivery import Context
 from millrace.errors import ConfigurationError, NotYet, Rejected
 from millrace.message import Message, key_of
-from millrace.processor import Context, items_of, parameter_names, parameter_of_type, type_hints
+from millrace.processor import items_of, parameter_names, parameter_of_type, type_hints
 from millrace.state import Delete, State, View, row_key
 from millrace.timers import Cancel, Timer
 

@@ -10,7 +10,7 @@ from millrace import Application, Outcome, Rejected
 from parcomolo.contracts.inventory import AdjustStock, StockAdjusted
 from parcomolo.inventory.stock import Stock
 from parcomolo.web.endpoint import Answer, Call, Endpoint, Text, encode, ok
-from parcomolo.web.idempotency import fingerprint, keys_of
+from parcomolo.web.idempotency import keys_of
 from parcomolo.web.positions import catch_up, position_header
 from parcomolo.web.problems import field_problem, not_found
 
@@ -81,7 +81,7 @@ class StockRoutes:
         sku, request = call.params["sku"], call.read(AdjustRequest)
         if request.delta == 0:
             raise field_problem("delta", "expected a number other than 0")
-        keys = keys_of(call, "POST /api/stock/{sku}/adjust", fingerprint(sku, request))
+        keys = keys_of(call, "POST /api/stock/{sku}/adjust", sku, request)
         command = AdjustStock(sku=sku, delta=request.delta, reason=request.reason)
         try:
             outcome = await self._app.execute(command, idempotency=keys, answer=_answer)

@@ -7,9 +7,30 @@ import time
 from uuid import UUID
 
 
+_CHANCE = 10
+_POOL = _CHANCE * 256
+
+
+class _Chance:
+    """Random bytes of the system, asked for many at a time: one call per order would be felt."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def number(self) -> int:
+        if self._at >= len(self._pool):
+            self._pool, self._at = os.urandom(_POOL), 0
+        self._at += _CHANCE
+        return int.from_bytes(self._pool[self._at - _CHANCE : self._at], "big")
+
+
+_chance = _Chance()
+
+
 def new_id() -> str:
     """Return a fresh id: 48 bits of time in milliseconds, then chance."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    number = (time.time_ns() // 1_000_000) << 80 | _chance.number()
     number = number & ~(0xF << 76) | 7 << 76
     number = number & ~(0b11 << 62) | 0b10 << 62
     text = f"{number:032x}"

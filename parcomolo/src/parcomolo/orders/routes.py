@@ -6,6 +6,7 @@ repeat gets the same bytes.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -49,6 +50,10 @@ class OrderRoutes:
     def __init__(self, app: Application) -> None:
         self._app = app
 
+    @cached_property
+    def _prices(self) -> Any:
+        return self._app.states(Price)
+
     # Placing
 
     async def place(self, call: Call) -> Answer:
@@ -60,15 +65,14 @@ class OrderRoutes:
 
     async def accept(self, request: OrderRequest, call: Call) -> tuple[Outcome, str]:
         """Place an order once, however often it is asked for; return the outcome and the order's id."""
-        print_ = fingerprint(request)
-        keys = keys_of(call, "POST /api/orders", print_)
+        keys = keys_of(call, "POST /api/orders", request)
         if request.order_id is not None:
             order_id = str(request.order_id)
-            keys = (*keys, IdempotencyKey("order_id", order_id, print_))
+            keys = (*keys, IdempotencyKey("order_id", order_id, fingerprint(request)))
         else:
             order_id = new_id()
         wanted = requests.stock_lines(request)
-        prices = await self._app.states(Price).get_many({line.sku for line in wanted})
+        prices = await self._prices.get_many({line.sku for line in wanted})
         command = PlaceOrder(
             order_id=order_id,
             customer_id=request.customer_id,
@@ -161,7 +165,7 @@ class OrderRoutes:
     async def add_line(self, call: Call) -> Answer:
         """Add pieces of a product."""
         order_id, line = order_id_of(call), call.read(WantedLine)
-        prices = await self._app.states(Price).get_many([line.sku])
+        prices = await self._prices.get_many([line.sku])
         [added] = priced([StockLine(sku=line.sku, quantity=line.quantity)], prices)
         command = AddLine(
             order_id=order_id, sku=added.sku, name=added.name, quantity=added.quantity, unit_price=added.unit_price
@@ -194,8 +198,8 @@ class OrderRoutes:
         return await self._do(call, DeliverOrder(order_id=order_id), "POST /api/orders/{order_id}/deliver", None)
 
     async def _do(self, call: Call, command: Command, route: str, request: object) -> Answer:
-        print_ = fingerprint(getattr(command, "order_id", ""), request)
-        outcome = await self._app.execute(command, idempotency=keys_of(call, route, print_), answer=_answer)
+        keys = keys_of(call, route, getattr(command, "order_id", ""), request)
+        outcome = await self._app.execute(command, idempotency=keys, answer=_answer)
         return _told(outcome)
 
 

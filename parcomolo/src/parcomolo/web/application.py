@@ -70,7 +70,7 @@ def _router(endpoints: Iterable[Endpoint]) -> Litestar:
             answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
         )
 
-    return Litestar(handlers, openapi_config=None, exception_handlers={Exception: not_served}, debug=False)
+    return Litestar(handlers, openapi_config=None, logging_config=None, exception_handlers={Exception: not_served}, debug=False)
 
 
 def _handler(endpoint: Endpoint) -> HTTPRouteHandler:
@@ -78,7 +78,8 @@ def _handler(endpoint: Endpoint) -> HTTPRouteHandler:
         return _sender(await answer_to(endpoint, request.scope, request.receive))  # type: ignore[arg-type]
 
     path = endpoint.path.replace("}", ":str}")
-    return HTTPRouteHandler(path, http_method=endpoint.method, name=f"{endpoint.method} {endpoint.path}")(handle)  # type: ignore[arg-type]
+    name = f"{endpoint.method} {endpoint.path}"
+    return HTTPRouteHandler(path, http_method=endpoint.method, status_code=200, name=name)(handle)  # type: ignore[arg-type]
 
 
 def _sender(answer: Answer) -> Any:

@@ -22,8 +22,8 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(encode(parts), digest_size=16).hexdigest()
 
 
-def keys_of(call: Call, route: str, print_: str) -> tuple[IdempotencyKey, ...]:
-    """Return the key that a call carries, if any.
+def keys_of(call: Call, route: str, *request: object) -> tuple[IdempotencyKey, ...]:
+    """Return the key that a call carries, if any; `request` is what must be equal in a repeat.
 
     Raises:
         Problem: the header is empty or too long (422).
@@ -33,4 +33,4 @@ def keys_of(call: Call, route: str, print_: str) -> tuple[IdempotencyKey, ...]:
         return ()
     if not 1 <= len(key) <= KEY_MAX:
         raise field_problem("Idempotency-Key", f"expected 1 to {KEY_MAX} characters")
-    return (IdempotencyKey(route, key, print_),)
+    return (IdempotencyKey(route, key, fingerprint(*request)),)

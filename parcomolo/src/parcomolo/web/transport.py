@@ -90,8 +90,7 @@ def _too_large(*, read_all: bool) -> Problem:
 async def deliver(answer: Answer, receive: Receive, send: Send) -> None:
     """Send an answer."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    headers.append((b"content-type", answer.content_type.encode()))
-    headers.append(_NOSNIFF)
+    headers += (b"content-type", answer.content_type.encode()), _NOSNIFF
     if answer.stream is None and answer.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -17,7 +17,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +103,7 @@ class Database:
     def _check_contents(self, connection: apsw.Connection) -> None:
         found = self._value(connection, "pragma application_id")
         version = self._value(connection, "pragma user_version")
-        empty = not self._value(connection, "select count(*) from sqlite_schema")
+        empty = not self._value(connection, "pragma schema_version")
         if not empty and found != APPLICATION_IDS[self.kind]:
             raise StoreUnavailable(str(self.path), reason="not_ours", detail=f"it is a SQLite file, but no millrace {self.kind}")
         if version > SCHEMA_VERSION:
@@ -231,7 +231,7 @@ class Database:
                 connection.close()
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self) -> Generator[None]:
         """Turn the driver's errors into `StoreUnavailable` with a reason."""
         try:
             yield

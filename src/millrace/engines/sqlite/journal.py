@@ -54,11 +54,7 @@ class SqliteJournal(Table):
         """Return the last position given."""
         return self._all("last_position")[0][0]
 
-    async def counts(self) -> tuple[int, int, int]:
-        """Return (rows ever appended, rows there, rows removed by retention)."""
+    async def counts(self, until: int) -> tuple[int, int, int, int]:
+        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are for the log)."""
         there, removed = self._all("count_journal")[0]
-        return await self.head(), there, int(removed)
-
-    async def published(self, until: int) -> int:
-        """Return how many rows up to a position are for the log."""
-        return self._all("count_published", (until,))[0][0]
+        return await self.head(), there, int(removed), self._all("count_published", (until,))[0][0]

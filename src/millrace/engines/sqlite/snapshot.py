@@ -58,7 +58,7 @@ class Snapshot(Database):
         connection.execute("pragma query_only=1")
         connection.execute("pragma synchronous=full")
         connection.execute("begin")
-        if not self._value(connection, "select count(*) from sqlite_schema"):
+        if not self._value(connection, "pragma schema_version"):
             raise StoreUnavailable(str(self.path), reason="absent", detail="the file is empty; the application fills it at its first start")
         self._check_contents(connection)
         version = self._value(connection, "pragma user_version")

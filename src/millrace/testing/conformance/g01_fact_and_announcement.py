@@ -71,6 +71,21 @@ async def failed_turn_leaves_nothing(kit: EngineKit) -> None:
         await balanced(app)
 
 
+async def any_commit_of_a_turn_may_fail(kit: EngineKit) -> None:
+    """Whichever commit fails while messages are handled, each has its effect once and the ledger balances."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await lab.settled()
+        for n in range(1, 5):
+            lab.faults.fail_next("counter", after=n - 1)
+            await app.execute(Add(name="a", n=n))
+            await lab.settled()
+        lab.faults.forget()
+        assert await totals(app) == {"a": (1, 2, 3, 4)}
+        assert len(await published(app, "counts")) == 4
+        await balanced(app)
+
+
 async def killed_before_the_commit_leaves_nothing(kit: EngineKit) -> None:
     """A process killed at the commit of a turn has done nothing; the next one takes the turn again."""
     async with Lab(kit) as lab:
@@ -140,6 +155,7 @@ async def plain_handler_shares_the_transaction(kit: EngineKit) -> None:
 PROMISES = (
     failed_command_leaves_nothing,
     failed_turn_leaves_nothing,
+    any_commit_of_a_turn_may_fail,
     killed_before_the_commit_leaves_nothing,
     only_the_relay_publishes,
     refused_append_is_sent_again,

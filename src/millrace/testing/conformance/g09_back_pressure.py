@@ -8,22 +8,13 @@ from typing import Any
 
 from millrace.application import Application
 from millrace.errors import Overloaded
-from millrace.ports import Engine, LogParts, Record
+from millrace.ports import Record
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, put, totals
 from millrace.testing.conformance.sample import Add, Added, caller, counter, teller
+from millrace.testing.wrapping import Wrapped, WrappedEngine
 from millrace.writer import QUEUE_MAX
-
-
-class Wrapped:
-    """Something that behaves like what it wraps, but for what a subclass changes."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
 
 
 class WatchedLog(Wrapped):
@@ -38,19 +29,6 @@ class WatchedLog(Wrapped):
         records = await self.inner.read(topic, partition, offset=offset, limit=limit)
         self._watch(len(records))
         return records
-
-
-class WatchedEngine(Wrapped):
-    """An engine whose log is watched."""
-
-    def __init__(self, inner: Engine, watch: Callable[[int], None]) -> None:
-        super().__init__(inner)
-        self._watch = watch
-
-    def log(self) -> LogParts:
-        """Return the watched log."""
-        parts = self.inner.log()
-        return parts._replace(log=WatchedLog(parts.log, self._watch))
 
 
 async def full_queue_is_refused(kit: EngineKit) -> None:
@@ -73,7 +51,7 @@ async def batches_are_bounded(kit: EngineKit) -> None:
     """However long the backlog, a turn brings at most `batch_max` records into memory."""
     async with Lab(kit) as lab:
         reads: list[int] = []
-        engine: Any = WatchedEngine(kit.new_engine(), reads.append)
+        engine: Any = WrappedEngine(kit.new_engine(), log=lambda log: WatchedLog(log, reads.append))
         app = await lab.start([teller()])
         await put(app, "tally", *((f"n{i % 7}", foreign(app, Added(name=f"n{i % 7}", n=i), id=str(i))) for i in range(400)))
         await lab.stop(app)
@@ -98,12 +76,16 @@ async def slow_activity_does_not_buffer(kit: EngineKit) -> None:
         await add(app, "a")
         await called.wait()
         await add(app, *(f"n{i}" for i in range(20)), times=5)
-        await lab.eventually(app, lambda: _lag(app, "counter", "handlers") == 0)
+        await lab.eventually(app, lambda: _all_counted(app, 101))
         assert len(lab.behaviour.calls) == 1
         assert _lag(app, "caller", "call") == 101
         go.set()
         await lab.settled()
         assert len(lab.behaviour.calls) == 101
+
+
+async def _all_counted(app: Application, wanted: int) -> bool:
+    return sum(len(seen) for seen in (await totals(app)).values()) == wanted
 
 
 def _lag(app: Application, service: str, processor: str) -> int:

@@ -26,19 +26,23 @@ class Faults:
     """
 
     def __init__(self) -> None:
-        self._failures: dict[str, list[str]] = {}
+        self._failures: dict[str, list[str | None]] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self._reached: dict[str, asyncio.Event] = {}
         self.commits: dict[str, int] = {}
 
-    def fail_next(self, database: str, *, times: int = 1, reason: str = "full") -> None:
-        """Let the next commits fail with this reason."""
-        self._failures.setdefault(database, []).extend([reason] * times)
+    def fail_next(self, database: str, *, times: int = 1, after: int = 0, reason: str = "full") -> None:
+        """Let the next commits fail with this reason, after some that do not."""
+        self._failures.setdefault(database, []).extend([None] * after + [reason] * times)
+
+    def forget(self) -> None:
+        """Let no commit fail any more."""
+        self._failures.clear()
 
     @property
     def outstanding(self) -> int:
         """Return how many of the failures asked for have not happened yet."""
-        return sum(len(reasons) for reasons in self._failures.values())
+        return sum(reason is not None for reasons in self._failures.values() for reason in reasons)
 
     @asynccontextmanager
     async def held(self, database: str) -> AsyncIterator[asyncio.Event]:
@@ -62,8 +66,9 @@ class Faults:
             self._reached[database].set()
             await gate.wait()
         reasons = self._failures.get(database)
-        if reasons:
-            raise StoreUnavailable(database, reason=reasons.pop(0), detail="injected by a test")
+        reason = reasons.pop(0) if reasons else None
+        if reason is not None:
+            raise StoreUnavailable(database, reason=reason, detail="injected by a test")
         self.commits[database] = self.commits.get(database, 0) + 1
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import msgspec
 
+from millrace.delivery import Context
 from millrace.errors import NotYet, Rejected
 from millrace.handler import Transaction
 from millrace.message import Command, Event
-from millrace.processor import Context
 from millrace.service import Service
 from millrace.state import State, View
 from millrace.timers import Cancel, Timer

@@ -1,0 +1,104 @@
+"""The command line: `parcomolo serve | simulate | reset`.
+
+Exit status: 0 done (after SIGTERM and Ctrl-C too), 1 the command could not be done, 2 a setting is wrong; then one
+line names the setting, its value and what is allowed.
+
+Neighbours: `configuration` checks settings; `bootstrap`, `simulate` and `resetting` do the work and are only imported
+when they are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from millrace import ConfigurationError, MillraceError, StoreUnavailable
+from parcomolo.configuration import DATA, SETTINGS, Setting, configuration
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="parcomolo", description="A shop in which an order flows by events.")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    serving = commands.add_parser("serve", help="run the shop", description="Run the shop until Ctrl-C or SIGTERM.")
+    for setting in SETTINGS:
+        _add(serving, setting)
+    serving.set_defaults(command=_serve)
+    simulating = commands.add_parser(
+        "simulate",
+        help="send customers to a running shop",
+        description="Customers who browse, buy, cancel and receive; exit status 1 unless every order reached an end.",
+    )
+    simulating.add_argument("--rate", type=_above_0, default=5.0, metavar="N", help="orders per second (default: 5)")
+    simulating.add_argument("--seconds", type=_above_0, default=10.0, metavar="S", help="for how long (default: 10)")
+    simulating.add_argument("--url", default="http://127.0.0.1:8000", help="the shop (default: http://127.0.0.1:8000)")
+    simulating.set_defaults(command=_simulate)
+    resetting = commands.add_parser("reset", help="delete the data", description="Delete the data of this installation.")
+    _add(resetting, DATA)
+    resetting.add_argument("--yes", action="store_true", help="do not ask")
+    resetting.set_defaults(command=_reset)
+    return top
+
+
+def _add(command: argparse.ArgumentParser, setting: Setting) -> None:
+    text = f"{setting.help} (default: {setting.default or 'none'}; {setting.variable})".replace("%", "%%")
+    command.add_argument(setting.option, dest=setting.name, metavar=setting.name.upper(), help=text)
+
+
+def _above_0(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return options.command(options)
+    except (ConfigurationError, StoreUnavailable) as error:
+        return _complain(error, 2)
+    except MillraceError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"parcomolo: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+def _arguments(options: Any) -> dict[str, str | None]:
+    return {setting.name: getattr(options, setting.name, None) for setting in SETTINGS}
+
+
+def _serve(options: Any) -> int:
+    config = configuration(_arguments(options))
+    from parcomolo.bootstrap import run
+
+    run(config)
+    return 0
+
+
+def _simulate(options: Any) -> int:
+    from parcomolo.simulate import simulate
+
+    return asyncio.run(simulate(options.url, rate=options.rate, seconds=options.seconds))
+
+
+def _reset(options: Any) -> int:
+    config = configuration(_arguments(options))
+    from parcomolo.resetting import reset
+
+    return reset(config, ask=not options.yes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Which endpoints a process serves: those of the services that run in it, and the probes.
+
+Neighbours: `bootstrap` asks for the application to serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from millrace import Application
+from parcomolo.catalogue import routes as catalogue
+from parcomolo.inventory import routes as inventory
+from parcomolo.operations import routes as operations
+from parcomolo.orders import routes as orders
+from parcomolo.payments import routes as payments
+from parcomolo.reports import routes as reports
+from parcomolo.rewards import routes as rewards
+from parcomolo.shipping import routes as shipping
+from parcomolo.web import assets, descriptions, events, pages, probes
+from parcomolo.web.application import WebApplication
+from parcomolo.web.endpoint import Endpoint
+from parcomolo.web.events import Streams
+
+CONTEXTS = {
+    "orders": orders,
+    "catalogue": catalogue,
+    "inventory": inventory,
+    "payments": payments,
+    "shipping": shipping,
+    "rewards": rewards,
+    "operations": operations,
+    "reports": reports,
+}
+FAST = (("POST", "/api/orders"),)
+
+
+def web_application(app: Application, *, services: Collection[str], streams: Streams | None = None) -> WebApplication:
+    """Return what answers HTTP for an application of which these services run here."""
+    found: list[Endpoint] = []
+    for name, context in CONTEXTS.items():
+        if name in services:
+            found += context.endpoints(app)
+    found += probes.endpoints(app)
+    found += events.endpoints(app, streams or Streams())
+    if "orders" in services:
+        found += pages.endpoints(app, with_stock="inventory" in services)
+    found += assets.endpoints()
+    found += descriptions.endpoints(app, tuple(found))
+    return WebApplication(found, fast=FAST)

@@ -1,0 +1,260 @@
+"""One small engine per guarantee that breaks it, to show that the conformance suite can fail.
+
+A mutant wraps whatever engine it is given, so a new engine gets these for nothing. Each names the check that must notice it.
+
+Neighbours: `tests/conformance/test_mutants.py` runs the checks; `wrapping` is what mutants are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, TopicInfo
+from millrace.testing.conformance import (
+    EngineKit,
+    Promise,
+    g01_fact_and_announcement,
+    g02_effects_once,
+    g03_repeats,
+    g04_order,
+    g05_visibility,
+    g06_nothing_dropped,
+    g08_restores,
+    g09_back_pressure,
+    g10_stopping,
+)
+from millrace.testing.wrapping import Wrapped, WrappedEngine
+
+IMPATIENT_S = 1.0
+"""How long a check on a mutant waits for what will not happen."""
+
+
+class PositionsApart(Wrapped):
+    """Commits the read positions in a transaction of their own, after the rest."""
+
+    store: Any
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self._later: list[PositionRow] = []
+        self.positions = _LatePositions(inner.positions, self._later)
+
+    async def commit(self) -> None:
+        """Commit twice."""
+        await self.inner.commit()
+        if self._later:
+            second = await self.store.begin()
+            await second.positions.advance(self._later)
+            await second.commit()
+
+
+class _LatePositions(Wrapped):
+    def __init__(self, inner: Any, later: list[PositionRow]) -> None:
+        super().__init__(inner)
+        self._later = later
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        self._later += rows
+
+
+class TokensKept(Wrapped):
+    """Gives a new owner the token of the old one."""
+
+    async def claim(self, processor: str, partitions: Any) -> list[PositionRow]:
+        """Claim, and put the first token back."""
+        rows = await self.inner.claim(processor, partitions)
+        for row in rows:
+            row.token = 1
+        await self.inner.advance(rows)
+        return rows
+
+
+class RelayPositionApart(Wrapped):
+    """Appends without writing the relay's position down."""
+
+    async def append(self, source: str, epoch: int, rows: Sequence[JournalRow], *, after: int) -> int:
+        """Put the records there like anybody's."""
+        for row in rows:
+            await self.inner.put(row.topic, [(row.key, row.value)], partition=row.partition)
+        return rows[-1].position if rows else after
+
+
+class PositionsReused(Wrapped):
+    """Numbers journal rows by how many there are."""
+
+    async def reserve(self, count: int) -> int:
+        """Return a position that was given before, once the table was emptied."""
+        rows, _ = await self.inner.tail(0, limit=1 << 30)
+        return len(rows) + 1
+
+
+class SequencesForgotten(Wrapped):
+    """Does not keep which sequence of a source was read last."""
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        """Store positions without their sources."""
+        await self.inner.advance([msgspec.structs.replace(row, sources={}) for row in rows])
+
+
+class RecordsSwapped(Wrapped):
+    """Hands the records of a partition out in another order."""
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Give the values of a batch backwards."""
+        records = await self.inner.read(topic, partition, offset=offset, limit=limit)
+        return [Record(a[0], *b[1:]) for a, b in zip(records, reversed(records), strict=True)]
+
+
+class HeldKeysForgotten(Wrapped):
+    """Does not say which keys wait."""
+
+    async def blocked(self, processor: str) -> list[Any]:
+        """Return nothing."""
+        return []
+
+
+class RowsLate(Wrapped):
+    """Shows some rows only after later ones, as a database does whose transactions commit in any order."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self._shown: set[int] = set()
+
+    async def tail(self, after: int, *, limit: int) -> tuple[list[JournalRow], int]:
+        """Hide every third row at the first look."""
+        rows, upto = await self.inner.tail(after, limit=limit)
+        hidden = {row[0] for row in rows if row[0] % 3 == 0} - self._shown
+        self._shown |= hidden
+        return [row for row in rows if row[0] not in hidden], upto
+
+
+class DeadLettersDropped(Wrapped):
+    """Throws away what nobody can handle."""
+
+    async def save(self, rows: Sequence[HeldRow]) -> None:
+        """Save the others."""
+        await self.inner.save([row for row in rows if row.state != "dead"])
+
+
+class RecordsSkipped(Wrapped):
+    """Reads on as if some records had never been there."""
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Leave out every third record."""
+        records = await self.inner.read(topic, partition, offset=offset, limit=limit)
+        return [record for record in records if record[0] % 3 != 2]
+
+
+class PublishedUnknown(Wrapped):
+    """Does not know how far a source has published."""
+
+    async def published(self, source: str, epoch: int) -> int:
+        """Return that nothing was."""
+        return 0
+
+
+class IdentitiesEqual(Wrapped):
+    """Gives every topic one identity and no end."""
+
+    async def topics(self) -> list[TopicInfo]:
+        """Return topics that cannot be told apart from what they were."""
+        found = await self.inner.topics()
+        return [
+            msgspec.structs.replace(info, identity="same", ranges=tuple((first, 1 << 30) for first, _ in info.ranges)) for info in found
+        ]
+
+
+class LimitIgnored(Wrapped):
+    """Reads everything there is into memory."""
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Read without a bound."""
+        return await self.inner.read(topic, partition, offset=offset, limit=1 << 30)
+
+
+class LeasesKept(Wrapped):
+    """Never gives a partition back."""
+
+    async def leave(self) -> None:
+        """Do nothing."""
+
+
+def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what wraps one table of a store."""
+
+    def wrapped(tables: Any) -> Any:
+        changed = Wrapped(tables)
+        setattr(changed, name, wrap(getattr(tables, name)))
+        return changed
+
+    return wrapped
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """A broken engine.
+
+    Args:
+        guarantee: number of the guarantee that it breaks.
+        breaks: what it does wrong.
+        parts: keywords of `WrappedEngine`: which parts are replaced.
+        caught_by: the check that must fail on it.
+    """
+
+    guarantee: int
+    breaks: str
+    parts: dict[str, Callable[[Any], Any]]
+    caught_by: Promise
+
+    def on(self, kit: EngineKit) -> EngineKit:
+        """Return the kit with this defect."""
+        return _MutantKit(kit, self)
+
+
+class _MutantKit:
+    def __init__(self, kit: EngineKit, mutant: Mutant) -> None:
+        self.name = f"{kit.name}, {mutant.breaks}"
+        self.patience = IMPATIENT_S
+        self.faults = kit.faults
+        self.damage = kit.damage
+        self._kit, self._mutant = kit, mutant
+
+    def new_engine(self) -> Engine:
+        broken: Any = WrappedEngine(self._kit.new_engine(), **self._mutant.parts)
+        return broken
+
+    async def kill(self, engine: Engine) -> None:
+        await self._kit.kill(engine)
+
+
+MUTANTS = (
+    Mutant(1, "commits positions apart", {"transaction": PositionsApart}, g01_fact_and_announcement.any_commit_of_a_turn_may_fail),
+    Mutant(2, "keeps the fencing token", {"tables": _table("positions", TokensKept)}, g02_effects_once.stale_owner_is_refused),
+    Mutant(3, "keeps the relay's position nowhere", {"log": RelayPositionApart}, g03_repeats.restarts_publish_nothing_again),
+    Mutant(3, "reuses journal positions", {"tables": _table("journal", PositionsReused)}, g03_repeats.positions_are_never_reused),
+    Mutant(3, "forgets sequences", {"tables": _table("positions", SequencesForgotten)}, g03_repeats.second_publication_is_dropped),
+    Mutant(4, "swaps records", {"log": RecordsSwapped}, g04_order.batches_and_partitions_keep_order),
+    Mutant(4, "forgets which keys wait", {"tables": _table("held", HeldKeysForgotten)}, g04_order.retries_keep_order),
+    Mutant(5, "shows rows late", {"tables": _table("journal", RowsLate)}, g05_visibility.log_has_each_position_once_and_in_order),
+    Mutant(6, "drops dead letters", {"tables": _table("held", DeadLettersDropped)}, g06_nothing_dropped.unreadable_records_are_kept),
+    Mutant(6, "skips records", {"log": RecordsSkipped}, g06_nothing_dropped.losses_are_named),
+    Mutant(8, "does not know what it published", {"log": PublishedUnknown}, g08_restores.older_store_is_noticed),
+    Mutant(8, "hides that a topic is another", {"log": IdentitiesEqual}, g08_restores.recreated_topic_is_noticed),
+    Mutant(9, "reads without a bound", {"log": LimitIgnored}, g09_back_pressure.batches_are_bounded),
+    Mutant(10, "keeps leases", {"leases": LeasesKept}, g10_stopping.leases_of_the_dead_are_free_at_once),
+)
+
+
+async def failure_of(promise: Promise, kit: EngineKit) -> BaseException | None:
+    """Run a check and return why it failed, or None where it found nothing wrong."""
+    try:
+        await promise(kit)
+    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  # any end but a good one is a failure
+        return error
+    return None
+
+
+__all__ = ["MUTANTS", "Mutant", "failure_of"]
