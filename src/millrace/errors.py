@@ -95,7 +95,7 @@ class Overloaded(MillraceError):
 class StoreUnavailable(MillraceError):
     """A store or log cannot be used now.
 
-    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours; and for who
+    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding; and for who
     only looks: absent, lost, older_version.
     """
 

@@ -83,7 +83,7 @@ class CommandWork(Waiting):
 
     def __init__(self, order: Order, pattern: Pattern, *, partitions: int) -> None:
         super().__init__()
-        self._order = order
+        self.order = order
         self._pattern = pattern
         self._delivery = _delivery(order, partitions)
         self._stored: list[tuple[IdempotencyKey, StoredAnswer]] = []
@@ -97,9 +97,9 @@ class CommandWork(Waiting):
         """Look the idempotency keys up, name the rows."""
         self._delivery.now = unit.now
         self._stored, self._first, self.error, self.outcome = [], None, None, None
-        if self._order.keys:
-            found = await unit.transaction.answers.find([(key.scope, key.key) for key in self._order.keys])
-            self._stored = [(key, found[key.scope, key.key]) for key in self._order.keys if (key.scope, key.key) in found]
+        if self.order.keys:
+            found = await unit.transaction.answers.find([(key.scope, key.key) for key in self.order.keys])
+            self._stored = [(key, found[key.scope, key.key]) for key in self.order.keys if (key.scope, key.key) in found]
         try:
             self._pattern.wants(self._delivery, unit)
         except Exception as error:  # noqa: BLE001  # a selector is the user's code; its failure is the caller's
@@ -112,22 +112,22 @@ class CommandWork(Waiting):
         before = len(unit.drafts)
         try:
             if isinstance(self._pattern, Aggregate):
-                self._stream = self._pattern.decide(self._delivery, unit, expected=self._order.expected_version)
+                self._stream = self._pattern.decide(self._delivery, unit, expected=self.order.expected_version)
             else:
                 self._pattern.react(self._delivery, unit)
         except BaseException as error:  # noqa: BLE001  # refusals and failures are the caller's to see
             self.error = error
             return
         self._drafts = unit.drafts[before:]
-        for key in self._order.keys:
+        for key in self.order.keys:
             unit.first_commands[key.scope, key.key] = self
 
     def _is_repeat(self, unit: UnitOfWork) -> bool:
-        for key in self._order.keys:
+        for key in self.order.keys:
             first = unit.first_commands.get((key.scope, key.key))
             if isinstance(first, CommandWork):
                 self._first = first
-                used = next(k for k in first._order.keys if (k.scope, k.key) == (key.scope, key.key))
+                used = next(k for k in first.order.keys if (k.scope, k.key) == (key.scope, key.key))
                 if used.fingerprint != key.fingerprint:
                     self.error = IdempotencyConflict(key.scope, key.key)
                 return True
@@ -153,15 +153,15 @@ class CommandWork(Waiting):
             state=self._stream.state if self._stream else None,
             version=self._stream.version if self._stream else 0,
         )
-        if self._order.answer is not None:
-            outcome = msgspec.structs.replace(outcome, answer=self._order.answer(outcome))
+        if self.order.answer is not None:
+            outcome = msgspec.structs.replace(outcome, answer=self.order.answer(outcome))
         self.outcome = outcome
-        if self._order.keys:
+        if self.order.keys:
             await self._store(unit, outcome)
 
     async def _store(self, unit: UnitOfWork, outcome: Outcome) -> None:
         packed = str(outcome.position).encode() + b"\n" + (outcome.answer or b"")
-        rows = [(key.scope, key.key, StoredAnswer(key.fingerprint, packed, unit.now_micros)) for key in self._order.keys]
+        rows = [(key.scope, key.key, StoredAnswer(key.fingerprint, packed, unit.now_micros)) for key in self.order.keys]
         await unit.transaction.answers.add(rows)
 
     async def result(self) -> Outcome:

@@ -231,10 +231,11 @@ class Host:
 
     async def _load_builds(self) -> None:
         found = {build.id: build for build in await self.store.reader.views.list()}
-        names = {definition.name for definition in self.service.views if self._only in (None, definition.name)}
+        versions = {d.name: d.kind.version for d in self.service.views if self._only in {None, d.name}}
         gone = [build for number, build in self.builds.items() if number not in found]
-        new = [build for number, build in found.items() if number not in self.builds and build.name in names]
-        self.builds = {number: build for number, build in found.items() if build.name in names}
+        mine = {number: build for number, build in found.items() if versions.get(build.name) == build.version}
+        new = [build for number, build in mine.items() if number not in self.builds]
+        self.builds = mine  # a build of another version belongs to another release: its function is not ours to run
         for build in gone:
             await self._drop_loop(processor_of(build))
         for build in new:

@@ -9,8 +9,9 @@ Neighbours: `serialization` turns messages into bytes; nothing here knows engine
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
-from typing import Annotated, Any, ClassVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, cast, dataclass_transform, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -71,7 +72,7 @@ class MessageMeta(type(msgspec.Struct)):  # type: ignore[misc]  # the struct met
         return cls
 
 
-def _declare(cls: Any, name: str, version: int, topic: str | None, key: str, internal: bool | None) -> Declaration:  # noqa: PLR0917
+def _declare(cls: Any, name: str, version: int, topic: str | None, key: str, internal: bool | None) -> Declaration:  # noqa: FBT001, PLR0917  # as in the class statement
     if not hasattr(cls, key):
         raise ConfigurationError(f"{cls.__qualname__}: key={key!r} is not one of its fields")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
@@ -125,11 +126,19 @@ def key_of(message: Message) -> str:
 
 def masked(message: msgspec.Struct) -> dict[str, Any]:
     """Return the message as plain data with every personal field replaced by a mask."""
-    plain: dict[str, Any] = msgspec.to_builtins(message)
-    for name in personal_fields(type(message)):
-        if plain.get(name) is not None:
-            plain[name] = MASK
-    return plain
+    hidden = personal_fields(type(message))
+    values = {name: getattr(message, name) for name in message.__struct_fields__}
+    return {name: MASK if name in hidden and value is not None else _masked_value(value) for name, value in values.items()}
+
+
+def _masked_value(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return masked(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked_value(item) for item in cast("Iterable[Any]", value)]
+    if isinstance(value, dict):
+        return {key: _masked_value(item) for key, item in cast("dict[str, Any]", value).items()}
+    return msgspec.to_builtins(value)
 
 
 @cache

@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from millrace.errors import ConfigurationError
+from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.keyed import decoder_of, lookup_text
 from millrace.ports import StoreReader
+from millrace.serialization import UNDECODABLE
 from millrace.state import State, View, kind_of
 
 S = TypeVar("S", bound=State)
@@ -63,13 +64,19 @@ class ViewReader(Generic[V]):
 
     async def get(self, key: str) -> V | None:
         """Return a document, or None."""
-        found = await self._tables.documents.load(await self._build(), [key])
-        return self._decode(found[key]) if key in found else None
+        return (await self.get_many([key])).get(key)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return the documents that exist."""
         found = await self._tables.documents.load(await self._build(), list(keys))
-        return {key: self._decode(value) for key, value in found.items()}
+        return {key: self._read(value) for key, value in found.items()}
+
+    def _read(self, document: bytes) -> V:
+        try:
+            return self._decode(document)
+        except UNDECODABLE as error:
+            detail = f"its documents are of another version and a new build is under way ({error})"
+            raise StoreUnavailable(f"view {self._kind.name}", reason="rebuilding", detail=detail) from error
 
     async def list(self, *, limit: int = 20, cursor: str | None = None, **equals: Any) -> Page:
         """Return documents, newest first by the view's sort field.
@@ -89,16 +96,16 @@ class ViewReader(Generic[V]):
             if name not in self._kind.lookups:
                 raise ConfigurationError(f"view {self._kind.name!r} has no look-up {name!r}; it has {list(self._kind.lookups)}")
         wanted = [(name, lookup_text(value)) for name, value in equals.items()]
-        field, value = wanted[0] if wanted else ("", "")
-        return await self._page(field, value, wanted[1:], limit, _open_cursor(cursor))
+        return await self._page(wanted or [("", "")], limit=limit, before=_open_cursor(cursor))
 
-    async def _page(self, field: str, value: str, others: Sequence[tuple[str, str]], limit: int, before: tuple[str, str] | None) -> Page:
+    async def _page(self, wanted: Sequence[tuple[str, str]], *, limit: int, before: tuple[str, str] | None) -> Page:
+        (field, value), *others = wanted
         build, items = await self._build(), list[Any]()
         while True:
             rows = await self._tables.documents.page(build, field=field, value=value, before=before, limit=limit + 1)
             for sort, key, document in rows[:limit]:
                 before = (sort, key)
-                item = self._decode(document)
+                item = self._read(document)
                 if all(lookup_text(getattr(item, name)) == text for name, text in others):
                     items.append(item)
                 if len(items) == limit:

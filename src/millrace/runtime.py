@@ -80,7 +80,7 @@ class Loop:
         writer, log, feed, clock: where it reads and writes.
     """
 
-    def __init__(  # noqa: PLR0913  # what a loop is made of, all by keyword
+    def __init__(  # what a loop is made of, all by keyword
         self,
         *,
         intake: Intake,

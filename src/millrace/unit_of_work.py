@@ -166,7 +166,8 @@ class UnitOfWork:
                 timers.append((item.name, None))
             else:
                 raise ConfigurationError(
-                    f"a function of processor {processor!r} returned {type(item).__name__}; return State, Delete, Event, Command, Timer, Cancel"
+                    f"a function of processor {processor!r} returned {type(item).__name__}; "
+                    "return State, Delete, Event, Command, Timer, Cancel"
                 )
         self.drafts += drafts
         for cls, key, row, value in rows:

@@ -3,7 +3,7 @@
 Runs on every engine that `--millrace-engine` names.
 """
 
-from millrace.testing.conformance import EngineKit, Promise, each, commands
+from millrace.testing.conformance import EngineKit, Promise, commands, each
 
 
 @each(commands)

@@ -16,6 +16,7 @@ import errno
 import gc
 import signal
 import socket
+from collections.abc import Generator
 from typing import Any
 
 from millrace import Application, Clock, Service
@@ -28,6 +29,7 @@ from parcomolo.orders import service as orders
 from parcomolo.payments import service as payments
 from parcomolo.payments.provider import SimulatedProvider
 from parcomolo.reports import service as reports
+from parcomolo.resetting import occupied
 from parcomolo.rewards import service as rewards
 from parcomolo.shipping import service as shipping
 from parcomolo.shipping.carrier import SimulatedCarrier
@@ -47,9 +49,7 @@ def application() -> Application:
 
 def assemble(config: Configuration, *, clock: Clock | None = None) -> Application:
     """Return the application, not started."""
-    return Application(
-        "parcomolo", services(config), engine=SqliteEngine(config.data), hosted=config.services, clock=clock
-    )
+    return Application("parcomolo", services(config), engine=SqliteEngine(config.data), hosted=config.services, clock=clock)
 
 
 def services(config: Configuration) -> tuple[Service, ...]:
@@ -80,7 +80,7 @@ async def serve(config: Configuration) -> None:
     settle_checkout(config)
     listener = _listener(config)
     streams = Streams()
-    with contextlib.closing(listener):
+    with contextlib.closing(listener), occupied(config.data):
         async with assemble(config) as app:
             server = _server(web_application(app, services=config.services, streams=streams))
             _stop_on_signals(server, streams)
@@ -92,9 +92,9 @@ async def serve(config: Configuration) -> None:
 
 def _listener(config: Configuration) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
     except OSError as error:
         raise HOST.wrong(config.host, f"an address of this machine ({error})") from error
     listener = socket.socket(family, kind, protocol)
@@ -116,8 +116,9 @@ def _server(asgi: Any) -> Any:
     class Server(uvicorn.Server):
         """Leaves signals to `serve`."""
 
-        def capture_signals(self) -> contextlib.AbstractContextManager[None]:
-            return contextlib.nullcontext()
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None]:
+            yield
 
     config = uvicorn.Config(
         asgi,

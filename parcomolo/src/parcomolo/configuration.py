@@ -96,9 +96,7 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         data=Path(values["data"]),
         services=_services(values["services"]),
         checkout=values["checkout"],
-        behaviour=Settings(
-            shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)
-        ),
+        behaviour=Settings(shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)),
     )
 
 

@@ -27,7 +27,7 @@ class NotSettled(AssertionError):
     """The time ran out; the message lists what was still to be done."""
 
 
-async def settled(app: Application, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # as `Application.wait_for`
+async def settled(app: Application, *, timeout: float = 5.0) -> None:  # as `Application.wait_for`
     """Wait until the application has nothing to do.
 
     Messages that wait for something else (`NotYet`, a retry or timer that is not due, whatever is behind a dead letter) do not count.
@@ -51,7 +51,7 @@ async def settled(app: Application, *, timeout: float = 5.0) -> None:  # noqa: A
         raise NotSettled(f"not settled after {timeout:g} s:\n{found}") from None
 
 
-async def eventually(app: Application, condition: Condition, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # as above
+async def eventually(app: Application, condition: Condition, *, timeout: float = 5.0) -> None:  # as above
     """Wait until `condition()` is true; it may be async.
 
     Raises:
@@ -73,7 +73,7 @@ async def eventually(app: Application, condition: Condition, *, timeout: float =
         forget()
 
 
-async def advance(app: Application, clock: ManualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # as above
+async def advance(app: Application, clock: ManualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
     """Move the clock, let every processor look at it, and wait until that is dealt with."""
     clock.advance(step)
     for host in app.hosts.values():

@@ -38,7 +38,7 @@ class WrappedEngine(Wrapped):
         transaction: wraps a store's write transactions, after `tables`.
     """
 
-    def __init__(  # noqa: PLR0913  # one keyword per part
+    def __init__(  # one keyword per part
         self, inner: Engine, *, log: Wrap = _as_it_is, leases: Wrap = _as_it_is, tables: Wrap = _as_it_is, transaction: Wrap = _as_it_is
     ) -> None:
         super().__init__(inner)

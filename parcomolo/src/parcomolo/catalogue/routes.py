@@ -19,8 +19,14 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     return (
         Endpoint(
-            method="GET", path="/api/products", handler=browse, summary="List the products", tag="catalogue",
+            method="GET",
+            path="/api/products",
+            handler=browse,
+            summary="List the products",
+            tag="catalogue",
             description="What can be ordered and what it costs now; by sku.",
-            answers={200: list[Product]}, problems=(400, 409, 503), positioned=True,
+            answers={200: list[Product]},
+            problems=(400, 409, 503),
+            positioned=True,
         ),
     )

@@ -62,9 +62,7 @@ def place(event: OrderPlaced, stock: StockRows, reservation: Reservation | None,
     return [wanted] if event.review_until else reserve(wanted, stock, ttl=ttl)
 
 
-def reserve_on_command(
-    command: ReserveStock, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta
-) -> Items:
+def reserve_on_command(command: ReserveStock, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
     """Reserve what the command says; an order that has an answer gets no second one."""
     if reservation is not None:
         return []
@@ -217,9 +215,7 @@ def adjust(command: AdjustStock | ReceiveStock, stock: Stock | None) -> Items:
     """
     if stock is None:
         raise Rejected("unknown_product", sku=command.sku)
-    delta, reason = (
-        (command.delta, command.reason) if isinstance(command, AdjustStock) else (command.quantity, "received")
-    )
+    delta, reason = (command.delta, command.reason) if isinstance(command, AdjustStock) else (command.quantity, "received")
     on_hand = stock.on_hand + delta
     if on_hand < stock.reserved:
         raise Rejected("below_reserved", sku=stock.sku, on_hand=stock.on_hand, reserved=stock.reserved, delta=delta)

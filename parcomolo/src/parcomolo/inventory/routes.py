@@ -93,9 +93,7 @@ class StockRoutes:
 
 
 def _level(row: Stock) -> StockLevel:
-    return StockLevel(
-        sku=row.sku, initial=row.initial, on_hand=row.on_hand, reserved=row.reserved, available=row.available
-    )
+    return StockLevel(sku=row.sku, initial=row.initial, on_hand=row.on_hand, reserved=row.reserved, available=row.available)
 
 
 def _answer(outcome: Outcome) -> bytes:
@@ -108,17 +106,40 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
     routes = StockRoutes(app)
     return (
         Endpoint(
-            method="GET", path="/api/stock", handler=routes.browse, summary="List the stock", tag="inventory",
-            description="By sku.", answers={200: list[StockLevel]}, problems=(400, 409, 503), positioned=True,
+            method="GET",
+            path="/api/stock",
+            handler=routes.browse,
+            summary="List the stock",
+            tag="inventory",
+            description="By sku.",
+            answers={200: list[StockLevel]},
+            problems=(400, 409, 503),
+            positioned=True,
         ),
         Endpoint(
-            method="GET", path="/api/stock/{sku}", handler=routes.show, summary="Look at the stock of a product",
-            tag="inventory", answers={200: StockLevel}, problems=(400, 404, 409, 503), positioned=True, params=SKU,
+            method="GET",
+            path="/api/stock/{sku}",
+            handler=routes.show,
+            summary="Look at the stock of a product",
+            tag="inventory",
+            answers={200: StockLevel},
+            problems=(400, 404, 409, 503),
+            positioned=True,
+            params=SKU,
         ),
         Endpoint(
-            method="POST", path="/api/stock/{sku}/adjust", handler=routes.adjust, summary="Correct the stock of a product",
-            description="422 when less would remain on hand than is reserved.", tag="inventory",
-            body=AdjustRequest, answers={200: Adjustment}, problems=(400, 403, 404, 413, 422, 429, 503),
-            command=True, keyed=True, params=SKU, example={"delta": 10, "reason": "found in the cellar"},
+            method="POST",
+            path="/api/stock/{sku}/adjust",
+            handler=routes.adjust,
+            summary="Correct the stock of a product",
+            description="422 when less would remain on hand than is reserved.",
+            tag="inventory",
+            body=AdjustRequest,
+            answers={200: Adjustment},
+            problems=(400, 403, 404, 413, 422, 429, 503),
+            command=True,
+            keyed=True,
+            params=SKU,
+            example={"delta": 10, "reason": "found in the cellar"},
         ),
     )

@@ -65,9 +65,7 @@ def moved(lines: Iterable[StockLine], stock: StockRows, *, on_hand: int = 0, res
     changes: Changes = []
     for line in lines:
         row = stock.get(line.sku) or Stock(sku=line.sku)
-        changes += changed(
-            row, on_hand=row.on_hand + on_hand * line.quantity, reserved=row.reserved + reserved * line.quantity
-        )
+        changes += changed(row, on_hand=row.on_hand + on_hand * line.quantity, reserved=row.reserved + reserved * line.quantity)
     return changes
 
 

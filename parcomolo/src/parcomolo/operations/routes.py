@@ -16,8 +16,15 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     return (
         Endpoint(
-            method="GET", path="/api/operations/alerts", handler=browse, summary="List late deliveries",
-            description="Newest first.", tag="operations", query=PageQuery, answers={200: list[Alert]},
-            problems=(400, 409, 422, 503), positioned=True,
+            method="GET",
+            path="/api/operations/alerts",
+            handler=browse,
+            summary="List late deliveries",
+            description="Newest first.",
+            tag="operations",
+            query=PageQuery,
+            answers={200: list[Alert]},
+            problems=(400, 409, 422, 503),
+            positioned=True,
         ),
     )

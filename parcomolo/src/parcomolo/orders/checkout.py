@@ -95,13 +95,9 @@ def _payment(fact: PaymentFact) -> CheckoutProgressed:
         case PaymentFailed():
             voided = fact.reason in VOIDED_BECAUSE
             state, undone = ("voided", "payment_voided" if fact.amount else None) if voided else ("failed", None)
-            return CheckoutProgressed(
-                order_id=fact.order_id, axis="payment", state=state, detail=fact.reason, undone=undone
-            )
+            return CheckoutProgressed(order_id=fact.order_id, axis="payment", state=state, detail=fact.reason, undone=undone)
         case PaymentRefunded():
-            return CheckoutProgressed(
-                order_id=fact.order_id, axis="payment", state="refunded", undone="payment_refunded"
-            )
+            return CheckoutProgressed(order_id=fact.order_id, axis="payment", state="refunded", undone="payment_refunded")
 
 
 def _shipping(fact: ShippingFact) -> CheckoutProgressed:

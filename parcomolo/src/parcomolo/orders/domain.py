@@ -37,9 +37,7 @@ from parcomolo.orders.content import REVIEW, Items, add_line, place, remove_line
 from parcomolo.orders.messages import AddLine, DeliverOrder, EndReview, PlaceOrder, RemoveLine
 from parcomolo.orders.order import Order, StatusFact, evolve
 
-OrderCommand = (
-    AddLine | RemoveLine | CancelOrder | DeliverOrder | EndReview | ConfirmOrder | RejectOrder | CompleteOrder
-)
+OrderCommand = AddLine | RemoveLine | CancelOrder | DeliverOrder | EndReview | ConfirmOrder | RejectOrder | CompleteOrder
 
 
 def decide(message: PlaceOrder | OrderCommand | CheckoutFact, order: Order | None, context: Context) -> Items:
@@ -95,11 +93,7 @@ def deliver(order: Order, now: datetime) -> Items:
         raise Rejected("already_delivered", order_id=order.order_id)
     if order.fulfilment_status != "shipped":
         raise Rejected("not_shipped", order_id=order.order_id)
-    return [
-        OrderDelivered(
-            order_id=order.order_id, customer_id=order.customer_id, placed_at=order.placed_at, delivered_at=now
-        )
-    ]
+    return [OrderDelivered(order_id=order.order_id, customer_id=order.customer_id, placed_at=order.placed_at, delivered_at=now)]
 
 
 # Following the others

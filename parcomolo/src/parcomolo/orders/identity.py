@@ -6,7 +6,6 @@ import os
 import time
 from uuid import UUID
 
-
 _CHANCE = 10
 _POOL = _CHANCE * 256
 

@@ -42,9 +42,7 @@ class OrderRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     payment: Payment
     ship_to: Address | None = None
     order_id: UUID | None = None
-    review_seconds: Annotated[
-        float, msgspec.Meta(ge=0, le=86_400, description="for how long its content may still change")
-    ] = 0
+    review_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400, description="for how long its content may still change")] = 0
 
 
 class CancelRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -76,9 +74,7 @@ class OrdersQuery(msgspec.Struct, kw_only=True):
 class OrderQuery(msgspec.Struct, kw_only=True):
     """As of when."""
 
-    at_version: Annotated[int, msgspec.Meta(ge=1, le=2**53, description="as it was after so many of its events")] | None = (
-        None
-    )
+    at_version: Annotated[int, msgspec.Meta(ge=1, le=2**53, description="as it was after so many of its events")] | None = None
 
 
 class RemoveQuery(msgspec.Struct, kw_only=True):

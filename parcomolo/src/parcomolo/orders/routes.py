@@ -167,9 +167,7 @@ class OrderRoutes:
         order_id, line = order_id_of(call), call.read(WantedLine)
         prices = await self._prices.get_many([line.sku])
         [added] = priced([StockLine(sku=line.sku, quantity=line.quantity)], prices)
-        command = AddLine(
-            order_id=order_id, sku=added.sku, name=added.name, quantity=added.quantity, unit_price=added.unit_price
-        )
+        command = AddLine(order_id=order_id, sku=added.sku, name=added.name, quantity=added.quantity, unit_price=added.unit_price)
         return await self._do(call, command, "POST /api/orders/{order_id}/lines", line)
 
     async def remove_line(self, call: Call) -> Answer:
@@ -251,22 +249,42 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 def _reading(routes: OrderRoutes) -> tuple[Endpoint, ...]:
     return (
         Endpoint(
-            method="GET", path="/api/orders", handler=routes.browse, summary="List orders", tag="orders",
+            method="GET",
+            path="/api/orders",
+            handler=routes.browse,
+            summary="List orders",
+            tag="orders",
             description="Newest first. A filter without a value counts as absent.",
-            query=requests.OrdersQuery, answers={200: OrderPage}, problems=(400, 409, 422, 503), positioned=True,
+            query=requests.OrdersQuery,
+            answers={200: OrderPage},
+            problems=(400, 409, 422, 503),
+            positioned=True,
         ),
         Endpoint(
-            method="GET", path="/api/orders/{order_id}", handler=routes.show, summary="Look at an order", tag="orders",
+            method="GET",
+            path="/api/orders/{order_id}",
+            handler=routes.show,
+            summary="Look at an order",
+            tag="orders",
             description="Its materialised status with the timeline of every fact so far, from all services. An answer "
             "is causally closed: no status is shown before every fact that caused it. With `at_version` the state as "
             "of then.",
-            query=requests.OrderQuery, answers={200: OrderStory}, problems=(400, 404, 409, 422, 503),
-            positioned=True, params=ORDER_ID,
+            query=requests.OrderQuery,
+            answers={200: OrderStory},
+            problems=(400, 404, 409, 422, 503),
+            positioned=True,
+            params=ORDER_ID,
         ),
         Endpoint(
-            method="GET", path="/api/orders/{order_id}/events", handler=routes.events, tag="orders",
-            summary="List an order's own stored events", description="Oldest first, with versions from 1.",
-            answers={200: list[StoredEvent]}, problems=(404, 503), params=ORDER_ID,
+            method="GET",
+            path="/api/orders/{order_id}/events",
+            handler=routes.events,
+            tag="orders",
+            summary="List an order's own stored events",
+            description="Oldest first, with versions from 1.",
+            answers={200: list[StoredEvent]},
+            problems=(404, 503),
+            params=ORDER_ID,
         ),
     )
 
@@ -274,13 +292,21 @@ def _reading(routes: OrderRoutes) -> tuple[Endpoint, ...]:
 def _placing(routes: OrderRoutes) -> tuple[Endpoint, ...]:
     return (
         Endpoint(
-            method="POST", path="/api/orders", handler=routes.place, summary="Place an order", tag="orders",
+            method="POST",
+            path="/api/orders",
+            handler=routes.place,
+            summary="Place an order",
+            tag="orders",
             description="Prices are the catalogue's of this moment; the answer comes after the order is durable. A "
             "repeat of the same body with the same `Idempotency-Key` or `order_id` gets the first answer again, "
             "another body with it 422. Tokens of the simulated payment provider: tok_ok, tok_declined, "
             "tok_insufficient_funds, tok_timeout_then_ok, tok_timeout, tok_refund_fails_twice.",
-            body=OrderRequest, answers={201: OrderAnswer}, problems=(400, 403, 409, 413, 422, 429, 503),
-            command=True, keyed=True, example=EXAMPLE,
+            body=OrderRequest,
+            answers={201: OrderAnswer},
+            problems=(400, 403, 409, 413, 422, 429, 503),
+            command=True,
+            keyed=True,
+            example=EXAMPLE,
         ),
     )
 
@@ -288,38 +314,77 @@ def _placing(routes: OrderRoutes) -> tuple[Endpoint, ...]:
 def _changing(routes: OrderRoutes) -> tuple[Endpoint, ...]:
     return (
         Endpoint(
-            method="POST", path="/api/orders/{order_id}/lines", handler=routes.add_line, tag="orders",
+            method="POST",
+            path="/api/orders/{order_id}/lines",
+            handler=routes.add_line,
+            tag="orders",
             summary="Add pieces of a product",
             description="While the order is under review (`review_seconds`). The same product merges, the newest "
             "price wins for all its pieces.",
-            body=WantedLine, answers={200: OrderAnswer}, problems=(400, *COMMAND_PROBLEMS),
-            command=True, keyed=True, params=ORDER_ID, example={"sku": "fries", "quantity": 1},
+            body=WantedLine,
+            answers={200: OrderAnswer},
+            problems=(400, *COMMAND_PROBLEMS),
+            command=True,
+            keyed=True,
+            params=ORDER_ID,
+            example={"sku": "fries", "quantity": 1},
         ),
         Endpoint(
-            method="DELETE", path="/api/orders/{order_id}/lines/{sku}", handler=routes.remove_line, tag="orders",
+            method="DELETE",
+            path="/api/orders/{order_id}/lines/{sku}",
+            handler=routes.remove_line,
+            tag="orders",
             summary="Remove pieces of a product",
             description="While the order is under review; at most what is there, and not the last line.",
-            query=requests.RemoveQuery, answers={200: OrderAnswer}, problems=COMMAND_PROBLEMS,
-            command=True, keyed=True, params={**ORDER_ID, "sku": "the product"},
+            query=requests.RemoveQuery,
+            answers={200: OrderAnswer},
+            problems=COMMAND_PROBLEMS,
+            command=True,
+            keyed=True,
+            params={**ORDER_ID, "sku": "the product"},
         ),
         Endpoint(
-            method="POST", path="/api/orders/{order_id}/cancel", handler=routes.cancel, tag="orders",
+            method="POST",
+            path="/api/orders/{order_id}/cancel",
+            handler=routes.cancel,
+            tag="orders",
             summary="Cancel an order",
             description="The reason is stored and published. 409 once shipped, cancelled or rejected, and when a "
             "cancellation was asked for before.",
-            body=CancelRequest, answers={200: OrderAnswer}, problems=(400, *COMMAND_PROBLEMS),
-            command=True, keyed=True, params=ORDER_ID, example={"reason": "changed my mind"},
+            body=CancelRequest,
+            answers={200: OrderAnswer},
+            problems=(400, *COMMAND_PROBLEMS),
+            command=True,
+            keyed=True,
+            params=ORDER_ID,
+            example={"reason": "changed my mind"},
         ),
         Endpoint(
-            method="POST", path="/api/orders/{order_id}/deliver", handler=routes.deliver, tag="orders",
-            summary="Say that the parcel has arrived", description="Only when it was shipped, and once.",
-            body=NoFields, body_optional=True, answers={200: OrderAnswer}, problems=(400, *COMMAND_PROBLEMS),
-            command=True, keyed=True, params=ORDER_ID,
+            method="POST",
+            path="/api/orders/{order_id}/deliver",
+            handler=routes.deliver,
+            tag="orders",
+            summary="Say that the parcel has arrived",
+            description="Only when it was shipped, and once.",
+            body=NoFields,
+            body_optional=True,
+            answers={200: OrderAnswer},
+            problems=(400, *COMMAND_PROBLEMS),
+            command=True,
+            keyed=True,
+            params=ORDER_ID,
         ),
         Endpoint(
-            method="POST", path="/api/cancelOrder", handler=routes.cancel_order, tag="orders",
-            summary="Cancel an order, by another name", description="The same as the route `cancel`.",
-            body=CancelOrderRequest, answers={200: OrderAnswer}, problems=(400, *COMMAND_PROBLEMS),
-            command=True, keyed=True,
+            method="POST",
+            path="/api/cancelOrder",
+            handler=routes.cancel_order,
+            tag="orders",
+            summary="Cancel an order, by another name",
+            description="The same as the route `cancel`.",
+            body=CancelOrderRequest,
+            answers={200: OrderAnswer},
+            problems=(400, *COMMAND_PROBLEMS),
+            command=True,
+            keyed=True,
         ),
     )

@@ -68,9 +68,7 @@ class PaymentCase(State, key="order_id"):
     """What payments knows of an order. `stopped`: why the money is not wanted any more, while a charge is out."""
 
     order_id: str
-    status: Literal[
-        "waiting", "charging", "retrying", "succeeded", "failed", "refunding", "refund_failed", "refunded"
-    ] = "waiting"
+    status: Literal["waiting", "charging", "retrying", "succeeded", "failed", "refunding", "refund_failed", "refunded"] = "waiting"
     lines: tuple[Line, ...] = ()
     token: str = ""
     amount: Money | None = None
@@ -156,9 +154,7 @@ def _begin(case: PaymentCase, amount: Money) -> Items:
 
 def _ask(case: PaymentCase) -> Items:
     asking = replace(case, status="charging", attempt=case.attempt + 1)
-    request = ChargeCard(
-        order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, token=case.token, attempt=asking.attempt
-    )
+    request = ChargeCard(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, token=case.token, attempt=asking.attempt)
     return [asking, request]
 
 
@@ -171,9 +167,7 @@ def _succeeded(case: PaymentCase) -> Items:
 
 
 def _failed(case: PaymentCase, reason: str, *, retryable: bool = False, void: bool = False) -> Items:
-    said = PaymentFailed(
-        order_id=case.order_id, payment_id=case.payment_id, reason=reason, retryable=retryable, amount=case.amount
-    )
+    said = PaymentFailed(order_id=case.order_id, payment_id=case.payment_id, reason=reason, retryable=retryable, amount=case.amount)
     items: Items = [replace(case, status="failed"), said]
     return [*items, VoidCard(order_id=case.order_id, payment_id=case.payment_id)] if void else items
 

@@ -18,8 +18,15 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     return (
         Endpoint(
-            method="GET", path="/api/payments", handler=browse, summary="List payments", tag="payments",
-            description="Of one order, or all; newest first.", query=OrderPageQuery, answers={200: list[Payment]},
-            problems=(400, 409, 422, 503), positioned=True,
+            method="GET",
+            path="/api/payments",
+            handler=browse,
+            summary="List payments",
+            tag="payments",
+            description="Of one order, or all; newest first.",
+            query=OrderPageQuery,
+            answers={200: list[Payment]},
+            problems=(400, 409, 422, 503),
+            positioned=True,
         ),
     )

@@ -50,16 +50,12 @@ def _call_provider(payments: Service, provider: PaymentProvider) -> None:
     @payments.handler(processor="provider")
     async def charge(command: ChargeCard) -> ChargeAnswered:
         result = await provider.charge(command.payment_id, amount=command.amount, token=command.token)
-        return ChargeAnswered(
-            order_id=command.order_id, attempt=command.attempt, outcome=result.outcome, reason=result.reason
-        )
+        return ChargeAnswered(order_id=command.order_id, attempt=command.attempt, outcome=result.outcome, reason=result.reason)
 
     @payments.handler(processor="provider")
     async def refund(command: RefundCard) -> RefundAnswered:
         result = await provider.refund(command.payment_id, amount=command.amount)
-        return RefundAnswered(
-            order_id=command.order_id, attempt=command.attempt, refunded=result.refunded, reason=result.reason
-        )
+        return RefundAnswered(order_id=command.order_id, attempt=command.attempt, refunded=result.refunded, reason=result.reason)
 
     @payments.handler(processor="provider")
     async def void(command: VoidCard) -> None:

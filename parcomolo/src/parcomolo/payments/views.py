@@ -20,9 +20,7 @@ class Payment(View, key="payment_id", lookups=("order_id", "status"), sort="at",
     at: datetime
 
 
-def payment(
-    _view: Payment | None, event: PaymentSucceeded | PaymentFailed | PaymentRefunded, context: Context
-) -> Payment | None:
+def payment(_view: Payment | None, event: PaymentSucceeded | PaymentFailed | PaymentRefunded, context: Context) -> Payment | None:
     """Show the latest fact. A payment for which the provider was never asked is none."""
     if event.amount is None:
         return None
@@ -33,6 +31,4 @@ def payment(
             status = "failed"
         case PaymentRefunded():
             status = "refunded"
-    return Payment(
-        payment_id=event.payment_id, order_id=event.order_id, amount=event.amount, status=status, at=context.time
-    )
+    return Payment(payment_id=event.payment_id, order_id=event.order_id, amount=event.amount, status=status, at=context.time)

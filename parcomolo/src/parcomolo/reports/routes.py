@@ -68,11 +68,24 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
     routes = ReportRoutes(app)
     return (
         Endpoint(
-            method="GET", path="/api/reports/products", handler=routes.products, summary="What was sold", tag="reports",
-            description="By sku and price.", answers={200: list[SoldProduct]}, problems=(400, 409, 503), positioned=True,
+            method="GET",
+            path="/api/reports/products",
+            handler=routes.products,
+            summary="What was sold",
+            tag="reports",
+            description="By sku and price.",
+            answers={200: list[SoldProduct]},
+            problems=(400, 409, 503),
+            positioned=True,
         ),
         Endpoint(
-            method="GET", path="/api/reports/orders", handler=routes.orders, summary="How orders ended", tag="reports",
-            answers={200: OrderReport}, problems=(400, 409, 503), positioned=True,
+            method="GET",
+            path="/api/reports/orders",
+            handler=routes.orders,
+            summary="How orders ended",
+            tag="reports",
+            answers={200: OrderReport},
+            problems=(400, 409, 503),
+            positioned=True,
         ),
     )

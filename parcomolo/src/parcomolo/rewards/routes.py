@@ -27,9 +27,15 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     return (
         Endpoint(
-            method="GET", path="/api/rewards/{customer_id}", handler=show, summary="Look at a customer's rewards",
-            description="A customer nobody has heard of has none.", tag="rewards",
-            answers={200: CustomerRewards}, problems=(400, 409, 503), positioned=True,
+            method="GET",
+            path="/api/rewards/{customer_id}",
+            handler=show,
+            summary="Look at a customer's rewards",
+            description="A customer nobody has heard of has none.",
+            tag="rewards",
+            answers={200: CustomerRewards},
+            problems=(400, 409, 503),
+            positioned=True,
             params={"customer_id": "the customer"},
         ),
     )

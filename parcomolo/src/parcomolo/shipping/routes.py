@@ -18,8 +18,15 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     return (
         Endpoint(
-            method="GET", path="/api/shipments", handler=browse, summary="List shipments", tag="shipping",
-            description="Of one order, or all; newest first.", query=OrderPageQuery, answers={200: list[Shipment]},
-            problems=(400, 409, 422, 503), positioned=True,
+            method="GET",
+            path="/api/shipments",
+            handler=browse,
+            summary="List shipments",
+            tag="shipping",
+            description="Of one order, or all; newest first.",
+            query=OrderPageQuery,
+            answers={200: list[Shipment]},
+            problems=(400, 409, 422, 503),
+            positioned=True,
         ),
     )

@@ -66,9 +66,7 @@ def _router(endpoints: Iterable[Endpoint]) -> Litestar:
 
     def not_served(request: AnyRequest, error: Exception) -> Response[bytes]:
         answer = _unserved(request, error)
-        return Response(
-            answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
-        )
+        return Response(answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers))
 
     return Litestar(handlers, openapi_config=None, logging_config=None, exception_handlers={Exception: not_served}, debug=False)
 

@@ -57,9 +57,7 @@ def endpoints() -> tuple[Endpoint, ...]:
 
     def file(path: str, summary: str) -> Endpoint:
         answers = {200: "application/octet-stream", 304: None}
-        return Endpoint(
-            method="GET", path=path, handler=assets.show, summary=summary, answers=answers, problems=(404,), hidden=True
-        )
+        return Endpoint(method="GET", path=path, handler=assets.show, summary=summary, answers=answers, problems=(404,), hidden=True)
 
     return (
         file("/favicon.ico", "The icon"),

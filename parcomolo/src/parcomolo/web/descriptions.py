@@ -72,15 +72,27 @@ def endpoints(app: Application, described: tuple[Endpoint, ...]) -> tuple[Endpoi
     documents = Descriptions(app, described)
     return (
         Endpoint(
-            method="GET", path="/openapi.json", handler=documents.openapi, summary="This interface, for machines",
-            answers={200: dict[str, Any]}, hidden=True,
+            method="GET",
+            path="/openapi.json",
+            handler=documents.openapi,
+            summary="This interface, for machines",
+            answers={200: dict[str, Any]},
+            hidden=True,
         ),
         Endpoint(
-            method="GET", path="/asyncapi.json", handler=documents.asyncapi, summary="The topics, for machines",
-            answers={200: dict[str, Any]}, hidden=True,
+            method="GET",
+            path="/asyncapi.json",
+            handler=documents.asyncapi,
+            summary="The topics, for machines",
+            answers={200: dict[str, Any]},
+            hidden=True,
         ),
         Endpoint(
-            method="GET", path="/docs", handler=documents.docs, summary="This interface, for people",
-            answers={200: CONTENT_TYPE}, hidden=True,
+            method="GET",
+            path="/docs",
+            handler=documents.docs,
+            summary="This interface, for people",
+            answers={200: CONTENT_TYPE},
+            hidden=True,
         ),
     )

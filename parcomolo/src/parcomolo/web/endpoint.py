@@ -151,9 +151,7 @@ def from_problem(problem: Problem) -> Answer:
     headers += [("Allow", problem.allow)] if problem.allow else []
     if problem.close:
         headers.append(("Connection", "close"))
-    return Answer(
-        status=problem.status, body=encode(problem.document()), content_type="application/problem+json", headers=headers
-    )
+    return Answer(status=problem.status, body=encode(problem.document()), content_type="application/problem+json", headers=headers)
 
 
 def reason_phrase(status: int) -> str:

@@ -34,9 +34,7 @@ MASK = "***"
 class EventsQuery(msgspec.Struct, kw_only=True):
     """Which topics, and from where on."""
 
-    topics: Annotated[str, msgspec.Meta(max_length=1000, description="comma list; default: all public topics")] | None = (
-        None
-    )
+    topics: Annotated[str, msgspec.Meta(max_length=1000, description="comma list; default: all public topics")] | None = None
     after: (
         Annotated[
             str,
@@ -179,10 +177,16 @@ def endpoints(app: Application, streams: Streams) -> tuple[Endpoint, ...]:
     """Return the route."""
     return (
         Endpoint(
-            method="GET", path="/events", handler=EventRoutes(app, streams).follow, summary="Follow the facts",
+            method="GET",
+            path="/events",
+            handler=EventRoutes(app, streams).follow,
+            summary="Follow the facts",
             description="Server-sent events: one CloudEvent per message, personal fields masked. The `id` of a message "
             "resumes right behind it, as `Last-Event-ID` (preferred) or `after`. A comment comes every 15 s. An event "
             "`reset` says that the cursor was of another installation and the stream goes on from now.",
-            query=EventsQuery, answers={200: CONTENT_TYPE}, problems=(400, 422), tag="platform",
+            query=EventsQuery,
+            answers={200: CONTENT_TYPE},
+            problems=(400, 422),
+            tag="platform",
         ),
     )

@@ -21,15 +21,15 @@ HEADERS = [("Content-Security-Policy", POLICY), ("Referrer-Policy", "same-origin
 FIELDS_MAX = 200
 
 
-def page(name: str, /, *, status: int = 200, **context: object) -> Answer:
+def page(name: str, /, *, http_status: int = 200, **context: object) -> Answer:
     """Return a filled template as an answer."""
     body = render(name, **context).encode()
-    return Answer(status=status, body=body, content_type=CONTENT_TYPE, headers=list(HEADERS))
+    return Answer(status=http_status, body=body, content_type=CONTENT_TYPE, headers=list(HEADERS))
 
 
 def error_page(problem: Problem) -> Answer:
     """Return a problem as a page for people."""
-    answer = page("error.html", status=problem.status, problem=problem.document())
+    answer = page("error.html", http_status=problem.status, problem=problem.document())
     if problem.retry_after:
         answer.headers.append(("Retry-After", str(problem.retry_after)))
     if problem.allow:

@@ -167,7 +167,7 @@ def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _problem(status: int, schemas: dict[Any, Any]) -> dict[str, Any]:
-    told = {"description": WHY[status], "content": {PROBLEM: {"schema": schemas[ProblemDetails]}}}
+    told: dict[str, Any] = {"description": WHY[status], "content": {PROBLEM: {"schema": schemas[ProblemDetails]}}}
     if status in (429, 503):
         told["headers"] = {"Retry-After": RETRY_AFTER}
     return told

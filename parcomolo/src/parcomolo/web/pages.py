@@ -72,7 +72,7 @@ class Pages:
         try:
             request = Call(method="POST", path="/api/orders", body=encode(presentation.buy_request(form)))
             _, order_id = await self._orders.accept(request.read(OrderRequest), call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # raised again unless it is a refusal
             return await self._shop_again(form, problem_of(error), error)
         return see_other(f"/orders/{order_id}")
 
@@ -81,7 +81,7 @@ class Pages:
             raise error
         chosen = {**form, "quantity": form.get(f"quantity.{form.get('sku', '')}", "1")}
         products = await self._products()
-        return page("storefront.html", status=problem.status, products=products, problem=problem.document(), chosen=chosen)
+        return page("storefront.html", http_status=problem.status, products=products, problem=problem.document(), chosen=chosen)
 
     async def orders(self, call: Call) -> Answer:
         """Show the list."""
@@ -170,14 +170,10 @@ def endpoints(app: Application, *, with_stock: bool) -> tuple[Endpoint, ...]:
 
     def shown(path: str, show: Showing, **more: Any) -> Endpoint:
         answers = {200: CONTENT_TYPE}
-        return Endpoint(
-            method="GET", path=path, handler=_for_people(show), summary="A page", answers=answers, hidden=True, **more
-        )
+        return Endpoint(method="GET", path=path, handler=_for_people(show), summary="A page", answers=answers, hidden=True, **more)
 
     def sent(path: str, take: Showing, **more: Any) -> Endpoint:
-        return Endpoint(
-            method="POST", path=path, handler=_for_people(take), summary="A form", answers={303: None}, hidden=True, **more
-        )
+        return Endpoint(method="POST", path=path, handler=_for_people(take), summary="A form", answers={303: None}, hidden=True, **more)
 
     return (
         shown("/", pages.shop),
@@ -188,5 +184,3 @@ def endpoints(app: Application, *, with_stock: bool) -> tuple[Endpoint, ...]:
         sent("/orders/{order_id}/cancel", pages.cancel, params=ORDER_ID),
         sent("/orders/{order_id}/deliver", pages.deliver, params=ORDER_ID),
     )
-
-

@@ -36,7 +36,7 @@ def asked_position(call: Call) -> Position | None:
         raise Problem(400, "malformed-position", "The position cannot be read.", detail=f"{HEADER}: {error}") from error
 
 
-async def catch_up(app: Application, call: Call, kept: type[View] | type[State], *, key: str | None = None) -> None:
+async def catch_up(app: Application, call: Call, kept: type[View | State], *, key: str | None = None) -> None:
     """Wait until a view, or the rows of a service, have read up to the position that a call names, if it names one.
 
     Raises:
@@ -53,4 +53,3 @@ async def catch_up(app: Application, call: Call, kept: type[View] | type[State],
     except TimeoutError as error:
         detail = f"What you ask for has not read up to {HEADER} yet."
         raise unavailable(detail, kind="position-not-reached") from error
-

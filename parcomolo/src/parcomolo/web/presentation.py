@@ -402,9 +402,7 @@ def entries(order: Order) -> tuple[Entry, ...]:
     for fact in order.get("timeline", ()):
         name = short_name(fact["type"])
         title, icon, tone = _FACTS.get(name, (name.replace("-", " ").capitalize(), "dot", "fact"))
-        found.append(
-            Entry(name, title, fact["text"], fact["service"], icon, tone, moment(fact["at"]), gap(before, fact["at"]))
-        )
+        found.append(Entry(name, title, fact["text"], fact["service"], icon, tone, moment(fact["at"]), gap(before, fact["at"])))
         before = fact["at"]
     return tuple(found)
 

@@ -28,18 +28,28 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     return (
         Endpoint(
-            method="GET", path="/health", handler=health, summary="Is it well?",
+            method="GET",
+            path="/health",
+            handler=health,
+            summary="Is it well?",
             description="One entry per dependency and per processor: state, lag, last error. Unhealthy is who has work "
             "and does not advance.",
             answers={200: dict[str, Any], 503: dict[str, Any]},
         ),
         Endpoint(
-            method="GET", path="/ready", handler=ready, summary="Is it ready?",
+            method="GET",
+            path="/ready",
+            handler=ready,
+            summary="Is it ready?",
             description="This process holds its partitions and its timers are armed.",
-            answers={200: dict[str, str]}, problems=(503,),
+            answers={200: dict[str, str]},
+            problems=(503,),
         ),
         Endpoint(
-            method="GET", path="/metrics", handler=metrics, summary="Figures for Prometheus",
+            method="GET",
+            path="/metrics",
+            handler=metrics,
+            summary="Figures for Prometheus",
             answers={200: METRICS},
         ),
     )

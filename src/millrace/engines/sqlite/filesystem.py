@@ -28,7 +28,7 @@ def file_system_of(folder: Path, *, mounts: str | None = None) -> str:
         if len(fields) < 3:
             continue
         point = fields[1].replace("\\040", " ")
-        inside = point == "/" or place == point or place.startswith(point + "/")
+        inside = point in {"/", place} or place.startswith(point + "/")
         if inside and len(point) >= len(best):
             best, found = point, fields[2]
     return found

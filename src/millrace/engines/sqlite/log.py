@@ -224,7 +224,7 @@ class SqliteLog:
         """Run everything in one transaction; when that fails, each alone, so that one bad append fails alone."""
         try:
             results = await self._transact([work for work, _ in batch])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the appenders get it
             if len(batch) == 1:
                 _settle(batch[0][1], error)
                 return

@@ -119,5 +119,4 @@ class SqliteTimers(Table):
 
 
 def _timer(row: tuple[str, str, str, int, int, int, str, bytes, str, str]) -> TimerRow:
-    timer = TimerRow(*row[:5], bool(row[5]), *row[6:])
-    return timer
+    return TimerRow(*row[:5], bool(row[5]), *row[6:])

@@ -24,7 +24,7 @@ async def add(app: Application, *names: str, times: int = 1) -> None:
 
 async def restarts_repeat_nothing(kit: EngineKit) -> None:
     """Neither a graceful nor an unclean end makes a handled message count again."""
-    expected = {name: (1, 2, 3) for name in "abcd"}
+    expected = dict.fromkeys("abcd", (1, 2, 3))
     async with Lab(kit) as lab:
         app = await lab.start()
         await add(app, *"abcd", times=3)
@@ -105,7 +105,7 @@ async def two_processes_handle_each_message_once(kit: EngineKit) -> None:
         await asyncio.gather(add(one, *names[:6], times=5), add(two, *names[6:], times=5))
         await lab.settled()
 
-        assert await totals(one) == {name: (1, 2, 3, 4, 5) for name in names}
+        assert await totals(one) == dict.fromkeys(names, (1, 2, 3, 4, 5))
         assert len(await published(two, "counts")) == 60
         await balanced(one)
 

@@ -112,7 +112,7 @@ async def dead_letters_keep_order(kit: EngineKit) -> None:
         await add(app, "a")
         await lab.settled()
 
-        assert await totals(app) == {**{name: (1, 2, 3, 4) for name in names[1:]}, "a": (1,)}
+        assert await totals(app) == {**dict.fromkeys(names[1:], (1, 2, 3, 4)), "a": (1,)}
         assert [row.state for row in await held(app, "counter")] == ["dead", "behind", "behind", "behind"]
         await balanced(app)
         await lab.kill(app)

@@ -62,7 +62,7 @@ async def accepted_commands_survive_a_kill(kit: EngineKit) -> None:
 
         app = await lab.start()
         await lab.settled()
-        assert await totals(app) == {name: (1, 2, 3, 4) for name in "abc"}
+        assert await totals(app) == dict.fromkeys("abc", (1, 2, 3, 4))
         stream = await app.load(Tally, "a")
         assert stream is not None
         assert stream.version == 4

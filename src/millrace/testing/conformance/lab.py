@@ -167,7 +167,7 @@ async def journal_rows(app: Application, service: str) -> int:
     return (await app.hosts[service].store.reader.journal.counts(0))[1]
 
 
-def foreign(app: Application, message: Message, *, source: str = "/elsewhere", id: str = "1", **attributes: str) -> bytes:  # noqa: A002
+def foreign(app: Application, message: Message, *, source: str = "/elsewhere", id: str = "1", **attributes: str) -> bytes:
     """Return a message as a foreign producer would write it."""
     key = key_of(message)
     envelope = Envelope(

@@ -124,7 +124,7 @@ async def failing_timers_are_tried_again(kit: EngineKit) -> None:
         def ring(command: Ring) -> Any:
             """Fail for a always, for b once."""
             tries.append(command.name)
-            if command.name == "a" or tries.count("b") == 1 and command.name == "b":
+            if command.name == "a" or (tries.count("b") == 1 and command.name == "b"):
                 raise OSError("no bell")
             return Reminded(name=command.name)
 
