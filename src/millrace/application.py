@@ -10,6 +10,7 @@ Neighbours: users; `hosting` runs each service, `execution` the commands, `readi
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -133,6 +134,7 @@ class Application:
         except BaseException:
             await self.stop()
             raise
+        _calm_the_collector()
         self._started = True
 
     async def start_builds(self, service: Service, view: str) -> Host:
@@ -383,6 +385,17 @@ def _checked(services: tuple[Service, ...], hosted: Iterable[str] | None) -> tup
     if unknown or not wanted:
         raise ConfigurationError(f"services {unknown or wanted}: choose from {', '.join(names)}")
     return tuple(service for service in services if service.name in wanted)
+
+
+def _calm_the_collector() -> None:
+    """Keep what start-up made out of every collection, and collect less often, unless the program has set its own thresholds.
+
+    A batch keeps some ten thousand small objects alive until its commit, none of them in cycles; with the interpreter's default
+    the youngest generation is scanned hundreds of times for nothing (a fifth of a message's cost, measured).
+    """
+    if gc.get_threshold()[0] in {700, 2000}:
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
 
 
 def _retention_of(topic: str) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -94,12 +95,10 @@ class CommandWork(Waiting):
         self.outcome: Outcome | None = None
 
     async def prepare(self, unit: UnitOfWork) -> None:
-        """Look the idempotency keys up, name the rows."""
+        """Name the idempotency keys and the rows."""
         self._delivery.now = unit.now
         self._stored, self._first, self.error, self.outcome = [], None, None, None
-        if self.order.keys:
-            found = await unit.transaction.answers.find([(key.scope, key.key) for key in self.order.keys])
-            self._stored = [(key, found[key.scope, key.key]) for key in self.order.keys if (key.scope, key.key) in found]
+        unit.wanted_answers.update((key.scope, key.key) for key in self.order.keys)
         try:
             self._pattern.wants(self._delivery, unit)
         except Exception as error:  # noqa: BLE001  # a selector is the user's code; its failure is the caller's
@@ -107,6 +106,8 @@ class CommandWork(Waiting):
 
     async def run(self, unit: UnitOfWork) -> None:
         """Decide, unless the keys were used before."""
+        answers = unit.answers
+        self._stored = [(key, answers[key.scope, key.key]) for key in self.order.keys if (key.scope, key.key) in answers]
         if self.error is not None or self._is_repeat(unit):
             return
         before = len(unit.drafts)
@@ -176,7 +177,7 @@ class CommandWork(Waiting):
 def _delivery(order: Order, partitions: int) -> Delivery:
     key = key_of(order.command)
     delivery = Delivery()
-    delivery.envelope = Envelope(os.urandom(16).hex(), "", "", correlationid=order.correlation_id)
+    delivery.envelope = Envelope(f"{_PROCESS}{next(_NUMBERS):x}", "", "", correlationid=order.correlation_id)
     delivery.message, delivery.key, delivery.partition = order.command, key, partition_of(key, partitions)
     return delivery
 
@@ -189,5 +190,9 @@ def _unpack(value: bytes) -> Outcome:
     token, _, answer = value.partition(b"\n")
     return Outcome(position=Position.parse(token.decode()), answer=answer, repeated=True)
 
+
+_PROCESS = os.urandom(12).hex()
+_NUMBERS = count()
+"""A command's id is unique without asking the system for randomness each time: random per process, then counted."""
 
 __all__ = ["CommandWork", "IdempotencyKey", "Order", "Outcome"]

@@ -106,7 +106,7 @@ class Host:
         """Open the store, make the parts; nothing runs yet."""
         installation = self._installation
         await self.store.open()
-        self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions)
+        self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
         self.relay = Relay(self.store, installation.parts.log, self.saying, writer=self.writer)
         self._processors = self.service.processors(installation.catalogue)

@@ -6,6 +6,7 @@ lands in partition 2 here, so foreign producers and this toolkit agree. Neighbou
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 
 _M = 0x5BD1E995
@@ -18,9 +19,8 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = _SEED ^ length
     words = length >> 2
-    for i in range(words):
-        k = int.from_bytes(data[4 * i : 4 * i + 4], "little")
-        k = (k * _M) & _MASK
+    for word in struct.unpack_from(f"<{words}I", data):
+        k = (word * _M) & _MASK
         k ^= k >> 24
         k = (k * _M) & _MASK
         h = ((h * _M) & _MASK) ^ k

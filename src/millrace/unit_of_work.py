@@ -23,7 +23,7 @@ from millrace.errors import ConfigurationError
 from millrace.keyed import Documents, Rows, Stream
 from millrace.message import Message, declaration
 from millrace.partitioning import partition_of
-from millrace.ports import HeldRow, JournalEntry, PositionRow, StoreTransaction, TimerRow, rows_of
+from millrace.ports import HeldRow, JournalEntry, PositionRow, StoredAnswer, StoreTransaction, TimerRow, rows_of
 from millrace.position import Position
 from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key
@@ -38,6 +38,8 @@ class Saying(msgspec.Struct, frozen=True):
     epoch: int
     catalogue: Catalogue
     partitions: Callable[[str], int]
+    declared: dict[type[Message], tuple[str, str | None, str, int]]
+    """What was looked up of a message class when it was said first: type, topic, key field, partitions."""
 
 
 class Draft(msgspec.Struct, gc=False):
@@ -71,7 +73,7 @@ class UnitOfWork:
         self._documents: dict[tuple[type[View], int], Documents] = {}
         self.streams: dict[str, Stream] = {}
         self.wanted_streams: dict[str, Any] = {}
-        self._declared: dict[type[Message], tuple[str, str | None, str, int]] = {}
+        self._declared = saying.declared
         self.drafts: list[Draft] = []
         self._timers: dict[tuple[str, str, str], TimerRow | None] = {}
         self.positions: list[PositionRow] = []
@@ -79,6 +81,8 @@ class UnitOfWork:
         self.released: list[HeldRow] = []
         self.snapshots: list[tuple[str, bytes]] = []
         self.first_commands: dict[tuple[str, str], object] = {}
+        self.wanted_answers: set[tuple[str, str]] = set()
+        self.answers: dict[tuple[str, str], StoredAnswer] = {}
 
     def rows(self, cls: type[State]) -> Rows:
         """Return the cache of a State class."""
@@ -102,6 +106,9 @@ class UnitOfWork:
             await documents.load()
         if self.wanted_streams:
             await self._load_streams()
+        if self.wanted_answers:
+            wanted, self.wanted_answers = sorted(self.wanted_answers), set()
+            self.answers.update(await self.transaction.answers.find(wanted))
 
     async def _load_streams(self) -> None:
         wanted, self.wanted_streams = self.wanted_streams, {}

@@ -110,9 +110,7 @@ async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
         found.append(f"has not taken its partitions yet; {loop.last_error or 'no error'}")
     found += [f"a timer of partition {partition} is due" for partition, due in (await reader.timers.next(loop.name)).items() if due <= now]
     return found + [
-        f"key {key!r} is due for a retry"
-        for _, _, key, state, due in await reader.held.blocked(loop.name)
-        if state == RETRY and due <= now
+        f"key {key!r} is due for a retry" for _, _, key, state, due in await reader.held.blocked(loop.name) if state == RETRY and due <= now
     ]
 
 

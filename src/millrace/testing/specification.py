@@ -48,10 +48,12 @@ class Specification:
         """Hand the message in, at a time, under a key (default: its own)."""
         self._message, self._now = message, now or self._now
         self._key = key_of(message) if key is None else key
-        context = Context(id="test-1", source="/test/given", key=self._key, now=self._now, correlation_id=self._key)
+        context = Context.example(now=self._now, key=self._key, id="test-1", source="/test/given", correlationid=self._key)
         self._got, self._raised = (), None
         try:
             self._got = items_of(self._call(message, context))
+        except ConfigurationError:
+            raise
         except (Exception, NotYet) as error:  # noqa: BLE001  # what was raised is the result, `then` judges it
             self._raised = error
         return self

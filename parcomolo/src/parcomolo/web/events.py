@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import msgspec
 
-from millrace import Application, Message, Personal, UnknownMessage
+from millrace import Application, Message, UnknownMessage, personal_fields
 from parcomolo.web.endpoint import Answer, Call, Endpoint, encode
 from parcomolo.web.problems import Problem
 
@@ -137,7 +137,7 @@ def masked_event(app: Application, value: bytes) -> bytes:
     """Return a record as one line of JSON with its personal fields masked; what is no event is told as such."""
     try:
         cls = app.catalogue.class_of(_head(value).type)
-        personal = personal_fields(cls) if cls is not None else ()
+        personal = _personal(cls) if cls is not None else ()
         if not personal and b"\n" not in value and b"\r" not in value:
             return value
         event = _whole(value)
@@ -150,10 +150,8 @@ def masked_event(app: Application, value: bytes) -> bytes:
 
 
 @cache
-def personal_fields(cls: type[Message]) -> tuple[str, ...]:
-    """Return the names of the fields that are marked personal."""
-    hints = get_type_hints(cls, include_extras=True)
-    return tuple(name for name, hint in hints.items() if get_origin(hint) is Annotated and Personal in get_args(hint))
+def _personal(cls: type[Message]) -> tuple[str, ...]:
+    return personal_fields(cls)
 
 
 def _topics(text: str | None) -> list[str] | None:

@@ -5,9 +5,7 @@ Neighbours: routes of every context; the header is `Millrace-Position`.
 
 from __future__ import annotations
 
-from typing import cast
-
-from millrace import Application, Outcome, Position, State, UnknownMessage, View
+from millrace import Application, Outcome, Position, State
 from parcomolo.web.endpoint import Call
 from parcomolo.web.problems import Problem, unavailable
 
@@ -36,7 +34,7 @@ def asked_position(call: Call) -> Position | None:
         raise Problem(400, "malformed-position", "The position cannot be read.", detail=f"{HEADER}: {error}") from error
 
 
-async def catch_up(app: Application, call: Call, kept: type[View | State], *, key: str | None = None) -> None:
+async def catch_up(app: Application, call: Call, kept: type[State], *, key: str | None = None) -> None:
     """Wait until a view, or the rows of a service, have read up to the position that a call names, if it names one.
 
     Raises:
@@ -47,9 +45,7 @@ async def catch_up(app: Application, call: Call, kept: type[View | State], *, ke
     if position is None:
         return
     try:
-        await app.wait_for(cast("type[View]", kept), position, key=key, timeout=PATIENCE_S)
-    except UnknownMessage:
-        return
+        await app.wait_for(kept, position, key=key, timeout=PATIENCE_S)
     except TimeoutError as error:
         detail = f"What you ask for has not read up to {HEADER} yet."
         raise unavailable(detail, kind="position-not-reached") from error

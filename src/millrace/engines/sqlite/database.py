@@ -1,12 +1,15 @@
 """One SQLite file: opening, migrating, transactions, and every driver error translated in one place.
 
-Settings: WAL and `synchronous=FULL`, so a commit that returned survives power loss. Statements run on the event loop, where
-they cost microseconds; COMMIT, which waits for the disk, runs in a thread, so other requests are parsed meanwhile and share
-the next commit.
+Settings: WAL and `synchronous=FULL`, so a commit that returned survives power loss.
+
+Where a commit waits for the disk is measured. On a disk that flushes within two milliseconds it is done on the event loop: handing it to a
+thread costs more, because the thread needs the interpreter lock to report back and a busy loop gives it up only every five milliseconds.
+On a slower disk it runs in a thread, so other requests are parsed meanwhile and share the next commit; every 32nd commit measures again.
+Checkpoints always run in a thread, on a connection of their own.
 
 Three connections per file: `writer` (inside `begin`/`commit`, guarded by an asyncio lock, because SQLite has one writer anyway),
-`reader` (single statements, never a transaction held across an await) and none else. Another process's commit is noticed by
-`PRAGMA data_version`.
+`reader` (single statements, never a transaction held across an await), `keeper` (checkpoints). Another process's commit is noticed
+by `PRAGMA data_version`.
 
 Neighbours: the table modules execute on the connections; nobody else imports the driver.
 """
@@ -14,6 +17,7 @@ Neighbours: the table modules execute on the connections; nobody else imports th
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import time
@@ -29,7 +33,14 @@ from millrace.engines.sqlite.filesystem import file_system_of, network_file_syst
 from millrace.engines.sqlite.queries import load_script
 from millrace.errors import StoreUnavailable
 
+log = logging.getLogger("millrace")
+
 LOCK_WAIT_S = 30.0
+INLINE_MAX_S = 0.002
+"""A disk that takes longer than this for a commit is waited for in a thread."""
+PROBE_EVERY = 32
+CHECKPOINT_EVERY = 64
+WAL_FRAMES_MAX = 16_000
 APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
 SCHEMA_VERSION = 1
 FREE_BYTES_MIN = 256 << 20
@@ -52,8 +63,12 @@ class Database:
         self._watchers: list[Callable[[], None]] = []
         self._seen_version = -1
         self._closed = True
+        self._commits = 0
+        self._commit_s = 0.0
+        self._checkpointing: asyncio.Task[None] | None = None
         self.writer: apsw.Connection
         self.reader: apsw.Connection
+        self.keeper: apsw.Connection
 
     async def open(self) -> None:
         """Open the file, creating or migrating it.
@@ -67,6 +82,7 @@ class Database:
         await self._begin_migrating()
         with self.translated():
             self.reader = self._connect()
+            self.keeper = self._connect()
             self._seen_version = self._version()
         self._closed = False
 
@@ -96,7 +112,7 @@ class Database:
 
     def _prepare(self, connection: apsw.Connection) -> None:
         self._check_contents(connection)
-        for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=4000", "journal_size_limit=67108864"):
+        for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0", "journal_size_limit=67108864"):
             self._patiently(connection, f"pragma {pragma}")
         connection.execute("pragma cache_size=-16000")
 
@@ -165,17 +181,45 @@ class Database:
 
     async def commit(self) -> None:
         """Make the transaction durable; when it fails, nothing of it has happened."""
-        committing = asyncio.get_running_loop().run_in_executor(self._executor, self._commit)
+        self._commits += 1
         try:
             with self.translated():
-                await _finished(committing)
+                if self._commit_s < INLINE_MAX_S or self._commits % PROBE_EVERY == 0:
+                    self._commit_here()
+                else:
+                    await _finished(asyncio.get_running_loop().run_in_executor(self._executor, self._commit))
         except BaseException:
             self.rollback()
             raise
         self._lock.release()
+        if self._commits % CHECKPOINT_EVERY == 0 and (self._checkpointing is None or self._checkpointing.done()):
+            self._checkpointing = asyncio.create_task(self._checkpoint(), name=f"checkpoint {self.path.name}")
+
+    def _commit_here(self) -> None:
+        """Commit on the event loop and learn how long the disk takes."""
+        begin = time.perf_counter()
+        self._commit()
+        self._commit_s += (time.perf_counter() - begin - self._commit_s) * 0.2
 
     def _commit(self) -> None:
         self.writer.execute("commit")
+
+    async def _checkpoint(self) -> None:
+        """Copy the write-ahead log into the file, in a thread beside the writer; when it has grown too long, while nobody writes."""
+        loop = asyncio.get_running_loop()
+        try:
+            frames = await loop.run_in_executor(self._executor, self._copy_frames, "passive")
+            if frames > WAL_FRAMES_MAX:
+                async with self._lock:
+                    await _finished(loop.run_in_executor(self._executor, self._copy_frames, "restart"))
+        except apsw.Error as error:
+            log.warning("checkpoint of %s: %s; the next one tries again", self.path, error)
+
+    def _copy_frames(self, mode: str) -> int:
+        if self._closed:
+            return 0
+        _, frames, _ = next(self.keeper.execute(f"pragma wal_checkpoint({mode})"))
+        return int(frames)
 
     def rollback(self) -> None:
         """Undo the transaction."""
@@ -226,7 +270,7 @@ class Database:
     def close(self) -> None:
         """Close the connections; an open transaction is undone."""
         self._closed = True
-        for connection in (getattr(self, "reader", None), getattr(self, "writer", None)):
+        for connection in (getattr(self, name, None) for name in ("keeper", "reader", "writer")):
             if connection is not None:
                 connection.close()
 

@@ -35,6 +35,7 @@ class SqliteLog:
         self._ids: dict[str, int] = {}
         self._ends: dict[tuple[str, int], int] = {}
         self._partitions: dict[str, int] = {}
+        self._moved: dict[tuple[str, int], int] = {}
         self._places: dict[tuple[str, int], int] = {}
         self._watchers: list[Callable[[], None]] = []
         self._queue: list[Append] = []
@@ -93,6 +94,7 @@ class SqliteLog:
         if not taken:
             raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
         (end, partition_id), now = taken[0], time.time_ns() // 1000
+        self._moved[topic, partition] = end
         place = partition_id << 40 | end - len(records)
         self._database.writer.executemany(
             Q["publish"], [(place + i, key, value, now, position) for i, (key, value, position) in enumerate(records)]
@@ -203,6 +205,9 @@ class SqliteLog:
             self._load_ids()
             self._partitions = {topic: sum(1 for t, _ in ends if t == topic) for topic in self._ids}
         self._ends = ends
+        self._tell()
+
+    def _tell(self) -> None:
         for watcher in list(self._watchers):
             watcher()
 
@@ -233,10 +238,14 @@ class SqliteLog:
             return
         for (_, future), result in zip(batch, results, strict=True):
             _settle(future, result)
-        self._refresh()
+        moved, self._moved = self._moved, {}
+        if moved:
+            self._ends.update(moved)
+            self._tell()
 
     async def _transact(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
         await self._database.begin()
+        self._moved = {}
         try:
             with self._database.translated():
                 results = [work() for work in works]

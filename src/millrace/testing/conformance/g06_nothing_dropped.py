@@ -328,7 +328,10 @@ async def unfit_rejections_are_kept(kit: EngineKit) -> None:
         app = await lab.start([service])
         await put(app, "tally.commands", ("a", foreign(app, Add(name="a"))), ("b", foreign(app, Add(name="b"), id="2")))
         await lab.settled()
-        assert {(row.key, row.state, row.reason) for row in await held(app, "strict")} == {("a", "dead", "TypeError"), ("b", "dead", "TypeError")}
+        assert {(row.key, row.state, row.reason) for row in await held(app, "strict")} == {
+            ("a", "dead", "TypeError"),
+            ("b", "dead", "TypeError"),
+        }
         await balanced(app)
 
 

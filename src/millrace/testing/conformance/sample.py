@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from millrace.delivery import Context
+from millrace.delivery import Context
 from millrace.errors import NotYet, Rejected
 from millrace.handler import Transaction
 from millrace.message import Command, Event

@@ -3,10 +3,10 @@
     with Zygote(preload=["shop.main"]) as zygote:
         trap = Trap(steps=folder / "steps", at=17)
         process = zygote.start("shop.main:main", ["serve"], trap=trap, log=folder / "serve.log")
-        trap.arm()                            # from here on durable operations are counted
-        ...                                   # use it until it dies
+        trap.arm()  # from here on durable operations are counted
+        ...  # use it until it dies
         assert process.wait(30.0) == -signal.SIGKILL
-        print(trap.read())                    # every step: number, service, what became durable
+        print(trap.read())  # every step: number, service, what became durable
 
 Theory. A process that is killed leaves what it has committed, whatever it was doing; so between two commits every moment to die is the
 same as any other, and the commits of a run are all its crash points: before the first, and after each. A test that repeats a run with
@@ -19,8 +19,8 @@ wrote. Commits are made one at a time, so when the process dies at step n, what 
 Rejected: killing after random times (says nothing about which points were tried), a fault-injecting engine (tests another engine), hooks
 in the engine (test code in production).
 
-Neighbours: `counting` decides when, `tracing` listens to drivers, `zygote` and `forking` start processes, `process` holds one. As a program,
-`python -m millrace.testing.crash` runs one entry point with a trap.
+Neighbours: `counting` decides when, `tracing` listens to drivers, `zygote` and `forking` start processes, `process` holds one. As a
+program, `python -m millrace.testing.crash` runs one entry point with a trap.
 """
 
 from millrace.testing.crash.counting import Step, Trap

@@ -113,6 +113,9 @@ def _take_output(output: int) -> None:
         os.dup2(handle, place)
     os.close(nothing)
     os.close(output)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def run(entry: str, arguments: Sequence[str], *, trap: Trap | None) -> int:

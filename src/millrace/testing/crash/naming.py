@@ -66,7 +66,7 @@ def _joined(*columns: int, by: str = " of ") -> Callable[[Any], str]:
 
 _ABOUT: Mapping[str, Callable[[Any], str]] = {
     "append_journal": _type_in(6),
-    "publish": _type_in(1),
+    "publish": _type_in(2),
     "move_relay": _joined(0),
     "save_position": _joined(0, 1),
     "save_states": _joined(0),

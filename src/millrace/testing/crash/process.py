@@ -11,7 +11,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+LOOK_S = 0.02
 
 
 class NotInTime(AssertionError):
@@ -90,6 +94,20 @@ class Process:
                 raise NotInTime(f"{self.name} runs still after {timeout:g} s:\n{''.join(self._lines)[-4000:]}")
             assert self._status is not None
             return self._status
+
+    def until(self, condition: Callable[[], bool], *, timeout: float = 30.0) -> None:
+        """Return when `condition()` is true; it is asked at every sign of life, and every 20 ms.
+
+        Raises:
+            NotInTime: it did not become true, or the process has ended.
+        """
+        end = time.monotonic() + timeout
+        while not condition():
+            with self._changed:
+                self._changed.wait(LOOK_S)
+            if not self.alive or time.monotonic() > end:
+                state = "runs still" if self.alive else f"ended with {self._status}"
+                raise NotInTime(f"{self.name} {state}; waited up to {timeout:g} s:\n{self.output[-4000:]}")
 
     def send(self, number: int) -> None:
         """Send a signal; nothing happens when it has ended."""

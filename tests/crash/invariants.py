@@ -1,0 +1,113 @@
+"""What must hold of a shop in which everything has come to its end, however often it died on the way.
+
+Neighbours: tests call `check_shop` on a running server that has settled, and `check_files` on its folder when it has stopped.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path as Folder
+from typing import Any
+
+from millrace.testing.crash import Zygote
+from parcomolo.payments.provider import Charge, SimulatedProvider
+from tests.crash.path import BUYER, ENDS, Customer
+from tests.crash.shop import Server, ledger_of, name_of
+
+PROVIDER_LEDGER = "payment-provider.db"
+ONCE = ("stock-reserved", "stock-committed", "stock-released", "payment-succeeded", "payment-refunded", "item-shipped")
+
+
+def check_answered(server: Server, customers: Sequence[Customer]) -> None:
+    """Every order that was answered 201 exists."""
+    for customer in customers:
+        if "place" in customer.answers:
+            server.get(f"/api/orders/{customer.order_id}")
+            server.get(f"/api/orders/{customer.order_id}/events")
+
+
+def check_shop(server: Server, customers: Sequence[Customer]) -> None:
+    """One end per order, and everybody agrees about it."""
+    server.settle()
+    for customer in customers:
+        _check_order(server, customer)
+    listed = [order["order_id"] for order in server.get("/api/orders?limit=1000")["items"]]
+    assert sorted(listed) == sorted(customer.order_id for customer in customers)
+    _check_stock(server, customers)
+    _check_reports(server, customers)
+    _check_rewards(server, customers)
+    health = server.get("/health")
+    assert health["status"] == "ok", health
+
+
+def _check_order(server: Server, customer: Customer) -> None:
+    path, order_id = customer.path, customer.order_id
+    order = server.get(f"/api/orders/{order_id}", Millrace_Position=customer.place_position)
+    told = Counter(event["type"].split(".")[-2] for event in server.get(f"/api/orders/{order_id}/events"))
+    payments = server.get(f"/api/payments?order_id={order_id}")
+
+    assert (order["status"], order["payment_status"]) in (path.status, *path.also), order
+    _check_story(told, customer)
+    assert len(payments) == 1, payments
+
+
+def _check_story(facts: Mapping[str, int], customer: Customer) -> None:
+    """An order has one beginning and one end, and nothing was said twice on the way."""
+    place = (customer.order_id, facts)
+    assert {name: facts[name] for name in ENDS if facts[name]} == {customer.path.end: 1}, place
+    assert facts["order-placed"] == 1, place
+    assert facts["order-delivered"] == int(customer.path.delivered), place
+    assert all(facts[name] <= 1 for name in ONCE), place
+
+
+def _check_stock(server: Server, customers: Sequence[Customer]) -> None:
+    """What is there and what was sold make the opening stock, and nothing is reserved any more."""
+    sold = Counter[str]()
+    for customer in customers:
+        if customer.path.sold:
+            sold.update(dict(customer.basket))
+    for level in server.get("/api/stock"):
+        assert (level["on_hand"] + sold[level["sku"]], level["reserved"]) == (level["initial"], 0), (level, sold)
+
+
+def _check_reports(server: Server, customers: Sequence[Customer]) -> None:
+    ends = Counter(customer.path.end for customer in customers)
+    expected = {"total": len(customers), "succeeded": ends["order-completed"], "failed": ends["order-rejected"]}
+    assert server.get("/api/reports/orders") == expected
+
+
+def _check_rewards(server: Server, customers: Sequence[Customer]) -> None:
+    """One reward per third delivery, and no other."""
+    deliveries = sum(customer.path.delivered for customer in customers)
+    rewards: dict[str, Any] = server.get(f"/api/rewards/{BUYER}")
+    assert (rewards["purchases"], len(rewards["rewards"])) == (deliveries, deliveries // 3), rewards
+
+
+def check_files(zygote: Zygote, data: Folder, customers: Sequence[Customer], *, log: Folder) -> None:
+    """What was published is published once, the provider has charged as the paths say, and the installation's ledger balances."""
+    _check_log(data, customers)
+    _check_provider(data, customers)
+    ledger_of(zygote, data, log=log)
+
+
+def _check_log(data: Folder, customers: Sequence[Customer]) -> None:
+    with closing(sqlite3.connect(f"file:{data / 'log.db'}?mode=ro", uri=True)) as connection:
+        facts = [json.loads(value) for (value,) in connection.execute("select value from record order by place")]
+    repeated = [place for place, times in Counter((fact["source"], fact["id"]) for fact in facts).items() if times > 1]
+    assert not repeated, repeated
+    for customer in customers:
+        _check_story(Counter(name_of(fact) for fact in facts if fact["partitionkey"] == customer.order_id), customer)
+    rewards = [fact["data"] for fact in facts if name_of(fact) == "reward-granted"]
+    assert len(rewards) == sum(customer.path.delivered for customer in customers) // 3, rewards
+
+
+def _check_provider(data: Folder, customers: Sequence[Customer]) -> None:
+    with closing(SimulatedProvider(data / PROVIDER_LEDGER)) as provider:
+        charges: dict[str, Charge] = {charge.key: charge for charge in provider.charges()}
+    assert charges.keys() == {f"pay-{customer.order_id}" for customer in customers}
+    for customer in customers:
+        charge = charges[f"pay-{customer.order_id}"]
+        assert charge.state in customer.path.charge, charge
+        assert charge.amount.amount == customer.answers["place"].json["total"]["amount"], charge

@@ -1,0 +1,51 @@
+"""A shop that dies after any of its durable operations goes on as if nothing had happened: every point of every path.
+
+pytest tests/crash/test_paths.py -k happy                       all points of one path
+pytest tests/crash/test_paths.py -k happy --crash-at 17         one point
+pytest tests/crash/test_paths.py -m crash --crash-update        accept the steps as they are now
+"""
+
+import time
+from pathlib import Path as Folder
+
+import pytest
+
+from millrace.testing.crash import Zygote
+from tests.crash import golden
+from tests.crash.enumeration import Enumeration, Run
+from tests.crash.path import PATHS
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+WHOLE_RUNS_TO_ACCEPT = 6
+
+_NAMES = [name if name == "happy" else pytest.param(name, marks=pytest.mark.slow) for name in PATHS]
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_every_point(name: str, zygote: Zygote, opened: Folder, tmp_path: Folder, pytestconfig: pytest.Config) -> None:
+    """Killed at any point with three orders in flight: one end per order, nothing lost, nothing twice, and the known steps."""
+    enumeration = Enumeration(zygote, PATHS[name], opened=opened, folder=tmp_path)
+    at = pytestconfig.getoption("crash_at", None)
+    if at is not None:
+        _judge(name, [enumeration.run_at(at)])
+        return
+    began = time.monotonic()
+    runs = enumeration.run_all()
+    _print(name, runs, time.monotonic() - began)
+    _judge(name, runs)
+    if pytestconfig.getoption("crash_update", default=False):
+        more = [Enumeration(zygote, PATHS[name], opened=opened, folder=tmp_path / str(i)) for i in range(WHOLE_RUNS_TO_ACCEPT)]
+        golden.write(name, [*runs, *(each.run_at(None) for each in more)])
+    different = golden.differences(name, runs)
+    assert not different, f"the steps of {name} are not those of its golden file (accept with --crash-update):\n" + "\n".join(different)
+
+
+def _print(name: str, runs: list[Run], seconds: float) -> None:
+    whole = next(run for run in runs if not run.killed)
+    print(f"\n{name}: killed at {sum(run.killed for run in runs)} points, {seconds:.0f} s; the steps of a run that was not:")
+    print("".join(step.line for step in whole.steps))
+
+
+def _judge(name: str, runs: list[Run]) -> None:
+    failed = [run.report for run in runs if run.failure]
+    assert not failed, f"{name}: {len(failed)} of {len(runs)} points failed\n\n" + "\n\n".join(failed)

@@ -1,0 +1,130 @@
+"""Leases on partitions by file locks: shared out fairly, free at once when their holder is gone, taken from who is silent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from millrace.engines.sqlite.leases import FileLeases
+from millrace.errors import StoreUnavailable
+
+GROUP = "orders.handlers"
+ALL = frozenset(range(4))
+
+
+class Processes:
+    """Leases of several processes in one; each can die."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.leases: list[FileLeases] = []
+
+    async def start(self, name: str, *, groups: tuple[str, ...] = (GROUP,)) -> FileLeases:
+        """One more process."""
+        leases = FileLeases(self._folder, name, session_s=4.0)
+        await leases.join(dict.fromkeys(groups, 4))
+        self.leases.append(leases)
+        return leases
+
+    def kill(self, leases: FileLeases) -> None:
+        """Close its files, as the kernel does."""
+        for handle in (*leases._locks.values(), leases._member):
+            os.close(handle)  # type: ignore[arg-type]
+        leases._locks, leases._member = {}, None
+
+    def stop_beating(self, name: str) -> None:
+        """Let its heartbeat be as old as that of a process that was stopped."""
+        os.utime(self._folder / f"instance-{name}", (1, 1))
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Processes on one folder."""
+    found = Processes(tmp_path / "leases")
+    yield found
+    for leases in found.leases:
+        if leases._member is not None:
+            found.kill(leases)
+
+
+async def owned(leases: FileLeases, group: str = GROUP) -> frozenset[int]:
+    """What it owns after looking again."""
+    return (await leases.refresh())[group]
+
+
+async def test_one_process_owns_all(processes: Processes) -> None:
+    """Alone, a process takes every partition at its first look, and keeps them."""
+    one = await processes.start("one")
+    assert await owned(one) == ALL
+    assert await owned(one) == ALL
+
+
+async def test_partitions_are_shared_out(processes: Processes) -> None:
+    """A second process gets its share when the first has looked again; no partition has two owners, none is free."""
+    one, two = await processes.start("one"), await processes.start("two")
+    await owned(one)
+    await owned(two)
+    first, second = await owned(one), await owned(two)
+    assert len(first) == len(second) == 2
+    assert first | second == ALL
+
+
+async def test_groups_are_shared_by_their_members(processes: Processes) -> None:
+    """A process that does not take part in a group takes nothing of it away."""
+    one, _ = await processes.start("one"), await processes.start("two", groups=("other",))
+    assert await owned(one) == ALL
+
+
+@pytest.mark.parametrize("end", ["leave", "kill"])
+async def test_partitions_of_the_gone_are_free_at_once(processes: Processes, end: str) -> None:
+    """Neither a goodbye nor a death leaves anything to wait for."""
+    one, two = await processes.start("one"), await processes.start("two")
+    await owned(one)
+    await (one.leave() if end == "leave" else _killed(processes, one))
+    assert await owned(two) == ALL
+
+
+async def _killed(processes: Processes, leases: FileLeases) -> None:
+    processes.kill(leases)
+
+
+async def test_silent_owners_lose_their_partitions(processes: Processes) -> None:
+    """A stopped process keeps its locks, not its partitions; when it goes on it notices and shares again."""
+    one = await processes.start("one")
+    assert await owned(one) == ALL
+    processes.stop_beating("one")
+    two = await processes.start("two")
+    assert await owned(two) == ALL
+
+    mine = await owned(one)
+    theirs = await owned(two)
+    assert not mine & theirs
+    assert len(mine | await owned(one) | theirs) == 4
+
+
+async def test_a_partition_can_be_given_back(processes: Processes) -> None:
+    """What one process releases another may take."""
+    one, two = await processes.start("one"), await processes.start("two")
+    await owned(one)
+    await one.release(GROUP, 0)
+    assert 0 in await owned(two)
+    assert 0 not in await owned(one)
+
+
+async def test_owners_are_named(processes: Processes) -> None:
+    """Operators see who holds what, and nobody where the holder is silent or gone."""
+    one = await processes.start("one")
+    await owned(one)
+    assert await one.owners(GROUP) == dict.fromkeys(ALL, "one")
+    processes.stop_beating("one")
+    assert await one.owners(GROUP) == {}
+
+
+async def test_names_are_unique(processes: Processes) -> None:
+    """A second process of the same name does not start."""
+    await processes.start("one")
+    with pytest.raises(StoreUnavailable, match="another process uses this instance name"):
+        await processes.start("one")
