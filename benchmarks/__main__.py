@@ -12,9 +12,7 @@ from benchmarks.measure import NotVerifiedError
 
 def arguments() -> argparse.Namespace:
     """The command line; ``--quick`` is for seeing that everything works, its figures are not to be quoted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure Millrace beside its twins and peers."
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Millrace beside its twins and peers.")
     parser.add_argument("--only", default=",".join(CASES), help=f"comma list of {', '.join(CASES)}")
     parser.add_argument("--runs", type=int, help="rounds of each case (5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="small work, one round")
@@ -35,9 +33,7 @@ def main() -> int:
     lines: list[Line] = []
     for case in chosen:
         try:
-            rounds[case.name] = measure(
-                case, runs=args.runs, quick=args.quick, say=lambda text: print(text, flush=True)
-            )
+            rounds[case.name] = measure(case, runs=args.runs, quick=args.quick, say=lambda text: print(text, flush=True))
         except NotVerifiedError as error:
             print(f"{case.name}: {error}", file=sys.stderr)
             return 1

@@ -10,8 +10,8 @@ W1 = Case(
     "w1",
     "W1, 200,000 CloudEvents of 10,000 keys: consume, fold keyed state, emit one each, journal, relay, all committed",
     (
-        Side("twin by hand", "benchmarks.peers.twin_sqlite", (), ("--n", "50000")),
-        Side("Millrace", "benchmarks.sides.w1", (), ("--n", "50000")),
+        Side("twin by hand", "benchmarks.peers.twin_sqlite", (), ("--n", "100000")),
+        Side("Millrace", "benchmarks.sides.w1", (), ("--n", "100000")),
     ),
     (
         Metric("rate", "messages/s", ratio=0.6),
@@ -59,6 +59,7 @@ SHOP = Case(
         Metric("completed_rate", "orders/s from placed to completed"),
         Metric("p50_ms", "p50 ms from POST to completed at 50 orders/s", lower_is_better=True, digits=1),
         Metric("p99_ms", "p99 ms from POST to completed at 50 orders/s", lower_is_better=True, limit=100, digits=1),
+        Metric("facts_p99_ms", "p99 ms between the facts placed and completed", lower_is_better=True, digits=1),
         Metric("answer_p99_ms", "p99 ms of the answer at 50 orders/s", lower_is_better=True, digits=1),
     ),
 )
@@ -76,7 +77,7 @@ IDLE = Case(
 BACKPRESSURE = Case(
     "backpressure",
     "A producer 10 times faster than its handler for 60 s",
-    (Side("Millrace", "benchmarks.sides.backpressure", (), ("--seconds", "15")),),
+    (Side("Millrace", "benchmarks.sides.backpressure", (), ("--seconds", "40")),),
     (
         Metric("growth_percent", "memory growth, %", lower_is_better=True, limit=10, digits=1),
         Metric("rss_mib", "resident memory at the end, MiB", lower_is_better=True),

@@ -87,11 +87,7 @@ def measure(case: Case, *, runs: int, quick: bool, say: Callable[[str], None]) -
         figures: dict[str, Figures] = {}
         for side in case.sides:
             figures[side.name] = run_side(side, quick=quick)
-            shown = ", ".join(
-                f"{m.label} {figures[side.name][m.key]:,.{m.digits}f}"
-                for m in case.metrics
-                if m.key in figures[side.name]
-            )
+            shown = ", ".join(f"{m.label} {figures[side.name][m.key]:,.{m.digits}f}" for m in case.metrics if m.key in figures[side.name])
             say(f"{case.name} {number}/{runs} {side.name}: {shown}")
         rounds.append(figures)
     return rounds

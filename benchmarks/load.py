@@ -63,9 +63,7 @@ def requests(url: str) -> Iterator[bytes]:
     """Complete POST requests, built beforehand so that building costs nothing while measuring."""
     parts = urlsplit(url)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
-    ring = [
-        b"%s%d\r\n\r\n%s" % (head.encode(), len(body), body) for body, _ in zip(bodies(), range(20_000), strict=False)
-    ]
+    ring = [b"%s%d\r\n\r\n%s" % (head.encode(), len(body), body) for body, _ in zip(bodies(), range(20_000), strict=False)]
     while True:
         yield from ring
 
@@ -180,9 +178,7 @@ class Generator:
             self._send(connection, self.last)
 
 
-def load(
-    url: str, *, connections: int, rate: float, warmup: float, seconds: float, record: Path | None = None
-) -> dict[str, object]:
+def load(url: str, *, connections: int, rate: float, warmup: float, seconds: float, record: Path | None = None) -> dict[str, object]:
     """Load ``url`` and answer rate, latencies in ms and the number of answers by status.
 
     ``record`` is a file that gets a line ``order id, due time`` per order, on the clock of ``time.perf_counter``.

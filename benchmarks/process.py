@@ -47,9 +47,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(
-    command: Sequence[str], *, port: int, ready: str, log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[Server]:
+def serving(command: Sequence[str], *, port: int, ready: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run ``command`` during the block: entered once ``ready`` (a path) answers 200, left after a graceful stop."""
     url = f"http://127.0.0.1:{port}"
     begin = time.perf_counter()
@@ -101,9 +99,7 @@ def usage(pid: int) -> Usage:
 
 
 def _usage_by_ps(pid: int) -> Usage:
-    rss, cpu = subprocess.run(
-        ["ps", "-o", "rss=,time=", "-p", str(pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
+    rss, cpu = subprocess.run(["ps", "-o", "rss=,time=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout.split()
     seconds = 0.0
     for part in cpu.replace("-", ":").split(":"):
         seconds = seconds * 60 + float(part)

@@ -29,10 +29,7 @@ def table(cases: Sequence[Case], lines: Sequence[Line]) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [
-        cell.ljust(w) if i in {0, 1, 6, 7} else cell.rjust(w)
-        for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-    ]
+    cells = [cell.ljust(w) if i in {0, 1, 6, 7} else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
     return "  ".join(cells).rstrip()
 
 

@@ -17,9 +17,7 @@ from benchmarks.process import Server, free_port, serving
 COMMANDS = Path(sys.executable).parent
 
 
-def parcomolo(
-    directory: str, *, services: str | None = None, delay: float = 0, log: str = "serve.log"
-) -> AbstractContextManager[Server]:
+def parcomolo(directory: str, *, services: str | None = None, delay: float = 0, log: str = "serve.log") -> AbstractContextManager[Server]:
     """``parcomolo serve`` on a free port, with its state below ``directory``."""
     port = free_port()
     command = [str(COMMANDS / "parcomolo"), "serve", "--port", str(port), "--data", f"{directory}/data"]

@@ -46,7 +46,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
     def pause_s(self, attempts: int) -> float:
         """Return the pause after that many failed attempts, in seconds."""
-        return min(self.first_s * self.factor ** (attempts - 1), self.most_s)
+        grown = self.factor ** min(attempts - 1, 64)  # beyond that every sensible policy has reached its longest pause
+        return min(self.first_s * grown, self.most_s)
 
     def after_failure(self, delivery: Delivery, error: Exception, *, processor: str, now_micros: int) -> HeldRow:
         """Return the row for a message whose function raised."""

@@ -27,7 +27,7 @@ import msgspec
 from millrace import retry
 from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
-from millrace.errors import Fenced, NotYet, Rejected, StoreUnavailable
+from millrace.errors import NotYet, Rejected, StoreUnavailable
 from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration
 from millrace.ports import HeldRow, PositionRow
@@ -169,7 +169,7 @@ class Turn(Waiting):
         rows = [r for r in await unit.transaction.held.load(self._intake.name, keys=keys) if (r.topic, r.partition, r.key) in wanted]
         for row in rows[:CHAIN_MAX]:
             delivery = self._intake.reopen(row)
-            if self._results is not None:
+            if self._results is not None and delivery.pattern is not None:
                 if (row.topic, row.partition, row.offset) not in self._results:
                     continue
                 delivery.result = self._results[row.topic, row.partition, row.offset]
@@ -297,7 +297,9 @@ class Turn(Waiting):
                 return self._intake.policy.after_failure(delivery, failure, processor=name, now_micros=now)
             self._succeeded(delivery)
             return None
-        if not isinstance(error, Exception) or isinstance(error, Fenced | StoreUnavailable):
+        if isinstance(error, StoreUnavailable) and self._intake.mode is Mode.TRANSACTION:
+            raise error  # this very transaction cannot go on; anywhere else it is some other store, and the message's failure
+        if not isinstance(error, Exception):
             raise error
         self._intake.note(error)
         return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
@@ -369,7 +371,7 @@ def _is_repeat(delivery: Delivery, sources: dict[str, int]) -> bool:
     if delivery.claim is None:
         return False
     origin, sequence = delivery.claim
-    return sequence.isdigit() and int(sequence) <= sources.get(origin, 0)
+    return len(sequence) == 19 and sequence.isascii() and sequence.isdigit() and int(sequence) <= sources.get(origin, 0)
 
 
 class _Failing:

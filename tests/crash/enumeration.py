@@ -78,7 +78,7 @@ class Enumeration:
         """Try one point; None: do not kill."""
         run = Run(self._path, at)
         folder = self._folder / f"{self._path.name}-{at}"
-        folder.mkdir()
+        folder.mkdir(parents=True)
         shutil.copytree(self._opened, folder / "data")
         try:
             self._attempt(run, folder)
@@ -113,7 +113,6 @@ class Enumeration:
             check_answered(server, customers)
             assert buy_together(server, customers), server.process.output
             check_shop(server, customers)
-            assert server.process.terminate() == 0, server.process.output
 
 
 def check_shop_if_alive(server: Server, customers: list[Customer]) -> None:

@@ -17,7 +17,7 @@ class Added(Event, topic="tally.private", key="name"):
 
     name: str
     n: int = 1
-    tags: dict[str, list[int]] = {}
+    tags: dict[str, list[int]] = msgspec.field(default_factory=dict)
 
 
 class Charge(Command, topic="internal.payments", key="name"):
@@ -39,6 +39,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
+
+
+def opened(value: bytes) -> tuple[str | None, Envelope | None]:
+    """Why it does not open, or the envelope."""
+    try:
+        return None, open_envelope(value)
+    except DecodeError as error:
+        return error.reason, None
 
 
 def test_names_on_the_wire_know_no_python() -> None:
@@ -77,10 +85,8 @@ def test_messages_come_back(name: str, n: int, tags: dict[str, list[int]]) -> No
 @given(st.binary(max_size=300))
 def test_any_bytes_open_or_say_why_not(value: bytes) -> None:
     """Arbitrary bytes raise nothing but `DecodeError`."""
-    try:
-        open_envelope(value)
-    except DecodeError as error:
-        assert error.reason == "undecodable"
+    reason, _ = opened(value)
+    assert reason in {None, "undecodable"}
 
 
 @given(JSON, st.sampled_from(["shop.tally.added.v1", "unknown.v1"]))
@@ -88,23 +94,16 @@ def test_any_json_decodes_or_says_why_not(data: object, wire: str) -> None:
     """A sound envelope around whatever data raises nothing but `DecodeError`."""
     try:
         found = CATALOGUE.decode(wire, encode_json(data))
-    except DecodeError as error:
-        assert error.reason == "invalid"
-    else:
-        assert found is None or isinstance(found, Added)
+    except DecodeError:
+        return
+    assert found is None or isinstance(found, Added)
 
 
 @given(st.dictionaries(st.sampled_from(["id", "source", "type", "specversion", "data", "subject", "time", "sequence"]), JSON))
 def test_any_envelope_opens_or_says_why_not(attributes: dict[str, object]) -> None:
     """Attributes of any kind, missing or too many, raise nothing but `DecodeError`."""
-    try:
-        envelope = open_envelope(encode_json(attributes))
-    except DecodeError as error:
-        assert error.reason == "undecodable"
-    else:
-        assert envelope.id
-        assert envelope.source
-        assert envelope.type
+    reason, envelope = opened(encode_json(attributes))
+    assert reason == "undecodable" or (envelope is not None and envelope.id and envelope.source and envelope.type)
 
 
 @pytest.mark.parametrize("opening, closing", [(b"[", b"]"), (b'{"a":', b"}")])

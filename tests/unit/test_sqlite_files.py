@@ -92,13 +92,14 @@ async def test_damaged_pages_are_corrupt(database: Open) -> None:
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (size - 4096))
-    damaged = database()
     with pytest.raises(StoreUnavailable) as error:
-        await damaged.open()
-        store = SqliteStore("orders", damaged)
-        await store.open()
-        await store.reader.journal.tail(0, limit=1)
+        await _read(SqliteStore("orders", database()))
     assert error.value.reason == "corrupt"
+
+
+async def _read(store: SqliteStore) -> None:
+    await store.open()
+    await store.reader.journal.tail(0, limit=1)
 
 
 async def test_a_writer_that_does_not_end_is_waited_for_and_named(database: Open, monkeypatch: pytest.MonkeyPatch) -> None:

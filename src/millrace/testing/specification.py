@@ -76,7 +76,8 @@ class Specification:
 
     def rejected(self, reason: str, **detail: object) -> Self:
         """Expect a refusal with this reason, and these details if any are given."""
-        error = self._must_have_run()._raised
+        self._must_have_run()
+        error = self._raised
         fits = isinstance(error, Rejected) and error.reason == reason and (not detail or error.detail == detail)
         if not fits:
             raise AssertionError(self._report([_refusal(Rejected(reason, **detail))], self._shown())) from error
@@ -84,15 +85,18 @@ class Specification:
 
     def not_yet(self, reason: str | None = None) -> Self:
         """Expect that the message waits."""
-        error = self._must_have_run()._raised
+        self._must_have_run()
+        error = self._raised
         if not isinstance(error, NotYet) or reason not in (None, error.reason):
             raise AssertionError(self._report([f"not yet: {reason or '(any reason)'}"], self._shown())) from error
         return self
 
     def raises(self, kind: type[BaseException]) -> Self:
         """Expect that the function fails in this way."""
-        error = self._must_have_run()._raised
-        if not isinstance(error, kind):
+        self._must_have_run()
+        error = self._raised
+        fits = isinstance(error, kind)
+        if not fits:
             raise AssertionError(self._report([kind.__name__], self._shown())) from error
         return self
 
@@ -109,10 +113,9 @@ class Specification:
         self._accept()
         return self.when(timer.message, now=timer.due(self._now), key=self._key)
 
-    def _must_have_run(self) -> Self:
+    def _must_have_run(self) -> None:
         if self._message is None:
             raise ConfigurationError("call .when(message) before asking what happened")
-        return self
 
     def _call(self, message: Message, context: Context) -> Any:
         raise NotImplementedError

@@ -35,7 +35,7 @@ class WrappedEngine(Wrapped):
         inner: the engine.
         log, leases: wrap these.
         tables: wraps a store's tables, those of readers and those of transactions.
-        transaction: wraps a store's write transactions, after `tables`.
+        transaction: wraps a store's write transactions, after `tables`; finds the store they belong to as `store`.
     """
 
     def __init__(  # one keyword per part
@@ -72,14 +72,9 @@ class _WrappedStore(Wrapped):
 
     async def begin(self) -> Any:
         """Begin a wrapped transaction."""
-        return _with_store(self._transaction(self._tables(await self.inner.begin())), self.inner)
-
-
-def _with_store(transaction: Any, store: Any) -> Any:
-    """Let a wrapped transaction reach its store, so that it can begin another one."""
-    if isinstance(transaction, Wrapped):
-        transaction.store = store
-    return transaction
+        transaction = self._transaction(Wrapped(self._tables(await self.inner.begin())))
+        transaction.store = self.inner
+        return transaction
 
 
 __all__ = ["Wrap", "Wrapped", "WrappedEngine"]

@@ -6,7 +6,6 @@ repeat gets the same bytes.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -28,7 +27,8 @@ from parcomolo.orders.answers import (
 from parcomolo.orders.identity import canonical, new_id
 from parcomolo.orders.messages import AddLine, DeliverOrder, PlaceOrder, RemoveLine
 from parcomolo.orders.order import Order
-from parcomolo.orders.prices import Price, priced
+from parcomolo.orders.price_lookup import PriceLookup
+from parcomolo.orders.prices import priced
 from parcomolo.orders.requests import CancelOrderRequest, CancelRequest, NoFields, OrderRequest, WantedLine
 from parcomolo.orders.views import OrderStatus
 from parcomolo.web.endpoint import Answer, Call, Endpoint, encode, ok
@@ -49,10 +49,7 @@ class OrderRoutes:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-
-    @cached_property
-    def _prices(self) -> Any:
-        return self._app.states(Price)
+        self._prices = PriceLookup(app)
 
     # Placing
 
@@ -72,7 +69,7 @@ class OrderRoutes:
         else:
             order_id = new_id()
         wanted = requests.stock_lines(request)
-        prices = await self._prices.get_many({line.sku for line in wanted})
+        prices = await self._prices.get_many(line.sku for line in wanted)
         command = PlaceOrder(
             order_id=order_id,
             customer_id=request.customer_id,

@@ -8,6 +8,7 @@ Neighbours: `bootstrap` hands the endpoints of the hosted contexts in.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,22 +63,43 @@ def _without_body(send: Send) -> Send:
 
 
 def _router(endpoints: Iterable[Endpoint]) -> Litestar:
-    handlers = [_handler(endpoint) for endpoint in endpoints]
+    methods: dict[str, set[str]] = defaultdict(set)
+    for endpoint in endpoints:
+        methods[endpoint.path] |= {endpoint.method, "OPTIONS", *(("HEAD",) if endpoint.method == "GET" else ())}
+    allowed = {_pattern(path): ", ".join(sorted(found)) for path, found in methods.items()}
 
     def not_served(request: AnyRequest, error: Exception) -> Response[bytes]:
         answer = _unserved(request, error)
-        return Response(answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers))
+        return Response(
+            answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
+        )
 
-    return Litestar(handlers, openapi_config=None, logging_config=None, exception_handlers={Exception: not_served}, debug=False)
+    return Litestar(
+        [*(_options(path, allow) for path, allow in allowed.items()), *(_handler(endpoint) for endpoint in endpoints)],
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers={Exception: not_served},
+        debug=False,
+    )
+
+
+def _pattern(path: str) -> str:
+    return path.replace("}", ":str}")
 
 
 def _handler(endpoint: Endpoint) -> HTTPRouteHandler:
     async def handle(request: AnyRequest) -> ASGIApp:
         return _sender(await answer_to(endpoint, request.scope, request.receive))  # type: ignore[arg-type]
 
-    path = endpoint.path.replace("}", ":str}")
     name = f"{endpoint.method} {endpoint.path}"
-    return HTTPRouteHandler(path, http_method=endpoint.method, status_code=200, name=name)(handle)  # type: ignore[arg-type]
+    return HTTPRouteHandler(_pattern(endpoint.path), http_method=endpoint.method, status_code=200, name=name)(handle)  # type: ignore[arg-type]
+
+
+def _options(pattern: str, allow: str) -> HTTPRouteHandler:
+    async def handle() -> ASGIApp:
+        return _sender(Answer(status=204, headers=[("Allow", allow)]))
+
+    return HTTPRouteHandler(pattern, http_method="OPTIONS", status_code=200, name=f"OPTIONS {pattern}")(handle)
 
 
 def _sender(answer: Answer) -> Any:
@@ -91,7 +113,8 @@ def _unserved(request: AnyRequest, error: Exception) -> Answer:
     scope: Any = request.scope
     if isinstance(error, MethodNotAllowedException):
         problem = Problem(405, "method-not-allowed", "This path does not do that.", detail=f"{scope['method']} {scope['path']}")
-        problem.allow = (error.headers or {}).get("allow", "")
+        methods = (error.headers or {}).get("allow", "").split(", ")
+        problem.allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
     elif isinstance(error, HTTPException) and error.status_code == 404:
         problem = Problem(404, "unknown-path", "Nothing is here.", detail=f"{scope['path']} is not served.")
     elif isinstance(error, HTTPException) and error.status_code < 500:

@@ -20,7 +20,7 @@ from parcomolo.web.problems import Problem, body_problem, query_problem
 
 T = TypeVar("T")
 JSON = "application/json"
-NESTING_ERRORS = (RecursionError, MemoryError)
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, MemoryError)
 QUERY_FIELDS_MAX = 100
 
 Text = Annotated[
@@ -61,7 +61,9 @@ class Call(msgspec.Struct, kw_only=True):
         """
         try:
             return decoder_of(cls)(self.body)
-        except (msgspec.MsgspecError, ValueError, *NESTING_ERRORS) as error:
+        except msgspec.ValidationError as error:
+            raise body_problem(_malformation(self.body) or error) from error
+        except UNREADABLE as error:
             raise body_problem(error) from error
 
     def ask(self, cls: type[T]) -> T:
@@ -129,6 +131,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     example: Any = None
     hidden: bool = False
+
+
+def _malformation(body: bytes) -> BaseException | None:
+    """Return what makes a body no JSON at all: it may stand behind the first wrong field."""
+    try:
+        msgspec.json.decode(body)
+    except UNREADABLE as error:
+        return error
+    return None
 
 
 @cache

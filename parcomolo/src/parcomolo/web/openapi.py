@@ -17,7 +17,11 @@ from parcomolo.web.problems import ProblemDetails
 PROBLEM = "application/problem+json"
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
-_TOKEN = {"type": "string", "maxLength": 4000}
+_TOKEN = {
+    "type": "string",
+    "maxLength": 4000,
+    "pattern": r"^/[A-Za-z0-9._~/-]+@[0-9]{1,9};([A-Za-z0-9._-]+/[0-9]{1,6}=[0-9]{1,19},?)*$",
+}
 POSITION_IN = {
     "name": "Millrace-Position",
     "in": "header",

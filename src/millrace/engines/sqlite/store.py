@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import apsw
+
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.documents import SqliteDocuments, SqliteViews
 from millrace.engines.sqlite.journal import SqliteJournal
 from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, SqliteTimers
 from millrace.engines.sqlite.queries import STORE as Q
 from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
-from millrace.errors import ConfigurationError
+from millrace.errors import ConfigurationError, StoreUnavailable
+
+
+def _deny_transactions(operation: int, *_: str | None) -> int:
+    ends = operation in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT}
+    return apsw.SQLITE_DENY if ends else apsw.SQLITE_OK
 
 
 class SqliteTables:
@@ -36,11 +43,22 @@ class SqliteTransaction(SqliteTables):
     """The write transaction; one object serves all, because a store has one at a time."""
 
     async def execute(self, sql: str, /, *values: Any) -> list[tuple[Any, ...]]:
-        """Run the application's own SQL; placeholders are `?`."""
-        if sql.split(None, 1)[0].lower() in {"commit", "rollback", "begin", "end"}:
-            raise ConfigurationError(f"{sql!r}: the transaction is the runtime's to end")
-        with self.database.translated():
-            return self.database.writer.execute(sql, values).fetchall()
+        """Run the application's own SQL; placeholders are `?`.
+
+        Raises:
+            ConfigurationError: a statement would begin or end a transaction, which is the runtime's to do.
+        """
+        connection = self.database.writer
+        connection.authorizer = _deny_transactions
+        try:
+            with self.database.translated():
+                return connection.execute(sql, values).fetchall()
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, apsw.AuthError):
+                raise ConfigurationError(f"{sql!r}: the transaction is the runtime's to begin and end") from error
+            raise
+        finally:
+            connection.authorizer = None
 
     async def savepoint(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work`; undo what it did when it raises."""

@@ -16,7 +16,7 @@ from millrace.application import Application
 from millrace.errors import StoreUnavailable
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, journal_rows, published, records_of, totals
-from millrace.testing.conformance.sample import Add, Added, Behaviour, Counted, Remind, Service, Tally, clerk, counter, teller
+from millrace.testing.conformance.sample import SQL, Add, Added, Behaviour, Counted, Remind, Service, Tally, clerk, counter, teller
 from millrace.timers import Timer
 
 
@@ -44,7 +44,7 @@ def _counter_with_timer(behaviour: Behaviour) -> Service:
     def remind(command: Remind) -> None:
         """Take what the timer fires."""
 
-    behaviour.count = lambda event, context: [Timer("later", Remind(name=event.name), after=timedelta(hours=1))]
+    behaviour.count = lambda event, _: [Timer("later", Remind(name=event.name), after=timedelta(hours=1))]
     return service
 
 
@@ -146,7 +146,7 @@ async def plain_handler_shares_the_transaction(kit: EngineKit) -> None:
         await lab.settled()
 
         transaction = await app.hosts["clerk"].store.begin()
-        rows = await transaction.execute("select name, n from filed order by name")
+        rows = await transaction.execute(SQL["filed"])
         await transaction.rollback()
         assert rows == [("a", 1), ("c", 3)]
         assert sorted(envelope.subject for envelope in await published(app, "counts")) == ["a", "c"]

@@ -82,7 +82,7 @@ async def retry_beside_a_new_message_keeps_order(kit: EngineKit) -> None:
 async def waiting_keeps_order(kit: EngineKit) -> None:
     """A message that says NotYet is passed by nothing of its key, and goes on when another message of its key was handled."""
     async with Lab(kit) as lab:
-        lab.behaviour.count = lambda event, context: "wait" if event.name == "a" else None
+        lab.behaviour.count = lambda event, _: "wait" if event.name == "a" else None
         app = await lab.start()
         await add(app, "a", "b", times=3)
         await lab.settled()
@@ -122,10 +122,14 @@ async def dead_letters_keep_order(kit: EngineKit) -> None:
         assert (await totals(app))["a"] == (1,)
 
 
+def _wait_always(event: Added, context: Any) -> str:
+    return "wait"
+
+
 async def long_queue_behind_a_key_drains(kit: EngineKit) -> None:
     """However many messages wait behind one of their key, all follow it, in order."""
     async with Lab(kit) as lab:
-        lab.behaviour.count = lambda event, context: "wait"
+        lab.behaviour.count = _wait_always
         app = await lab.start([teller(), counter(lab.behaviour)])
         await add(app, "a", times=450)
         await lab.settled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 
 import pytest
 
@@ -43,8 +44,8 @@ async def log_has_each_position_once_and_in_order(kit: EngineKit) -> None:
         await lab.settled()
         partitions = [[record.position for record in records] for records in await records_of(one, "tally")]
         assert all(positions == sorted(positions) for positions in partitions)
-        assert sorted(sum(partitions, [])) == list(range(1, 129))
-        assert [int(e.sequence) for e in await published(one, "tally")] == sum(partitions, [])
+        assert sorted(chain(*partitions)) == list(range(1, 129))
+        assert [int(e.sequence) for e in await published(one, "tally")] == list(chain(*partitions))
         await balanced(one)
 
 

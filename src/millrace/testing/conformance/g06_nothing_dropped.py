@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from millrace.errors import MillraceError, Rejected
+from millrace.application import Application
+from millrace.errors import MillraceError, Rejected, StoreUnavailable
+from millrace.retry import RetryPolicy
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, foreign, held, journal_rows, ledger, published, put, records_of, totals
-from millrace.testing.conformance.sample import Add, Added, Behaviour, Remind, Service, Total, caller, counter, teller
+from millrace.testing.conformance.sample import Add, Added, Behaviour, Refused, Remind, Service, Total, caller, counter, teller
 from millrace.timers import Timer
 
 DEEP = b'{"specversion":"1.0","id":"1","source":"/x","type":"sample.tally.added.v1","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -254,7 +256,7 @@ async def failed_timers_are_kept(kit: EngineKit) -> None:
 
 def _failing_timers(behaviour: Behaviour) -> Service:
     service = counter(behaviour)
-    behaviour.count = lambda event, context: [Timer("t", Remind(name=event.name), after=timedelta(seconds=60))]
+    behaviour.count = lambda event, _: [Timer("t", Remind(name=event.name), after=timedelta(seconds=60))]
 
     @service.handler
     def remind(command: Remind) -> None:
@@ -335,6 +337,84 @@ async def unfit_rejections_are_kept(kit: EngineKit) -> None:
         await balanced(app)
 
 
+async def claims_that_are_no_numbers_are_harmless(kit: EngineKit) -> None:
+    """Whatever a foreign record claims as its sequence, it is one record, and those after it are handled."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        for number, sequence in enumerate(["²", "-1", "1.5", "9" * 5000, "٣", " 1", "0x1", "\x00"]):
+            forged = foreign(app, Added(name="a", n=number), source="/sample/teller", id=f"x{number}", epoch="1", sequence=sequence)
+            await put(app, "tally", ("a", forged))
+        await add(app, "a", times=2)
+        await lab.settled()
+        assert (await totals(app))["a"][-2:] == (1, 2)
+        await balanced(app)
+
+
+async def activities_may_fail_of_anything(kit: EngineKit) -> None:
+    """An activity that meets a store or queue of somebody else that is not well fails its message, not its neighbours'."""
+    async with Lab(kit) as lab:
+
+        async def fail(event: Added, context: Any) -> None:
+            if event.name == "a":
+                raise StoreUnavailable("elsewhere", reason="full", detail="not ours")
+
+        lab.behaviour.call = fail
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        await add(app, "a", "b", times=2)
+        await lab.settled()
+        assert [name for name, _ in lab.behaviour.calls].count("b") == 2
+        assert [(row.key, row.state, row.reason) for row in await held(app, "caller", state="dead")] == [("a", "dead", "StoreUnavailable")]
+        await balanced(app)
+
+
+async def types_that_nobody_takes_any_more_are_kept(kit: EngineKit) -> None:
+    """A message that waited for a retry while a release took its handler away becomes a dead letter, in activities too."""
+    async with Lab(kit) as lab:
+        for name, service in (("counter", counter(lab.behaviour)), ("caller", caller(lab.behaviour))):
+            lab.behaviour.call = _not_now_async
+            lab.behaviour.count = _not_now
+            app = await lab.start([teller(), service], policy=RetryPolicy(first_s=10))
+            await add(app, name)
+            await lab.settled()
+            await lab.stop(app)
+            lab.clock.advance(timedelta(seconds=11))
+
+            app = await lab.start([teller(), _without_added(name)])
+            await lab.eventually(app, lambda app=app, name=name: _all_dead(app, name))
+            assert {row.reason for row in await held(app, name) if row.processor in {"call", "handlers"}} == {"unknown"}
+            await lab.stop(app)
+
+
+def _not_now(event: Added, context: Any) -> None:
+    raise ConnectionError
+
+
+async def _not_now_async(event: Added, context: Any) -> None:
+    raise ConnectionError
+
+
+def _without_added(name: str) -> Service:
+    service = Service(name)
+    if name == "caller":
+
+        @service.handler(processor="call")
+        async def call(event: Refused) -> None:
+            """Take another message of the topic."""
+
+    else:
+
+        @service.handler
+        def count(event: Refused) -> None:
+            """Take another message of the topic."""
+
+    return service
+
+
+async def _all_dead(app: Application, service: str) -> bool:
+    rows = [row for row in await held(app, service) if row.processor in {"call", "handlers"}]
+    return bool(rows) and all(row.state == "dead" for row in rows)
+
+
 PROMISES = (
     unreadable_records_are_kept,
     exhausted_messages_are_kept,
@@ -354,4 +434,7 @@ PROMISES = (
     timers_of_activities_fire,
     selectors_may_fail,
     unfit_rejections_are_kept,
+    claims_that_are_no_numbers_are_harmless,
+    activities_may_fail_of_anything,
+    types_that_nobody_takes_any_more_are_kept,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from millrace.application import Application
@@ -87,20 +88,24 @@ def _partitions(app: Application) -> list[int]:
     return app.hosts["counter"].loops["handlers"].state().partitions
 
 
+async def _hand_over(lab: Lab, end: Callable[[Application], Awaitable[None]]) -> None:
+    one, two = await lab.start(), await lab.start()
+    await lab.eventually(one, lambda: sorted(_partitions(one) + _partitions(two)) == [0, 1, 2] and _partitions(two) != [])
+    assert len(_partitions(one)) in {1, 2}
+    await add(one, *"abcdef")
+    await end(one)
+    await lab.eventually(two, lambda: _partitions(two) == [0, 1, 2])
+    await add(two, *"abcdef")
+    await lab.settled()
+    await balanced(two)
+    await lab.stop(two)
+
+
 async def partitions_are_shared_and_taken_over(kit: EngineKit) -> None:
     """Two processes share the partitions; when one leaves or dies, the other has all of them and goes on."""
     async with Lab(kit) as lab:
-        for end in (lab.stop, lab.kill):
-            one, two = await lab.start(), await lab.start()
-            await lab.eventually(one, lambda: sorted(_partitions(one) + _partitions(two)) == [0, 1, 2] and _partitions(two) != [])
-            assert len(_partitions(one)) in {1, 2}
-            await add(one, *"abcdef")
-            await end(one)
-            await lab.eventually(two, lambda: _partitions(two) == [0, 1, 2])
-            await add(two, *"abcdef")
-            await lab.settled()
-            await balanced(two)
-            await lab.stop(two)
+        await _hand_over(lab, lab.stop)
+        await _hand_over(lab, lab.kill)
         app = await lab.open()
         assert {name: len(seen) for name, seen in (await totals(app)).items()} == dict.fromkeys("abcdef", 4)
         assert await held(app, "counter") == []

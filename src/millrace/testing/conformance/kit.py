@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -45,7 +45,7 @@ class Faults:
         return sum(reason is not None for reasons in self._failures.values() for reason in reasons)
 
     @asynccontextmanager
-    async def held(self, database: str) -> AsyncIterator[asyncio.Event]:
+    async def held(self, database: str) -> AsyncGenerator[asyncio.Event]:
         """Let commits wait as long as this block lasts; yields an event that is set when the first one waits."""
         gate, reached = asyncio.Event(), asyncio.Event()
         self._gates[database], self._reached[database] = gate, reached

@@ -19,15 +19,16 @@ from typing import Any
 import msgspec
 
 from millrace.delivery import Context
-from millrace.delivery import Context
 from millrace.errors import NotYet, Rejected
 from millrace.handler import Transaction
 from millrace.message import Command, Event
 from millrace.service import Service
 from millrace.state import State, View
+from millrace.testing.conformance.statements import load_statements
 from millrace.timers import Cancel, Timer
 
 APPLICATION = "sample"
+SQL = load_statements("sample.sql")
 
 
 class Add(Command, topic="tally.commands", key="name"):
@@ -120,6 +121,10 @@ class Board(View, key="name", lookups=("even",), sort="total"):
     even: bool = False
 
 
+def _do_nothing(event: Any, context: Context) -> None:
+    """Do nothing."""
+
+
 async def _nothing(event: Any, context: Context) -> None:
     """Do nothing, asynchronously."""
 
@@ -128,8 +133,8 @@ class Behaviour:
     """What handlers do beside counting. Each may raise, or return more items."""
 
     def __init__(self) -> None:
-        self.count: Callable[[Added, Context], Any] = lambda event, context: None
-        self.fold: Callable[[Added, Context], Any] = lambda event, context: None
+        self.count: Callable[[Added, Context], Any] = _do_nothing
+        self.fold: Callable[[Added, Context], Any] = _do_nothing
         self.call: Callable[[Added, Context], Awaitable[Any]] = _nothing
         self.file: Callable[[Added, Context], Awaitable[Any]] = _nothing
         self.order: list[tuple[str, int]] = []
@@ -209,8 +214,8 @@ def clerk(behaviour: Behaviour) -> Service:
     @service.handler(says=[Counted])
     async def file(event: Added, tx: Transaction, context: Context) -> Any:
         """Write a row with SQL of its own."""
-        await tx.execute("create table if not exists filed (name text, n integer)")
-        await tx.execute("insert into filed values (?, ?)", event.name, event.n)
+        await tx.execute(SQL["make_filed"])
+        await tx.execute(SQL["file"], event.name, event.n)
         return await behaviour.file(event, context)
 
     @service.handler

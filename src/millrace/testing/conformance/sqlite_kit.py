@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,7 @@ from millrace.engines.sqlite import SqliteEngine
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.leases import FileLeases
 from millrace.testing.conformance.kit import Faults
-
-
-def _statements() -> dict[str, str]:
-    blocks = (files("millrace.testing.conformance") / "sqlite_damage.sql").read_text(encoding="utf-8").split("-- name: ")[1:]
-    return {name.strip(): body for name, _, body in (block.partition("\n") for block in blocks)}
+from millrace.testing.conformance.statements import load_statements
 
 
 class FaultyDatabase(Database):
@@ -85,14 +80,13 @@ class SqliteDamage:
     def __init__(self, folder: Path, copies: Path) -> None:
         self._folder = folder
         self._copies = copies
-        self._sql = _statements()
+        self._sql = load_statements("sqlite_damage.sql")
 
     def _run(self, database: str, statement: str, values: tuple[Any, ...] = ()) -> int:
         connection = apsw.Connection(str(self._folder / f"{database}.db"))
         try:
-            with connection:
-                connection.execute(self._sql[statement], values).fetchall()
-                return connection.total_changes()
+            connection.execute(self._sql[statement], values).fetchall()
+            return connection.total_changes()
         finally:
             connection.close()
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
 from millrace.application import Application
 from millrace.errors import StoreUnavailable
@@ -98,10 +99,8 @@ async def timers_share_the_commit(kit: EngineKit) -> None:
     async with Lab(kit) as lab:
         app = await lab.start([clerk(lab.behaviour)])
         lab.faults.fail_next("clerk")
-        try:
+        with pytest.raises(StoreUnavailable):
             await app.execute(Remind(name="a", after_s=5))
-        except StoreUnavailable:
-            pass
         await app.execute(Remind(name="b", after_s=5))
         lab.faults.fail_next("clerk", times=2)
         await lab.advance(app, 6)

@@ -1,0 +1,327 @@
+"""`parcomolo serve` as an operator meets it: started, stopped, killed, started wrongly, reset, and run in parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.command_line import Ran
+from tests.e2e.running_shop import PAID, PLACED, RESERVED, RunningShop, facts_of, is_balanced, millrace, run
+
+READY_S = 20.0
+"""The promise is 2 s, on a machine that does nothing else; here others run beside."""
+HAPPY = [PLACED, RESERVED, PAID, "order-confirmed", "shipping-scheduled", "item-shipped", "stock-committed", "order-completed"]
+
+
+def refused(ran: Ran, *words: str) -> str:
+    """Return the one line that a wrong setting gets, having checked that it is one and what it names."""
+    assert (ran.status, ran.out) == (2, ""), ran
+    assert ran.err.count("\n") == 1, ran.err
+    assert ran.err.startswith("parcomolo: ")
+    for word in words:
+        assert word in ran.err
+    return ran.err
+
+
+def serve_wrongly(data: Path, **settings: str) -> Ran:
+    """Start a server that cannot work."""
+    return run("parcomolo", "serve", data=data, **settings)
+
+
+def test_it_is_ready_soon(data: Path, record_property: pytest.RecordProperty) -> None:
+    """From the command to the first 200 of /ready on an empty folder, and again on one that has state."""
+    for what in ("empty", "again"):
+        with RunningShop(data) as shop:
+            print(f"ready ({what}) after {shop.ready_s:.2f} s")
+            record_property(f"ready_s_{what}", round(shop.ready_s, 2))
+            assert shop.ready_s < READY_S
+            shop.terminate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_order_flows(data: Path, number: signal.Signals) -> None:
+    """An order placed over HTTP goes through all services to `completed`; a signal then ends the server with status 0."""
+    with RunningShop(data, shipping_delay="0.2") as shop:
+        order = shop.completed(("cheese", 2))
+        stock = shop.get("/api/stock/cheese")
+        assert shop.get("/health")["status"] == "ok"
+        assert shop.terminate(number).splitlines()[-1] == "Stopped."
+
+    assert set(facts_of(order)) == set(HAPPY)
+    assert (order["payment_status"], order["fulfilment_status"]) == ("paid", "shipped")
+    assert (stock["on_hand"], stock["reserved"], stock["available"]) == (48, 0, 48)
+    assert is_balanced(data)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("fact", [PLACED, PAID, "shipping-scheduled"])
+def test_an_order_survives_kill(data: Path, fact: str) -> None:
+    """Killed with -9 right after a fact was seen, the shop goes on from there when it is started again."""
+    with RunningShop(data, shipping_delay="1") as shop:
+        order_id = shop.place(("a-lot-of-cheese", 3))
+        before = shop.told(order_id, fact)
+        shop.kill()
+    with RunningShop(data, shipping_delay="1") as shop:
+        assert facts_of(shop.look(order_id))[: len(facts_of(before))] == facts_of(before)
+        order = shop.ended(order_id)
+        assert sorted(facts_of(order)) == sorted(HAPPY)
+        assert [payment["status"] for payment in shop.get(f"/api/payments?order_id={order_id}")] == ["succeeded"]
+        assert shop.get("/api/stock/a-lot-of-cheese")["on_hand"] == 22
+        assert shop.get("/api/orders")["items"][0]["order_id"] == order_id
+        shop.terminate()
+    assert is_balanced(data)
+
+
+def test_stopping_keeps_what_is_open(data: Path) -> None:
+    """An order that waits for its carrier when the server is stopped goes on at the next start."""
+    with RunningShop(data, shipping_delay="1") as shop:
+        order_id = shop.place()
+        shop.told(order_id, "shipping-scheduled")
+        shop.terminate()
+    with RunningShop(data, shipping_delay="1") as shop:
+        assert shop.ended(order_id)["status"] == "completed"
+        shop.terminate()
+
+
+WRONG = [
+    ({"services": "orders,kitchen"}, ("--services", "PARCOMOLO_SERVICES", "'orders,kitchen'", "inventory")),
+    ({"log": "kafka://localhost:9092"}, ("--log", "'kafka://localhost:9092'", "sqlite:")),
+    ({"store": "postgresql://localhost/shop"}, ("--store", "'postgresql://localhost/shop'", "sqlite:")),
+    ({"checkout": "orchestration"}, ("--checkout", "'orchestration'", "choreography")),
+    ({"namespace": "other"}, ("--namespace", "'other'", "none")),
+    ({"port": "http"}, ("--port", "'http'", "65535")),
+    ({"port": "65536"}, ("--port", "'65536'", "65535")),
+    ({"host": "192.0.2.1"}, ("--host", "192.0.2.1")),
+    ({"host": "no.such.host.invalid"}, ("--host", "no.such.host.invalid")),
+    ({"shipping_delay": "soon"}, ("--shipping-delay", "'soon'", "seconds")),
+    ({"late_delivery": "-1"}, ("--late-delivery", "'-1'", "seconds")),
+]
+
+
+@pytest.mark.parametrize("settings, words", WRONG, ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "")
+def test_wrong_settings(data: Path, settings: dict[str, str], words: tuple[str, ...]) -> None:
+    """Each ends with status 2 and one line that names the setting, the value and what is allowed; no data appear."""
+    refused(serve_wrongly(data, **settings), *words)
+
+    assert not list(data.glob("*.db"))
+
+
+def test_port_in_use(data: Path) -> None:
+    """The second server on a port says so."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused(serve_wrongly(data, port=port), "--port", f"'{port}'", "in use")
+
+
+def test_changed_style(data: Path) -> None:
+    """The style of the first start stays; the server and the toolkit's command line both refuse another."""
+    data.mkdir()
+    (data / "installation.json").write_text('{"checkout": "orchestration"}')
+
+    for settings in ({}, {"checkout": "choreography"}):
+        refused(serve_wrongly(data, **settings), "--checkout", "orchestration", "stored")
+        looked = run("millrace", "--app", "parcomolo", "topics", data=data, **settings)
+        assert (looked.status, looked.err.count("\n")) == (2, 1), looked
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"checkout": 1}', "\x00\x01"])
+def test_unreadable_installation(data: Path, content: str) -> None:
+    """A folder whose mark cannot be read is refused by name."""
+    data.mkdir()
+    (data / "installation.json").write_text(content)
+
+    refused(serve_wrongly(data), str(data))
+
+
+def test_folder_below_a_file(data: Path) -> None:
+    """A folder that cannot be made is refused by name."""
+    data.write_text("a file")
+
+    refused(serve_wrongly(data / "shop"), "--data", str(data / "shop"))
+    assert refused(serve_wrongly(data), "--data", str(data))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_not_writable(data: Path) -> None:
+    """A folder that may not be written is refused by name."""
+    data.mkdir(mode=0o500)
+
+    refused(serve_wrongly(data), "--data", str(data))
+
+
+def foreign_database(file: Path) -> None:
+    """Write a database of another program."""
+    connection = apsw.Connection(str(file))
+    connection.execute("create table notes (text)")
+    connection.close()
+
+
+def newer_database(file: Path) -> None:
+    """Let a database of ours come from a later release."""
+    connection = apsw.Connection(str(file))
+    connection.execute("pragma user_version=99")
+    connection.close()
+
+
+@pytest.mark.parametrize("name", ["log.db", "orders.db"])
+def test_foreign_file(data: Path, name: str) -> None:
+    """Another program's database under one of our names is refused by name and left as it is."""
+    data.mkdir()
+    foreign_database(data / name)
+    before = (data / name).read_bytes()
+
+    refused(serve_wrongly(data), name, "not ours")
+    assert (data / name).read_bytes() == before
+
+
+def test_no_database_at_all(data: Path) -> None:
+    """A file that is no database is refused by name and left as it is."""
+    data.mkdir()
+    (data / "log.db").write_bytes(b"my notes" * 1000)
+
+    refused(serve_wrongly(data), "log.db")
+    assert (data / "log.db").read_bytes() == b"my notes" * 1000
+
+
+def test_newer_file_then_reset(data: Path) -> None:
+    """A file of a later release is refused by name; `reset --yes` deletes the installation, and the next start is the first."""
+    with RunningShop(data, shipping_delay="0") as shop:
+        shop.completed(("cheese", 5))
+        shop.terminate()
+    newer_database(data / "payments.db")
+    refused(serve_wrongly(data), "payments.db", "newer version")
+
+    assert run("parcomolo", "reset", "--yes", data=data).status == 0
+    assert not data.exists()
+    with RunningShop(data) as shop:
+        assert shop.get("/api/orders") == {"items": [], "next": None}
+        assert shop.get("/api/stock/cheese")["on_hand"] == 50
+
+
+def test_reset_is_careful(data: Path) -> None:
+    """Without a yes nothing is deleted, nor below a running server; what is not ours stays, and a strange folder is refused."""
+    refused(run("parcomolo", "reset", "--yes", data=data.parent), "--data", str(data.parent))
+    with RunningShop(data) as shop:
+        (data / "notes.txt").write_text("mine")
+        below = run("parcomolo", "reset", "--yes", data=data)
+        assert (below.status, below.err.count("\n")) == (1, 1), below
+        assert shop.get("/health")["status"] == "ok"
+        shop.terminate()
+
+    for answers in ("n\n", "", "\n"):
+        assert run("parcomolo", "reset", data=data, answers=answers).status == 1
+    assert (data / "orders.db").exists()
+    assert run("parcomolo", "reset", data=data, answers="y\n").status == 0
+    assert [path.name for path in data.iterdir()] == ["notes.txt"]
+    assert run("parcomolo", "reset", "--yes", data=data.with_name("absent")).status == 0
+
+
+def test_simulated_customers(data: Path) -> None:
+    """Thirty customers in three seconds: every order reaches an end, the reports count all, nothing is lost."""
+    with RunningShop(data, shipping_delay="0.2") as shop:
+        ran = run("parcomolo", "simulate", "--rate", "10", "--seconds", "3", "--url", shop.url, data=data)
+        print(ran.out)
+        assert (ran.status, ran.err) == (0, ""), ran
+        assert "30 bought" in ran.out
+        shop.until(lambda: shop.get("/api/reports/orders")["total"] == 30, seconds=10)
+        assert shop.get("/health")["status"] == "ok"
+        stock = shop.get("/api/stock")
+        shop.terminate()
+
+    assert all(row["available"] == row["on_hand"] - row["reserved"] >= 0 for row in stock)
+    assert {row["reserved"] for row in stock} == {0}
+    assert is_balanced(data)
+    assert millrace(data, "dead-letters", "list", "--state", "all") == []
+
+
+def test_nobody_to_simulate_for(data: Path) -> None:
+    """Without a shop the customers say so, with status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    ran = run("parcomolo", "simulate", "--rate", "1", "--seconds", "1", "--url", url, data=data)
+
+    assert ran.status == 1
+    assert url in ran.out + ran.err
+    assert "Traceback" not in ran.err
+
+
+PARTS = ("orders,catalogue", "inventory", "payments", "shipping", "rewards,operations,reports")
+ROUTES = {
+    "/": 0,
+    "/orders": 0,
+    "/api/orders": 0,
+    "/api/products": 0,
+    "/api/stock": 1,
+    "/api/payments": 2,
+    "/api/shipments": 3,
+    "/api/rewards/ada": 4,
+    "/api/operations/alerts": 4,
+    "/api/reports/orders": 4,
+}
+"""Paths, and which part serves each."""
+
+
+@pytest.fixture
+def parts(data: Path) -> Iterator[list[RunningShop]]:
+    """The shop as five processes on one folder."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(RunningShop(data, services=names, shipping_delay="0.1")) for names in PARTS]
+
+
+def check_routes(parts: list[RunningShop]) -> None:
+    """Every process serves the routes of its services, its health and its description, and no others."""
+    for number, part in enumerate(parts):
+        found = {path: part.http.get(path).status_code for path in ROUTES}
+        assert found == {path: 200 if owner == number else 404 for path, owner in ROUTES.items()}, PARTS[number]
+        described = set(part.get("/openapi.json")["paths"])
+        assert {"/health", "/ready"} <= described
+        assert described & set(ROUTES) == {path for path, owner in ROUTES.items() if owner == number and "/api" in path and "ada" not in path}
+        names = {entry["name"].split(" ")[0].split(".")[0] for entry in part.get("/health")["entries"]}
+        assert names == set(PARTS[number].split(","))
+
+
+def test_parts_work_as_one(data: Path, parts: list[RunningShop]) -> None:
+    """Five processes share one folder: each serves its routes, an order crosses all of them, a position holds in all of them."""
+    orders, inventory, payments, _, followers = parts
+    check_routes(parts)
+    order = orders.completed(("cheese", 4))
+    answer = orders.http.post(f"/api/orders/{order['order_id']}/deliver")
+
+    assert set(facts_of(order)) == set(HAPPY)
+    position = {"Millrace-Position": answer.headers["Millrace-Position"]}
+    assert followers.get("/api/rewards/ada", headers=position)["purchases"] == 1
+    assert inventory.get("/api/stock/cheese", headers=position)["on_hand"] == 46
+    assert payments.get(f"/api/payments?order_id={order['order_id']}")[0]["status"] == "succeeded"
+    assert followers.until(lambda: followers.get("/api/reports/orders")) == {"total": 1, "succeeded": 1, "failed": 0}
+    assert is_balanced(data)
+    for part in parts:
+        part.terminate()
+    assert is_balanced(data)
+
+
+@pytest.mark.crash
+def test_a_part_may_die(data: Path, parts: list[RunningShop]) -> None:
+    """While payments is dead an order waits after its reservation; a new process takes it on at once."""
+    orders, _, payments, *_ = parts
+    payments.kill()
+    order_id = orders.place()
+    waiting = orders.told(order_id, RESERVED)
+    with RunningShop(data, services="payments"):
+        order = orders.ended(order_id)
+
+    assert facts_of(waiting) == [PLACED, RESERVED]
+    assert order["status"] == "completed"
+
+
+def test_installation_is_written_once(data: Path) -> None:
+    """The mark of the folder names the style."""
+    with RunningShop(data):
+        assert json.loads((data / "installation.json").read_text()) == {"checkout": "choreography"}

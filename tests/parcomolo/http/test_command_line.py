@@ -1,0 +1,119 @@
+"""PLATFORM section 1: `parcomolo serve | simulate | reset`, and what happens when a setting is wrong."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import httpx
+import pytest
+
+from tests.parcomolo.http.server import Server, parcomolo, serving
+from tests.parcomolo.http.shop import request
+
+
+def one_line(done) -> str:
+    """Check that a command ended with 2 and one line, and return the line."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    [line] = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("log", "kafka://localhost:9092", "sqlite:"),
+        ("store", "postgresql://localhost/shop", "sqlite:"),
+        ("checkout", "orchestration", "choreography"),
+        ("namespace", "blue", "none"),
+        ("services", "orders,kitchen", "catalogue, orders"),
+        ("port", "many", "65535"),
+        ("port", "70000", "65535"),
+        ("shipping-delay", "soon", "seconds"),
+        ("late-delivery", "-1", "seconds"),
+        ("host", "no.such.host.invalid", "address"),
+    ],
+)
+def test_a_wrong_setting_ends_with_2_and_one_line(tmp_path, setting, value, allowed):
+    """The line names the setting, the value and what is allowed; as an argument and in the environment."""
+    folder = str(tmp_path / "data")
+    line = one_line(parcomolo("serve", "--data", folder, f"--{setting}={value}"))
+    assert all(part in line for part in (f"--{setting}", value, allowed)), line
+    variable = f"PARCOMOLO_{setting.upper().replace('-', '_')}"
+    line = one_line(parcomolo("serve", "--data", folder, **{variable: value}))
+    assert all(part in line for part in (variable, value, allowed)), line
+
+
+def test_a_port_in_use_ends_with_2(tmp_path):
+    """And nothing is left behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = one_line(parcomolo("serve", "--port", port, "--data", str(tmp_path / "data")))
+    assert "--port" in line
+    assert port in line
+
+
+def test_a_data_folder_that_is_a_file_ends_with_2(tmp_path):
+    """The line names it."""
+    (tmp_path / "data").write_text("not a folder")
+    line = one_line(parcomolo("serve", "--port", "0", "--data", str(tmp_path / "data")))
+    assert "--data" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server_with_0(tmp_path, number):
+    """With an order in flight and a stream open; after the next start the order is there and goes on."""
+    with serving(tmp_path / "data") as server:
+        order = httpx.post(f"{server.url}/api/orders", json=request(("cheese", 1), token="tok_insufficient_funds")).json()
+        with httpx.stream("GET", f"{server.url}/events", timeout=30) as stream:
+            assert next(stream.iter_lines()).startswith("retry")
+            status, printed = server.stop(number)
+        assert (status, printed.splitlines()[-1]) == (0, "Stopped.")
+    with serving(tmp_path / "data") as server:
+        seen = httpx.get(f"{server.url}/api/orders/{order['order_id']}").json()
+        assert seen["number"] == order["number"]
+
+
+def test_an_order_survives_kill_9(tmp_path):
+    """Answered 201, so it is there."""
+    with serving(tmp_path / "data") as server:
+        orders = [httpx.post(f"{server.url}/api/orders", json=request(("cheese", 1))).json() for _ in range(5)]
+        assert server.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+    with serving(tmp_path / "data") as server:
+        assert all(httpx.get(f"{server.url}/api/orders/{each['order_id']}").status_code == 200 for each in orders)
+
+
+def test_simulated_customers_reach_their_ends(tmp_path):
+    """0 when every order reached an end; it prints what it did."""
+    with serving(tmp_path / "data") as server:
+        done = parcomolo("simulate", "--rate", "10", "--seconds", "1", "--url", server.url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "bought" in done.stdout
+        assert httpx.get(f"{server.url}/api/reports/orders").json()["total"] >= 1
+    assert parcomolo("simulate", "--url", "http://127.0.0.1:9").returncode == 1
+
+
+def test_reset_deletes_only_the_data_of_a_stopped_shop(tmp_path):
+    """Not while it runs, not without being asked, and not a folder of somebody else."""
+    folder = tmp_path / "data"
+    server = Server(folder)
+    (folder / "note.txt").write_text("mine")
+    assert parcomolo("reset", "--data", str(folder), "--yes").returncode == 1
+    assert server.stop()[0] == 0
+    assert parcomolo("reset", "--data", str(folder)).returncode == 1
+    assert (folder / "log.db").exists()
+    assert parcomolo("reset", "--data", str(folder), "--yes").returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["note.txt"]
+    assert parcomolo("reset", "--data", str(folder), "--yes").returncode == 2
+    assert parcomolo("reset", "--data", str(tmp_path / "nothing"), "--yes").returncode == 0
+
+
+def test_the_checkout_style_is_stored_at_the_first_start(tmp_path):
+    """And what is stored counts."""
+    folder = tmp_path / "data"
+    assert Server(folder).stop()[0] == 0
+    mark = folder / "installation.json"
+    assert "choreography" in mark.read_text()
+    mark.write_text('{"checkout": "orchestration"}')
+    line = one_line(parcomolo("serve", "--port", "0", "--data", str(folder)))
+    assert "--checkout" in line
