@@ -68,11 +68,13 @@ def metrics(hosts: Mapping[str, Host]) -> str:
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
         ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),
         ("millrace_handled_total", "counter", "Messages handled by this process."),
+        ("millrace_fenced_total", "counter", "Partitions given up because another owner had written its token."),
     ):
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
         for name, host in hosts.items():
             for loop in host.loops.values():
                 state = loop.state()
-                value = {"millrace_lag_messages": state.lag, "millrace_held_keys": state.held}.get(metric, loop.handled)
+                values = {"lag_messages": state.lag, "held_keys": state.held, "handled_total": loop.handled, "fenced_total": loop.fenced}
+                value = values[metric.removeprefix("millrace_")]
                 lines.append(f'{metric}{{service="{name}",processor="{state.processor}"}} {value}')
     return "\n".join(lines) + "\n"

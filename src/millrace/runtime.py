@@ -43,6 +43,8 @@ log = logging.getLogger("millrace")
 BATCH_MAX = 1000
 CALLS_TOGETHER = 64
 STUCK_S = 30.0
+IDLE_S = 0.05
+"""How long the position may lag behind records that concern nobody here."""
 
 
 class Claim(Waiting):
@@ -113,10 +115,13 @@ class Loop:
         self._progress = time.monotonic()
         self._rotation = 0
         self._ahead: tuple[dict[Place, int], list[Chunk]] = ({}, [])
+        self._idle: dict[Place, Chunk] = {}
+        self._idle_since = 0.0
         self.assigned = False
         self.halted = False
         self.last_error: str | None = None
         self.handled = 0
+        self.fenced = 0
 
     def start(self) -> None:
         """Begin to run."""
@@ -144,7 +149,8 @@ class Loop:
         """Look again if the log has more for an owned partition."""
         ends = self._feed.ends()
         for place, offset in self._offsets.items():
-            if ends.get(place, 0) > offset:
+            idle = self._idle.get(place)
+            if ends.get(place, 0) > (idle.next if idle is not None else offset):
                 self._wake.call()
                 return
 
@@ -205,7 +211,7 @@ class Loop:
 
     async def _forget(self) -> None:
         """Give everything up in memory; the next step claims again what the leases say."""
-        self._owned, self._tokens, self._offsets = frozenset(), {}, {}
+        self._owned, self._tokens, self._offsets, self._idle = frozenset(), {}, {}, {}
 
     async def _step(self) -> bool:
         if self._wanted != self._owned or not self.assigned:
@@ -246,6 +252,7 @@ class Loop:
                 self._offsets[row.topic, row.partition] = row.offset
         for place in [place for place in self._tokens if place[1] not in wanted]:
             del self._tokens[place], self._offsets[place]
+            self._idle.pop(place, None)
         self._owned = wanted
         await self._load_blocked()
         self._timers = await self._store.reader.timers.next(self.name)
@@ -260,7 +267,7 @@ class Loop:
         now = to_micros(self._clock.now())
         expected, ahead = self._ahead
         self._ahead = ({}, [])
-        chunks = ahead if ahead and expected == self._offsets else await self._read(self._offsets)
+        chunks = self._with_idle(ahead if ahead and expected == self._offsets else await self._read(self._offsets))
         due = [
             place
             for place, (state, due) in self._blocked.items()
@@ -270,7 +277,7 @@ class Loop:
         ]
         self._again.clear()
         timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
-        if not (chunks or due or timers):
+        if not (due or timers) and self._may_wait(chunks):
             return None
         results = None
         if self._intake.mode is Mode.OUTSIDE:
@@ -287,6 +294,8 @@ class Loop:
 
     async def _read(self, offsets: dict[Place, int]) -> list[Chunk]:
         ends, chunks = self._feed.ends(), list[Chunk]()
+        if self._idle:
+            offsets = offsets | {place: chunk.next for place, chunk in self._idle.items() if place in offsets}
         places = [place for place in sorted(offsets) if ends.get(place, 0) > offsets[place]]
         outside = self._intake.mode is Mode.OUTSIDE
         left = CALLS_TOGETHER if outside else self._batch_max
@@ -306,6 +315,30 @@ class Loop:
             if left <= 0:
                 break
         return chunks
+
+    def _with_idle(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Put what was read and concerns nobody here in front of what comes behind it."""
+        idle, self._idle = self._idle, {}
+        for chunk in chunks:
+            if (before := idle.pop((chunk.topic, chunk.partition), None)) is not None:
+                chunk.first, chunk.ignored = before.first, chunk.ignored + before.ignored
+                chunk.sources = before.sources | chunk.sources
+        return chunks + list(idle.values())
+
+    def _may_wait(self, chunks: list[Chunk]) -> bool:
+        """Keep records that no pattern takes for a while: moving a position past them has no effect that anybody must see at once,
+        and a commit for each would cost as much as one that has."""
+        if not chunks:
+            return True
+        now = time.monotonic()
+        if not self._idle_since:
+            self._idle_since = now
+        ignored = sum(chunk.ignored for chunk in chunks)
+        if any(chunk.deliveries for chunk in chunks) or ignored >= self._batch_max or now - self._idle_since >= IDLE_S:
+            self._idle_since = 0.0
+            return False
+        self._idle = {(chunk.topic, chunk.partition): chunk for chunk in chunks}
+        return True
 
     def _drained(self, partition: int) -> bool:
         """Return whether everything that is in the log for a partition was read before this turn."""
@@ -381,8 +414,13 @@ class Loop:
         """Another owner has written its token: give these partitions up until the leases say otherwise."""
         gone = {partition for _, partition in places}
         self.last_error = f"fenced: partitions {sorted(gone)} have another owner"
+        self.fenced += len(gone)
+        log.warning(
+            "%s.%s: fenced: partitions %s have another owner; what was in hand is dropped", self._store.name, self.name, sorted(gone)
+        )
         for place in [place for place in self._tokens if place[1] in gone]:
             del self._tokens[place], self._offsets[place]
+            self._idle.pop(place, None)
         self._owned -= gone
         self._wanted -= gone
 
@@ -394,9 +432,11 @@ class Loop:
         """Return seconds until the next timer or retry, None when nothing is due."""
         dues = [due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned]
         dues += [due for partition, due in self._timers.items() if partition in self._owned]
-        if not dues:
-            return None
-        return max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000)
+        until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
+        if self._idle:
+            left = max(0.0, self._idle_since + IDLE_S - time.monotonic())
+            return left if until is None else min(until, left)
+        return until
 
     def note(self, error: Exception) -> None:
         """Remember a handler's failure, for health."""

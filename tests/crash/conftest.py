@@ -8,6 +8,8 @@ import pytest
 from millrace.testing.crash import Zygote
 from tests.crash.shop import PRELOAD, opened_shop
 
+ROOT = Path(__file__).parents[2]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add how to repeat one crash point, and how to accept new steps."""
@@ -19,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """The process that all servers are forked from."""
-    with Zygote(preload=PRELOAD) as zygote:
+    with Zygote(preload=PRELOAD, folder=ROOT) as zygote:
         yield zygote
 
 

@@ -20,6 +20,7 @@ from tests.crash.path import Customer, Path, buy_together, three_customers
 from tests.crash.shop import Server
 
 TOGETHER = 4
+TOGETHER_WAITING = 10
 
 
 @dataclass
@@ -61,8 +62,9 @@ class Enumeration:
 
     def run_all(self) -> list[Run]:
         """Try every point until one run was not killed, and return all runs in order."""
-        with ThreadPoolExecutor(TOGETHER) as threads:
-            found = [threads.submit(lambda: list(self._runs())) for _ in range(TOGETHER)]
+        together = TOGETHER_WAITING if self._path.waits else TOGETHER
+        with ThreadPoolExecutor(together) as threads:
+            found = [threads.submit(lambda: list(self._runs())) for _ in range(together)]
             return sorted((run for each in found for run in each.result()), key=lambda run: run.at or 0)
 
     def _runs(self) -> Iterator[Run]:
@@ -96,6 +98,7 @@ class Enumeration:
         finally:
             run.steps = trap.read()
         if run.killed:
+            assert len(run.steps) == run.at, "it died elsewhere"
             self._go_on(customers, folder)
         check_files(self._zygote, folder / "data", customers, log=folder / "ledger.log")
 

@@ -92,9 +92,14 @@ def check_files(zygote: Zygote, data: Folder, customers: Sequence[Customer], *, 
     ledger_of(zygote, data, log=log)
 
 
-def _check_log(data: Folder, customers: Sequence[Customer]) -> None:
+def facts_in(data: Folder) -> list[dict[str, Any]]:
+    """Return every record of the log, internal ones too."""
     with closing(sqlite3.connect(f"file:{data / 'log.db'}?mode=ro", uri=True)) as connection:
-        facts = [json.loads(value) for (value,) in connection.execute("select value from record order by place")]
+        return [json.loads(value) for (value,) in connection.execute("select value from record order by place")]
+
+
+def _check_log(data: Folder, customers: Sequence[Customer]) -> None:
+    facts = facts_in(data)
     repeated = [place for place, times in Counter((fact["source"], fact["id"]) for fact in facts).items() if times > 1]
     assert not repeated, repeated
     for customer in customers:

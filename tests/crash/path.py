@@ -46,6 +46,11 @@ class Path:
     also: tuple[tuple[str, str], ...] = ()
 
     @property
+    def waits(self) -> bool:
+        """Return whether it takes seconds, because payments asks the provider again."""
+        return self.token == "tok_insufficient_funds" and self.cancel_after is None
+
+    @property
     def sold(self) -> bool:
         """Return whether the goods are gone at the end."""
         return self.end == "order-completed"

@@ -18,6 +18,7 @@ from millrace.inspection import Inspection
 from millrace.message import declaration
 
 ELSEWHERE = "/elsewhere"
+KNOWN = "parcomolo.orders.order-placed.v1"
 BRACKETS = 100_000
 PARTITIONS = 3
 MALFORMED = (
@@ -30,11 +31,14 @@ MALFORMED = (
     b'{"id": 1, "source": "/elsewhere", "type": "parcomolo.orders.order-placed.v1", "specversion": "1.0"}',
     b'{"id": "1", "source": "/elsewhere", "type": "parcomolo.orders.order-placed.v1", "specversion": "0.3"}',
     b'{"id": "1", "source": "/elsewhere", "type": "parcomolo.orders.order-placed.v1", "specversion": "1.0", "data": {"order_id"',
+)
+"""What no reader can open: no JSON, no CloudEvent, or cut off."""
+DEEP = (
     b"[" * BRACKETS,
     b"[" * BRACKETS + b"]" * BRACKETS,
     b'{"id": "1", "source": "/elsewhere", "type": "com.example.deep", "specversion": "1.0", "data": %s%s}' % (b"[" * BRACKETS, b"]" * BRACKETS),
 )
-"""What no reader can open: no JSON, no CloudEvent, cut off, or nested without end."""
+"""What no reader can open either: nested without end."""
 
 
 def event(type_: str, data: object, **attributes: str) -> bytes:

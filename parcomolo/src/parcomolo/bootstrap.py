@@ -80,10 +80,11 @@ async def serve(config: Configuration) -> None:
     settle_checkout(config)
     listener = _listener(config)
     streams = Streams()
+    app = assemble(config)
+    server = _server(web_application(app, services=config.services, streams=streams))
+    _stop_on_signals(server, streams)
     with contextlib.closing(listener), occupied(config.data):
-        async with assemble(config) as app:
-            server = _server(web_application(app, services=config.services, streams=streams))
-            _stop_on_signals(server, streams)
+        async with app:
             _welcome(config, listener)
             gc.freeze()
             await server.serve(sockets=[listener])

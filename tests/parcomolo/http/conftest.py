@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from millrace import ManualClock
 
+from millrace import ManualClock
 from tests.parcomolo.http.shop import Shop, running
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from millrace import Application, ManualClock
 from millrace.testing import advance, eventually, settled
 from parcomolo.bootstrap import assemble
@@ -138,9 +139,18 @@ class Listener:
         self._gone = asyncio.Event()
         self._more = asyncio.Event()
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-            "path": path, "raw_path": path.encode(), "root_path": "", "query_string": query.encode(),
-            "headers": list(headers), "client": ("test", 1), "server": ("shop", 80),
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": list(headers),
+            "client": ("test", 1),
+            "server": ("shop", 80),
         }
         self._task = asyncio.create_task(asgi(scope, self._receive, self._send))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from millrace import Overloaded, StoreUnavailable
 
+from millrace import Overloaded, StoreUnavailable
 from tests.parcomolo.http.shop import PROBLEM, Shop, request
 
 GOOD = request(("cheese", 1))
@@ -34,7 +34,7 @@ async def test_malformed_json_is_400(shop: Shop, body):
 
 
 @pytest.mark.parametrize(
-    ("change", "field"),
+    "change, field",
     [
         ({"customer_id": ""}, "customer_id"),
         ({"customer_id": "  "}, "customer_id"),
@@ -106,7 +106,7 @@ async def test_pages_of_other_sites_cannot_change_anything(shop: Shop):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "kind"),
+    "error, status, kind",
     [
         (Overloaded("orders", waiting=4096), 429, "overloaded"),
         (StoreUnavailable("orders", reason="full", detail="/secret/place"), 503, "unavailable"),

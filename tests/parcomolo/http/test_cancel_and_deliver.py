@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from millrace import ManualClock
 
+from millrace import ManualClock
 from tests.parcomolo.http.shop import Shop, facts_of, running
 
 

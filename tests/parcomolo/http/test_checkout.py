@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from millrace.testing import eventually
 
+from millrace.testing import eventually
 from tests.parcomolo.http.shop import Shop, facts_of
 
 HAPPY = [

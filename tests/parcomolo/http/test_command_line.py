@@ -20,7 +20,7 @@ def one_line(done) -> str:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "allowed"),
+    "setting, value, allowed",
     [
         ("log", "kafka://localhost:9092", "sqlite:"),
         ("store", "postgresql://localhost/shop", "sqlite:"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+
 from millrace import ManualClock
 from parcomolo.catalogue.messages import ChangePrice
 from parcomolo.contracts.money import Money
-
 from tests.parcomolo.http.shop import Shop, running
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from millrace import ManualClock
 from parcomolo.web.openapi import PROBLEM
-
 from tests.parcomolo.http.shop import Shop, running
 
 
@@ -86,7 +86,7 @@ async def test_not_ready_and_not_well_are_503(shop: Shop, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("services", "there", "absent"),
+    "services, there, absent",
     [
         ("orders", ["/api/orders", "/", "/orders", "/ready"], ["/api/stock", "/api/payments", "/api/products"]),
         ("inventory,payments", ["/api/stock", "/api/payments", "/health"], ["/api/orders", "/", "/api/shipments"]),

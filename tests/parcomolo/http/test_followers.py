@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from millrace import ManualClock
 from millrace.rebuild_watch import rebuild_view
 from parcomolo.bootstrap import assemble
 from parcomolo.configuration import configuration
-
 from tests.parcomolo.http.shop import Shop, running
 
 

@@ -36,9 +36,7 @@ def test_generated_requests_find_no_undeclared_answer(tmp_path):
         command = [fuzzer, "run", f"{server.url}/openapi.json", "--exclude-path", "/events", "--no-color"]
         command += ["--checks", ",".join(CHECKS), "--max-examples", str(EXAMPLES), "--phases", "examples,coverage,fuzzing"]
         command += ["--suppress-health-check", "all", "--request-timeout", "20"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment(), check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment(), check=False)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         status, printed = server.stop()
         assert status == 0

@@ -43,7 +43,7 @@ async def test_buying_leads_to_the_orders_page(shop: Shop):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "change, words",
     [({"quantity.cheese": "0"}, "quantity"), ({"quantity.cheese": "many"}, "quantity"), ({"sku": "caviar"}, "product")],
 )
 async def test_a_refused_purchase_is_told_in_the_shop(shop: Shop, change, words):

@@ -73,7 +73,7 @@ def _second():
 
 
 @pytest.mark.parametrize(
-    ("query", "field"),
+    "query, field",
     [("status=gone", "status"), ("limit=0", "limit"), ("limit=x", "limit"), ("cursor=x", "cursor"), ("limit=1001", "limit")],
 )
 async def test_a_wrong_query_is_422_and_names_the_field(shop: Shop, query, field):

@@ -48,7 +48,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "kind"),
+    "text, status, kind",
     [
         ("nonsense", 400, "malformed-position"),
         ("", 400, "malformed-position"),

@@ -240,7 +240,7 @@ EXAMPLE = {
 def endpoints(app: Application) -> tuple[Endpoint, ...]:
     """Return the routes."""
     routes = OrderRoutes(app)
-    return (*_reading(routes), *_placing(routes), *_changing(routes))
+    return (*_reading(routes), *_placing(routes), *_changing(routes), *_ending(routes))
 
 
 def _reading(routes: OrderRoutes) -> tuple[Endpoint, ...]:
@@ -340,6 +340,11 @@ def _changing(routes: OrderRoutes) -> tuple[Endpoint, ...]:
             keyed=True,
             params={**ORDER_ID, "sku": "the product"},
         ),
+    )
+
+
+def _ending(routes: OrderRoutes) -> tuple[Endpoint, ...]:
+    return (
         Endpoint(
             method="POST",
             path="/api/orders/{order_id}/cancel",

@@ -70,9 +70,7 @@ def _router(endpoints: Iterable[Endpoint]) -> Litestar:
 
     def not_served(request: AnyRequest, error: Exception) -> Response[bytes]:
         answer = _unserved(request, error)
-        return Response(
-            answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
-        )
+        return Response(answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers))
 
     return Litestar(
         [*(_options(path, allow) for path, allow in allowed.items()), *(_handler(endpoint) for endpoint in endpoints)],

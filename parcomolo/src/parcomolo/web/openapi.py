@@ -161,7 +161,7 @@ def _responses(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
         elif answer is not None:
             told["content"] = {JSON: {"schema": schemas[answer]}}
         if endpoint.command:
-            told["headers"] = {"Millrace-Position": POSITION_OUT}
+            told["headers"] = dict[str, Any]({"Millrace-Position": POSITION_OUT})
         if status == 201:
             told["headers"]["Location"] = {"description": "the order", "schema": {"type": "string"}}
         responses[str(status)] = told

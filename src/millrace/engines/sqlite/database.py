@@ -283,7 +283,7 @@ class Database:
             raise StoreUnavailable(str(self.path), reason=reason_of(error), detail=str(error)) from error
 
 
-async def _finished(work: asyncio.Future[None]) -> None:
+async def _finished(work: asyncio.Future[Any]) -> None:
     """Wait for a commit even when the waiter is cancelled: the thread is using the connection."""
     try:
         await asyncio.shield(work)

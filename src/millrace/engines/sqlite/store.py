@@ -17,6 +17,18 @@ from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, Sqlite
 from millrace.engines.sqlite.queries import STORE as Q
 from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
 from millrace.errors import ConfigurationError, StoreUnavailable
+from millrace.ports import (
+    Answers,
+    Documents,
+    Held,
+    Journal,
+    Positions,
+    States,
+    StoreReader,
+    StoreTransaction,
+    Timers,
+    Views,
+)
 
 
 def _deny_transactions(operation: int, *_: str | None) -> int:
@@ -29,14 +41,14 @@ class SqliteTables:
 
     def __init__(self, database: Database, *, writing: bool) -> None:
         self.database = database
-        self.states = SqliteStates(database, writing=writing)
-        self.journal = SqliteJournal(database, writing=writing)
-        self.positions = SqlitePositions(database, writing=writing)
-        self.held = SqliteHeld(database, writing=writing)
-        self.timers = SqliteTimers(database, writing=writing)
-        self.documents = SqliteDocuments(database, writing=writing)
-        self.views = SqliteViews(database, writing=writing)
-        self.answers = SqliteAnswers(database, writing=writing)
+        self.states: States = SqliteStates(database, writing=writing)
+        self.journal: Journal = SqliteJournal(database, writing=writing)
+        self.positions: Positions = SqlitePositions(database, writing=writing)
+        self.held: Held = SqliteHeld(database, writing=writing)
+        self.timers: Timers = SqliteTimers(database, writing=writing)
+        self.documents: Documents = SqliteDocuments(database, writing=writing)
+        self.views: Views = SqliteViews(database, writing=writing)
+        self.answers: Answers = SqliteAnswers(database, writing=writing)
 
 
 class SqliteTransaction(SqliteTables):
@@ -90,7 +102,7 @@ class SqliteStore:
     def __init__(self, name: str, database: Database) -> None:
         self.name = name
         self._database = database
-        self.reader: SqliteTables
+        self.reader: StoreReader
         self._transaction: SqliteTransaction
 
     async def open(self) -> None:
@@ -104,7 +116,7 @@ class SqliteStore:
         with self._database.translated():
             return int(next(self._database.reader.execute(Q["epoch"]))[0])
 
-    async def begin(self) -> SqliteTransaction:
+    async def begin(self) -> StoreTransaction:
         """Begin a write transaction."""
         await self._database.begin()
         return self._transaction

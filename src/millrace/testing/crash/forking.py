@@ -8,6 +8,7 @@ Neighbours: `zygote` is the upper end; `counting` and `tracing` set the trap.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -55,7 +56,7 @@ class Forge:
                 break
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            self._tell_end(pid, os.waitpid(pid, 0)[1])
 
     def _obey(self) -> bool:
         data, handles, _, _ = socket.recv_fds(self._control, _MESSAGE_MAX, 1)
@@ -76,7 +77,11 @@ class Forge:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 self._children.discard(pid)
-                self._tell(Report(pid=pid, status=os.waitstatus_to_exitcode(status)))
+                self._tell_end(pid, status)
+
+    def _tell_end(self, pid: int, status: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody is there any more who would want to know
+            self._tell(Report(pid=pid, status=os.waitstatus_to_exitcode(status)))
 
     def _tell(self, report: Report) -> None:
         self._control.sendall(line_of(report))

@@ -49,7 +49,8 @@ class Zygote:
         self._processes: dict[int, Process] = {}
         self._starting: Process | None = None
         self._started: queue.Queue[Process | None] = queue.Queue()
-        threading.Thread(target=self._hear, name="zygote", daemon=True).start()
+        self._hearing = threading.Thread(target=self._hear, name="zygote", daemon=True)
+        self._hearing.start()
 
     def start(
         self,
@@ -105,6 +106,7 @@ class Zygote:
         """Kill what runs still, and end."""
         self._socket.shutdown(socket.SHUT_WR)
         self._zygote.wait()
+        self._hearing.join()
         self._socket.close()
 
     def __enter__(self) -> Self:
