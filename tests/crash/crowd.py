@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
+from millrace.partitioning import partition_of
 from tests.crash.path import ENDS, PATHS, Customer
 from tests.crash.shop import Gone, Server
 
@@ -17,9 +18,15 @@ ORDINARY = replace(PATHS["happy"], name="ordinary", delivered=False)
 TOGETHER = 8
 
 
-def customers(count: int, *, delay: float = 0.0) -> list[Customer]:
-    """Return customers who buy one piece of the plainest product each."""
-    return [Customer(replace(ORDINARY, delay=delay), (("bland", 1),)) for _ in range(count)]
+def customers(count: int, *, delay: float = 0.0, partitions: int = 1) -> list[Customer]:
+    """Return customers who buy one piece of the plainest product each; their orders are spread evenly over partitions."""
+    path = replace(ORDINARY, delay=delay)
+    found: list[Customer] = []
+    while len(found) < count:
+        customer = Customer(path, (("bland", 1),))
+        if partition_of(customer.order_id, partitions) == len(found) % partitions:
+            found.append(customer)
+    return found
 
 
 @contextmanager

@@ -9,9 +9,10 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+
 from millrace import Application
 from millrace.engines.sqlite import SqliteEngine
 from millrace.inspection import Inspection
@@ -36,7 +37,8 @@ MALFORMED = (
 DEEP = (
     b"[" * BRACKETS,
     b"[" * BRACKETS + b"]" * BRACKETS,
-    b'{"id": "1", "source": "/elsewhere", "type": "com.example.deep", "specversion": "1.0", "data": %s%s}' % (b"[" * BRACKETS, b"]" * BRACKETS),
+    b'{"id": "1", "source": "/elsewhere", "type": "com.example.deep", "specversion": "1.0", "data": %s%s}'
+    % (b"[" * BRACKETS, b"]" * BRACKETS),
 )
 """What no reader can open either: nested without end."""
 
@@ -82,7 +84,7 @@ class Pen:
         self._engine = SqliteEngine(data)
         self._parts = self._engine.log()
 
-    async def __aenter__(self) -> Pen:
+    async def __aenter__(self) -> Self:
         """Open the log."""
         await self._parts.log.open()
         return self

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -85,7 +85,7 @@ class RunningShop:
         self.until(lambda: self.http.get("/ready").status_code == 200)
         self.ready_s = time.monotonic() - began
 
-    def __enter__(self) -> RunningShop:
+    def __enter__(self) -> Self:
         """Return the shop."""
         return self
 

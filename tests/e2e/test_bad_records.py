@@ -88,7 +88,9 @@ async def test_unreadable_on_every_topic(shop: RunningShop) -> None:
 def check_bytes(data: Path) -> None:
     """Check that the dead letters of one partition and processor are what was put there, byte for byte."""
     place = ("orders", "order", "orders.commands", 1)
-    letters = [letter for letter in dead_letters(data) if (letter["service"], letter["processor"], letter["topic"], letter["partition"]) == place]
+    letters = [
+        letter for letter in dead_letters(data) if (letter["service"], letter["processor"], letter["topic"], letter["partition"]) == place
+    ]
     letters.sort(key=lambda letter: letter["offset"])
     assert [bytes_of(data, letter) for letter in letters[-len(DEEP) - 1 :]] == [*DEEP, oversized(KNOWN)]
 
@@ -190,7 +192,11 @@ async def test_foreign_copies_are_not_shown(shop: RunningShop, delivered: list[s
 async def test_foreign_command_counts_once(shop: RunningShop) -> None:
     """A command of a stranger is obeyed once, however often it is repeated; a refused one is answered, not kept."""
     adjust = event(
-        "parcomolo.inventory.adjust-stock.v1", {"sku": "water", "delta": 7, "reason": "found"}, id="found 7", partitionkey="water", subject="water"
+        "parcomolo.inventory.adjust-stock.v1",
+        {"sku": "water", "delta": 7, "reason": "found"},
+        id="found 7",
+        partitionkey="water",
+        subject="water",
     )
     refuse = event(
         "parcomolo.inventory.adjust-stock.v1", {"sku": "water", "delta": -9999, "reason": "lost"}, id="lost all", partitionkey="water"
@@ -201,9 +207,14 @@ async def test_foreign_command_counts_once(shop: RunningShop) -> None:
         read_by(shop)
         said = [json.loads(value) for value in (await pen.records())["inventory"]]
 
-    answers = [(each["type"].split(".")[2], each["causationid"]) for each in said if each["correlationid"] == "water" and "causationid" in each]
+    answers = [
+        (each["type"].split(".")[2], each["causationid"]) for each in said if each["correlationid"] == "water" and "causationid" in each
+    ]
     assert shop.get("/api/stock/water")["on_hand"] == before + 7
-    assert [answer for answer in answers if answer[1] in ("found 7", "lost all")] == [("stock-adjusted", "found 7"), ("command-rejected", "lost all")]
+    assert [answer for answer in answers if answer[1] in ("found 7", "lost all")] == [
+        ("stock-adjusted", "found 7"),
+        ("command-rejected", "lost all"),
+    ]
     assert dead_letters(shop.data) == []
 
 

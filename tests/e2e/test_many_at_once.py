@@ -80,7 +80,9 @@ async def test_one_key_is_one_order(shared_shop: RunningShop, http: httpx.AsyncC
     assert len(told) == 1, told
     first = answers[0].json()
     position = {"Millrace-Position": answers[0].headers["Millrace-Position"]}
-    assert [order["order_id"] for order in shared_shop.get("/api/orders?customer_id=twenty", headers=position)["items"]] == [first["order_id"]]
+    assert [order["order_id"] for order in shared_shop.get("/api/orders?customer_id=twenty", headers=position)["items"]] == [
+        first["order_id"]
+    ]
     other = await http.post("/api/orders", json=wanted | {"customer_id": "other"}, headers=key)
     assert (other.status_code, other.headers["content-type"]) == (422, "application/problem+json")
 

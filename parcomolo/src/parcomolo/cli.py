@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -80,6 +81,7 @@ def _arguments(options: Any) -> dict[str, str | None]:
 
 
 def _serve(options: Any) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop takes signals: nothing is in hand yet
     config = configuration(_arguments(options))
     from parcomolo.bootstrap import run
 

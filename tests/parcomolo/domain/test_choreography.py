@@ -103,7 +103,7 @@ def _check_order(world: World, order_id: str) -> None:
 
 
 def _check_money(world: World, order, story: list[str]) -> None:
-    charge = world.provider._find(f"pay-{order.order_id}")
+    charge = world.provider.run_now([lambda ledger: ledger.find(f"pay-{order.order_id}")])[0]
     kept = charge is not None and charge.state == "charged"
     assert kept == (order.status == "completed"), (charge, story)
     if kept:
@@ -167,8 +167,6 @@ def test_a_payment_that_won_the_race_for_stock_that_is_gone_is_refunded():
         world = run(seed, [order] * 4, {"cheese": 3})
         for number in range(4):
             _check_order(world, f"o{number}")
-            refunded += (
-                world.orders[f"o{number}"].reason == "out_of_stock" and world.orders[f"o{number}"].progress.lapsed
-            )
+            refunded += world.orders[f"o{number}"].reason == "out_of_stock" and world.orders[f"o{number}"].progress.lapsed
         _check_stock(world, {"cheese": 3})
     assert refunded

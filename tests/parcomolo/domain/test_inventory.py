@@ -148,9 +148,7 @@ def test_an_unpaid_reservation_expires_by_a_fact():
     rows = {"cheese": shelf("cheese", 10, reserved=2)}
     after, row, _ = domain.expire(command, rows, reserved())
     assert (after.status, row.available) == ("expired", 10)
-    paid, cancel = domain.note_payment(
-        PaymentSucceeded(order_id="o1", payment_id="p", amount=line().unit_price), reserved()
-    )
+    paid, cancel = domain.note_payment(PaymentSucceeded(order_id="o1", payment_id="p", amount=line().unit_price), reserved())
     assert cancel == Cancel("expiry")
     assert domain.expire(command, rows, paid) == []
 

@@ -83,9 +83,7 @@ def same_topic_order(facts) -> bool:
     """Tell whether facts of one axis are in the order in which their context said them."""
     positions = {type(fact): index for index, fact in enumerate(facts)}
     pairs = [(RESERVED, COMMITTED), (RESERVED, RELEASED), (PAID, REFUNDED), (SCHEDULED, SHIPPED), (SCHEDULED, STOPPED)]
-    return all(
-        positions[type(a)] < positions[type(b)] for a, b in pairs if type(a) in positions and type(b) in positions
-    )
+    return all(positions[type(a)] < positions[type(b)] for a, b in pairs if type(a) in positions and type(b) in positions)
 
 
 def every_order_of(*facts):

@@ -44,9 +44,7 @@ EXPIRED = ReservationExpired(order_id="o1", lines=(pieces(),))
 def case(status="charging", attempt=1, **more) -> PaymentCase:
     """Return what payments knows of an order for one cheese burger."""
     amount = None if status == "waiting" else AMOUNT
-    return PaymentCase(
-        order_id="o1", status=status, lines=(line(),), token="tok_ok", amount=amount, attempt=attempt, **more
-    )
+    return PaymentCase(order_id="o1", status=status, lines=(line(),), token="tok_ok", amount=amount, attempt=attempt, **more)
 
 
 def answered(outcome, attempt=1, reason="why") -> ChargeAnswered:
@@ -85,9 +83,7 @@ def test_an_order_is_charged_once():
     """A second reservation, a second command, a late or repeated answer: nothing."""
     for status in ("charging", "retrying", "succeeded", "failed", "refunding", "refunded"):
         assert domain.charge_reserved(StockReserved(order_id="o1", lines=(pieces(),)), case(status)) == []
-        assert (
-            domain.charge_on_command(ProcessPayment(order_id="o1", amount=AMOUNT, token="tok_ok"), case(status)) == []
-        )
+        assert domain.charge_on_command(ProcessPayment(order_id="o1", amount=AMOUNT, token="tok_ok"), case(status)) == []
     assert domain.charge_answered(answered("ok"), case("succeeded")) == []
     assert domain.charge_answered(answered("ok", attempt=1), case(attempt=2)) == []
 

@@ -98,9 +98,7 @@ def _any_command(chance: random.Random) -> Command:
     sku, order_id = chance.choice(SKUS), f"o{chance.randrange(COMMANDS // 8)}"
     kind = chance.randrange(10)
     if kind < 5:
-        lines = tuple(
-            StockLine(sku=chance.choice(SKUS), quantity=chance.randint(1, 6)) for _ in range(chance.randint(1, 3))
-        )
+        lines = tuple(StockLine(sku=chance.choice(SKUS), quantity=chance.randint(1, 6)) for _ in range(chance.randint(1, 3)))
         return ReserveStock(order_id=order_id, lines=lines)
     if kind < 7:
         return ReleaseStock(order_id=order_id, reason="chance")

@@ -31,7 +31,7 @@ from parcomolo.orders.order import Order, OrderEvent, evolve
 from parcomolo.orders.views import OrderStatus, order_status
 from parcomolo.payments import domain as payments
 from parcomolo.payments.messages import ChargeAnswered, ChargeCard, RefundAnswered, RefundCard, VoidCard
-from parcomolo.payments.provider import SimulatedProvider
+from parcomolo.payments.provider import Ledger, SimulatedProvider, give_back, leave_nothing, take
 from parcomolo.shipping import domain as shipping
 from parcomolo.shipping.carrier import REFUSED_NAME
 from parcomolo.shipping.messages import BookParcel, ParcelBooked, UnbookParcel
@@ -245,18 +245,19 @@ class World:
             causationid=said.cause,
         )
 
+    def _at_the_provider(self, work: Callable[[Ledger], Any]) -> Any:
+        return self.provider.run_now([work])[0]
+
     def _ask(self, message: Event | Command) -> Event | None:
         match message:
             case ChargeCard():
-                result = self.provider._charge(message.payment_id, message.amount, message.token)
-                return ChargeAnswered(
-                    order_id=message.order_id, attempt=message.attempt, outcome=result.outcome, reason=result.reason
-                )
+                result = self._at_the_provider(lambda ledger: take(ledger, message.payment_id, message.amount, message.token))
+                return ChargeAnswered(order_id=message.order_id, attempt=message.attempt, outcome=result.outcome, reason=result.reason)
             case RefundCard():
-                refund = self.provider._refund(message.payment_id, message.amount)
+                refund = self._at_the_provider(lambda ledger: give_back(ledger, message.payment_id, message.amount))
                 return RefundAnswered(order_id=message.order_id, attempt=message.attempt, refunded=refund.refunded)
             case VoidCard():
-                self.provider._void(message.payment_id)
+                self._at_the_provider(lambda ledger: leave_nothing(ledger, message.payment_id))
             case BookParcel():
                 refused = message.ship_to is not None and message.ship_to.name == REFUSED_NAME
                 return ParcelBooked(order_id=message.order_id, refusal="address_unknown" if refused else None)

@@ -20,15 +20,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import msgspec
 
 from parcomolo.contracts.money import Money
 from parcomolo.payments.messages import ChargeOutcome
 
+Answer = TypeVar("Answer")
 ChargeState = Literal["declined", "charged", "voided", "refunded"]
 
 
@@ -104,6 +106,8 @@ class SimulatedProvider:
     def __init__(self, path: str | Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._asked: list[tuple[Callable[[Ledger], Any], asyncio.Future[Any]]] = []
+        self._answering: asyncio.Task[None] | None = None
 
     @cached_property
     def _connection(self) -> sqlite3.Connection:
@@ -115,19 +119,47 @@ class SimulatedProvider:
 
     async def charge(self, key: str, *, amount: Money, token: str) -> ChargeResult:
         """Take the amount, once per key, as the token says."""
-        return await asyncio.to_thread(self._charge, key, amount, token)
+        return await self._ask(lambda ledger: take(ledger, key, amount, token))
 
     async def refund(self, key: str, *, amount: Money) -> RefundResult:
         """Give the charge back; partial refunds are not simulated, so `amount` must be all of it."""
-        return await asyncio.to_thread(self._refund, key, amount)
+        return await self._ask(lambda ledger: give_back(ledger, key, amount))
 
     async def void(self, key: str) -> None:
         """Leave no money under the key, and a tombstone if there was none."""
-        await asyncio.to_thread(self._void, key)
+        await self._ask(lambda ledger: leave_nothing(ledger, key))
 
     async def find(self, key: str) -> Charge | None:
         """Return what the ledger has under the key."""
-        return await asyncio.to_thread(self._find, key)
+        return await self._ask(lambda ledger: ledger.find(key))
+
+    async def _ask(self, work: Callable[[Ledger], Answer]) -> Answer:
+        """Run `work` on the ledger; requests that wait together share one durable write."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked.append((work, answer))
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer(), name="payment provider")
+        return await answer
+
+    async def _answer(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, []
+            try:
+                results = await asyncio.to_thread(self.run_now, [work for work, _ in asked])
+            except Exception as failure:  # noqa: BLE001  # whatever it is, those who asked get it
+                results = [failure] * len(asked)
+            for (_, answer), result in zip(asked, results, strict=True):
+                if answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+
+    def run_now(self, works: Sequence[Callable[[Ledger], Any]]) -> list[Any]:
+        """Run works on the ledger in one durable write; for whoever is no coroutine."""
+        with self._lock, Ledger(self._connection) as ledger:
+            return [work(ledger) for work in works]
 
     def charges(self) -> tuple[Charge, ...]:
         """Return the whole ledger, oldest first."""
@@ -140,36 +172,35 @@ class SimulatedProvider:
             if "_connection" in self.__dict__:
                 self._connection.close()
 
-    def _charge(self, key: str, amount: Money, token: str) -> ChargeResult:
-        with self._lock, _Write(self._connection) as ledger:
-            known = ledger.find(key) or Charge(key=key, amount=amount, token=token, state="declined")
-            if known.state in ("voided", "refunded"):
-                return ChargeResult("declined_hard", known.state)
-            asked = msgspec.structs.replace(known, asked=known.asked + 1)
-            state, result = _act(asked)
-            ledger.save(msgspec.structs.replace(asked, state=state))
-            return result
 
-    def _refund(self, key: str, amount: Money) -> RefundResult:
-        with self._lock, _Write(self._connection) as ledger:
-            known = ledger.find(key)
-            if known is None or known.state == "declined" or known.amount != amount:
-                return RefundResult(refunded=False, reason="nothing_to_refund")
-            asked = msgspec.structs.replace(known, refunds_asked=known.refunds_asked + 1)
-            fails = known.token == "tok_refund_fails_twice" and asked.refunds_asked <= _REFUNDS_THAT_FAIL
-            state = "refunded" if known.state == "charged" and not fails else known.state
-            ledger.save(msgspec.structs.replace(asked, state=state))
-            return RefundResult(refunded=state != "charged", reason="provider_error" if state == "charged" else "")
+def take(ledger: Ledger, key: str, amount: Money, token: str) -> ChargeResult:
+    """Take the amount, once per key, as the token says."""
+    known = ledger.find(key) or Charge(key=key, amount=amount, token=token, state="declined")
+    if known.state in ("voided", "refunded"):
+        return ChargeResult("declined_hard", known.state)
+    asked = msgspec.structs.replace(known, asked=known.asked + 1)
+    state, result = _act(asked)
+    ledger.save(msgspec.structs.replace(asked, state=state))
+    return result
 
-    def _void(self, key: str) -> None:
-        with self._lock, _Write(self._connection) as ledger:
-            known = ledger.find(key) or Charge(key=key, amount=Money(amount=0), token="", state="declined")
-            if known.state in ("declined", "charged"):
-                ledger.save(msgspec.structs.replace(known, state="voided"))
 
-    def _find(self, key: str) -> Charge | None:
-        with self._lock, _Write(self._connection) as ledger:
-            return ledger.find(key)
+def give_back(ledger: Ledger, key: str, amount: Money) -> RefundResult:
+    """Give the charge back, as the token says."""
+    known = ledger.find(key)
+    if known is None or known.state == "declined" or known.amount != amount:
+        return RefundResult(refunded=False, reason="nothing_to_refund")
+    asked = msgspec.structs.replace(known, refunds_asked=known.refunds_asked + 1)
+    fails = known.token == "tok_refund_fails_twice" and asked.refunds_asked <= _REFUNDS_THAT_FAIL
+    state = "refunded" if known.state == "charged" and not fails else known.state
+    ledger.save(msgspec.structs.replace(asked, state=state))
+    return RefundResult(refunded=state != "charged", reason="provider_error" if state == "charged" else "")
+
+
+def leave_nothing(ledger: Ledger, key: str) -> None:
+    """Leave no money under the key, and a tombstone if there was none."""
+    known = ledger.find(key) or Charge(key=key, amount=Money(amount=0), token="", state="declined")
+    if known.state in ("declined", "charged"):
+        ledger.save(msgspec.structs.replace(known, state="voided"))
 
 
 def _act(charge: Charge) -> tuple[ChargeState, ChargeResult]:
@@ -190,7 +221,7 @@ def _act(charge: Charge) -> tuple[ChargeState, ChargeResult]:
             return "declined", ChargeResult("declined_hard", "unknown_token")
 
 
-class _Write:
+class Ledger:
     """A write transaction on the ledger: durable when the block ends, undone when it raises."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ Checkpoints always run in a thread, on a connection of their own.
 
 Three connections per file: `writer` (inside `begin`/`commit`, guarded by an asyncio lock, because SQLite has one writer anyway),
 `reader` (single statements, never a transaction held across an await), `keeper` (checkpoints). Another process's commit is noticed
-by `PRAGMA data_version`.
+by `PRAGMA data_version` on the writer, to which its own commits are no change.
 
 Neighbours: the table modules execute on the connections; nobody else imports the driver.
 """
@@ -41,6 +41,7 @@ INLINE_MAX_S = 0.002
 PROBE_EVERY = 32
 CHECKPOINT_EVERY = 64
 WAL_FRAMES_MAX = 16_000
+SKIPS_MAX = 50
 APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
 SCHEMA_VERSION = 1
 FREE_BYTES_MIN = 256 << 20
@@ -62,6 +63,7 @@ class Database:
         self._lock = asyncio.Lock()
         self._watchers: list[Callable[[], None]] = []
         self._seen_version = -1
+        self._skipped = 0
         self._closed = True
         self._commits = 0
         self._commit_s = 0.0
@@ -234,20 +236,27 @@ class Database:
         self._watchers.append(callback)
 
     def poll(self) -> None:
-        """Look whether anybody committed since the last look, and tell the watchers."""
+        """Look whether another process has committed since the last look, and tell the watchers.
+
+        The writer's own connection is asked, because to it its own commits are no change; where a transaction is open it is asked
+        next time, and after a second of that the watchers are told anyway.
+        """
         if self._closed:
             return
-        try:
-            version = self._version()
-        except apsw.BusyError:
+        if self._lock.locked() and self._skipped < SKIPS_MAX:
+            self._skipped += 1
             return
-        if version != self._seen_version:
-            self._seen_version = version
+        version = self._seen_version if self._skipped >= SKIPS_MAX else self._version()
+        if version != self._seen_version or self._skipped >= SKIPS_MAX:
+            self._seen_version, self._skipped = version, 0
             for watcher in self._watchers:
                 watcher()
 
     def _version(self) -> int:
-        return int(self._value(self.reader, "pragma data_version"))
+        try:
+            return int(self._value(self.writer, "pragma data_version"))
+        except apsw.BusyError:
+            return self._seen_version
 
     def check(self) -> list[tuple[str, bool, str]]:
         """Return (what, well, finding) about the file's settings, its soundness (reads all of it) and its disk."""
