@@ -39,7 +39,7 @@ def main() -> int:
             return 1
         lines += judge(case, rounds[case.name])
         report.write(args.json, lines, rounds)
-    print(report.table(chosen, lines))
+    print(report.table(chosen, lines, rounds))
     return 1 if any(line.met is False for line in lines) else 0
 
 

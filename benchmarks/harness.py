@@ -87,10 +87,19 @@ def measure(case: Case, *, runs: int, quick: bool, say: Callable[[str], None]) -
         figures: dict[str, Figures] = {}
         for side in case.sides:
             figures[side.name] = run_side(side, quick=quick)
-            shown = ", ".join(f"{m.label} {figures[side.name][m.key]:,.{m.digits}f}" for m in case.metrics if m.key in figures[side.name])
-            say(f"{case.name} {number}/{runs} {side.name}: {shown}")
+            say(f"{case.name} {number}/{runs} {side.name}: {_shown(case, figures[side.name])}")
         rounds.append(figures)
     return rounds
+
+
+def _shown(case: Case, figures: Figures) -> str:
+    shown = [f"{metric.label} {figures[metric.key]:,.{metric.digits}f}" for metric in case.metrics if metric.key in figures]
+    return ", ".join([*shown, f"others used {figures['foreign_cores']:.2f} cores"])
+
+
+def disturbance(rounds: Sequence[Mapping[str, Figures]]) -> float:
+    """Cores that other programs used in the median run of a case; above 0.15 its figures are not to be quoted."""
+    return statistics.median(figures["foreign_cores"] for sides in rounds for figures in sides.values())
 
 
 def run_side(side: Side, *, quick: bool) -> Figures:

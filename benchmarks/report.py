@@ -10,14 +10,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.harness import Case, Figures, Line
+from benchmarks.harness import Case, Figures, Line, disturbance
 
 PACKAGES = ("aiosqlite", "apsw", "eventsourcing", "fastapi", "msgspec", "pydantic", "sqlalchemy", "uvicorn", "uvloop")
+QUIET_CORES = 0.15
 COLUMNS = ("", "against", "theirs", "Millrace", "min - max", "ratio", "promised", "kept")
 
 
-def table(cases: Sequence[Case], lines: Sequence[Line]) -> str:
-    """The lines of all cases as aligned text, one block per case."""
+def table(cases: Sequence[Case], lines: Sequence[Line], rounds: Mapping[str, Sequence[Mapping[str, Figures]]]) -> str:
+    """The lines of all cases as aligned text, one block per case; says where other programs disturbed the measurement."""
     rows = {case.name: [_cells(line) for line in lines if line.case == case.name] for case in cases}
     everything = [COLUMNS, *(row for block in rows.values() for row in block)]
     widths = [max(len(row[i]) for row in everything) for i in range(len(COLUMNS))]
@@ -25,6 +26,8 @@ def table(cases: Sequence[Case], lines: Sequence[Line]) -> str:
     for case in cases:
         text += ["", case.title, _aligned(COLUMNS, widths)]
         text += [_aligned(row, widths) for row in rows[case.name]]
+        if (foreign := disturbance(rounds[case.name])) > QUIET_CORES:
+            text.append(f"Disturbed: other programs used {foreign:.2f} cores meanwhile. Repeat it on a quiet machine.")
     return "\n".join(text)
 
 

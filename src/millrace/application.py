@@ -80,7 +80,7 @@ class Application:
         self.services = tuple(services)
         self.engine = engine
         self.clock = clock or SystemClock()
-        self.catalogue = Catalogue(name)
+        self.catalogue = Catalogue(name, services=[service.name for service in services])
         self.instance = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self._hosted = _checked(self.services, hosted)
         self._specs = {spec.name: spec for service in self.services for spec in service.topics}

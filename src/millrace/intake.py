@@ -3,7 +3,7 @@
 What a record can be:
 
 - a message that a pattern of this processor takes: becomes a `Delivery`;
-- a type nobody here takes: ignored, counted, its sequence remembered;
+- a type nobody here takes, or a fact that only its topic's owner may say, said by somebody else: ignored, counted;
 - unreadable (oversized, no CloudEvent, data that do not fit): a `Delivery` without a pattern, for the dead letters with reason and bytes.
   It blocks its key only when its envelope decodes and names a source of this application; otherwise its key is not to be trusted.
 
@@ -49,6 +49,7 @@ class Route(msgspec.Struct, frozen=True):
     pattern: Pattern
     decode: Callable[[bytes | msgspec.Raw], Message]
     internal: bool
+    owner: str | None
 
 
 class Intake:
@@ -82,7 +83,7 @@ class Intake:
         self._source = service_source
         self._origins: dict[tuple[str, str], str] = {}
         self._routes: dict[str, Route] = {
-            catalogue.type_of(cls): Route(pattern, catalogue.decoder_of(cls), declaration(cls).internal)
+            catalogue.type_of(cls): Route(pattern, catalogue.decoder_of(cls), declaration(cls).internal, catalogue.owner_of(cls))
             for cls, pattern in processor.routes.items()
         }
 
@@ -101,7 +102,7 @@ class Intake:
             if sequence:
                 origin = self._origins.get((envelope.source, envelope.epoch)) or self._remember_origin(envelope)
             route = self._routes.get(envelope.type)
-            if route is None:
+            if route is None or (route.owner is not None and envelope.source != route.owner):
                 ignored += 1
                 if origin:
                     sources[origin] = sequence

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from millrace.errors import ConfigurationError, DecodeError
-from millrace.message import Message, declaration
+from millrace.message import Event, Message, declaration
 
 CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
 RECORD_BYTES_MAX = 1 << 20
@@ -80,10 +80,12 @@ class Catalogue:
 
     Args:
         application: first part of every type.
+        services: names of the application's services; a topic named like one is that service's own.
     """
 
-    def __init__(self, application: str) -> None:
+    def __init__(self, application: str, *, services: Iterable[str] = ()) -> None:
         self.application = application
+        self._services = frozenset(services)
         self._types: dict[type[Message], str] = {}
         self._decoders: dict[str, tuple[type[Message], Callable[[bytes | msgspec.Raw], Message]]] = {}
 
@@ -123,6 +125,11 @@ class Catalogue:
     def decoder_of(self, cls: type[Message]) -> Callable[[bytes | msgspec.Raw], Message]:
         """Return the function that decodes the data of a registered class."""
         return self._decoders[self.type_of(cls)][1]
+
+    def owner_of(self, cls: type[Message]) -> str | None:
+        """Return the source that alone may say an event of this class, None where anybody may (commands, topics of nobody here)."""
+        topic = declaration(cls).topic
+        return f"/{self.application}/{topic}" if topic in self._services and issubclass(cls, Event) else None
 
     def class_of(self, wire: str) -> type[Message] | None:
         """Return the class for a type on the wire, or None for a foreign one."""

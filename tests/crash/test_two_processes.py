@@ -58,6 +58,7 @@ def finish(server: Server, crowd: list[Customer], zygote: Zygote, data: Path) ->
     check_files(zygote, data, crowd, log=data.with_name("ledger.log"))
 
 
+@pytest.mark.serial
 def test_the_other_takes_over(servers: tuple[Server, Server], zygote: Zygote, tmp_path: Path) -> None:
     """Killed under load, a server's orders in flight come to their end at the other one within two seconds."""
     one, other = servers
@@ -128,7 +129,7 @@ def test_a_late_commit_is_refused(servers: tuple[Server, Server], zygote: Zygote
     print(f"\nall orders ended {seconds:.2f} s after the stop; the late one asked the provider {asked(data) - len(crowd)} times")
 
     assert seconds > SESSION_S - BEAT_S, "nothing was left for the stopped one to be late with"
-    assert fenced_in(one) == {"payments.provider"}
+    assert "payments.provider" in fenced_in(one)
     assert "have another owner" in one.process.output
     assert one.process.terminate() == 0, one.process.output
     finish(other, crowd, zygote, data)

@@ -77,13 +77,21 @@ class RunningShop:
                 stderr=errors,
                 text=True,
             )
+        self.http = httpx.Client(timeout=20.0)
+        try:
+            self._await_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.ready_s = time.monotonic() - began
+
+    def _await_ready(self) -> None:
         assert self.process.stdout is not None
         welcome = self.process.stdout.readline().split()
-        assert len(welcome) > 1, self._errors.read_text()
+        assert len(welcome) > 1, self.complaints
         self.url = welcome[1]
-        self.http = httpx.Client(base_url=self.url, timeout=20.0)
+        self.http.base_url = self.url
         self.until(lambda: self.http.get("/ready").status_code == 200)
-        self.ready_s = time.monotonic() - began
 
     def __enter__(self) -> Self:
         """Return the shop."""

@@ -179,7 +179,6 @@ async def test_foreign_copies_have_no_effect(shop: RunningShop, delivered: list[
     assert dead_letters(shop.data) == []
 
 
-@pytest.mark.xfail(reason="views believe facts of `orders` that orders has not said")
 async def test_foreign_copies_are_not_shown(shop: RunningShop, delivered: list[str]) -> None:
     """Nor do they change what orders and reports show: only orders writes `orders`."""
     paths = ["reports/orders", "reports/products", *(f"orders/{order}{more}" for order in delivered for more in ("", "/events"))]

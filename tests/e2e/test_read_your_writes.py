@@ -19,6 +19,7 @@ STORIES = (
     {"token": "tok_ok", "ship_to": {"name": "FAIL_SHIPPING"}},
     {"token": "tok_refund_fails_twice", "ship_to": {"name": "FAIL_SHIPPING"}},
     {"token": "tok_ok", "cancel": True},
+    {"token": "tok_ok", "cancel": True, "review_seconds": 60},
 )
 """How orders may go; each ends differently."""
 SHOWN_ONLY_AFTER: dict[str, dict[str, tuple[set[str], ...]]] = {

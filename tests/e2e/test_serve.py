@@ -96,7 +96,6 @@ def test_stopping_keeps_what_is_open(data: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="how far a process has come is seen in /proc")
-@pytest.mark.xfail(reason="signals are only heard once everything has started")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_while_starting(data: Path, number: signal.Signals) -> None:
     """A server that is asked to stop before it is ready ends well, too, and without a word."""
