@@ -43,15 +43,6 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	@touch $@
 
 run: install ## start the shop on 127.0.0.1:8000, installing it when needed
-	@address="http://$${PARCOMOLO_HOST:-127.0.0.1}:$${PARCOMOLO_PORT:-8000}"; \
-	echo; \
-	echo "Parcomolo    $$address"; \
-	echo "Try first    buy a burger there and watch its order page move, or from a second terminal:"; \
-	echo "             curl $$address/api/orders -H 'content-type: application/json' \\"; \
-	echo "               -d '{\"customer_id\": \"ada\", \"lines\": [{\"sku\": \"cheese\", \"quantity\": 2}], \"payment\": {\"token\": \"tok_ok\"}}'"; \
-	echo "Look around  $$address/docs for the HTTP interface, .venv/bin/millrace --app parcomolo topics for the log"; \
-	echo "Stop, reset  Ctrl-C finishes the batch in hand; make reset deletes the data in $${PARCOMOLO_DATA:-./data}"; \
-	echo
 	@exec $(BIN)/parcomolo serve $(ARGS)
 
 test: install ## everything on the embedded engine that fits in ten minutes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -16,6 +17,7 @@ from millrace.errors import Recovery, UnknownMessage
 from millrace.ports import LogParts, Record
 
 BATCH = 200
+_FOREVER = 1 << 63
 _PLACE = re.compile(r"([A-Za-z0-9._-]+)/(\d{1,6})=(\d{1,19})")
 
 
@@ -70,14 +72,25 @@ class Tail:
             forget()
 
     async def _read(self) -> list[Tailed]:
-        ends, found = self._parts.feed.ends(), list[Tailed]()
+        """Read a consistent cut in the order of appending: what caused a record is never told after it."""
+        ends = dict(self._parts.feed.ends())
+        found: list[tuple[int, int, str, int, Record]] = []
+        horizon = _FOREVER
         for (topic, partition), offset in self._offsets.items():
-            if ends.get((topic, partition), 0) <= offset:
+            end = ends.get((topic, partition), 0)
+            if end <= offset:
                 continue
-            for record in await self._records(topic, partition, offset):
-                self._offsets[topic, partition] = record[0] + 1
-                found.append(Tailed(topic, partition, record[0], record[2], self.cursor))
-        return found
+            records = [record for record in await self._records(topic, partition, offset) if record.offset < end]
+            if records and records[-1].offset + 1 < end:
+                horizon = min(horizon, records[-1].at)
+            at = accumulate((record.at for record in records), max)  # a clock that was set back must not turn a partition around
+            found += [(moment, record.position, topic, partition, record) for moment, record in zip(at, records, strict=True)]
+        found.sort(key=lambda row: row[:2])
+        return [self._tell(topic, partition, record) for at, _, topic, partition, record in found if at <= horizon]
+
+    def _tell(self, topic: str, partition: int, record: Record) -> Tailed:
+        self._offsets[topic, partition] = record.offset + 1
+        return Tailed(topic, partition, record.offset, record.value, self.cursor)
 
     async def _records(self, topic: str, partition: int, offset: int) -> list[Record]:
         """Read on from an offset; where retention has removed it, from the first that is there."""

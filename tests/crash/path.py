@@ -80,7 +80,7 @@ _ALL = (
     Path(
         name="cancelled_after_payment",
         delay=LONG_S,
-        cancel_after="payment-succeeded",
+        cancel_after="shipping-scheduled",
         end="order-cancelled",
         status=("cancelled", "refunded"),
         charge=("refunded",),

@@ -62,7 +62,9 @@ class Server:
     def __init__(self, zygote: Zygote, data: Path, *, log: Path, delay: float = 0.0, trap: Trap | None = None) -> None:
         arguments = ["serve", "--port", "0", "--data", str(data), "--shipping-delay", str(delay)]
         self.process: Process = zygote.start("parcomolo.cli:main", arguments, trap=trap, log=log)
-        self.port = int(self.process.line().split()[1].rpartition(":")[2])
+        welcome = self.process.line()
+        assert welcome.startswith("Parcomolo "), self.process.output
+        self.port = int(welcome.split()[1].rpartition(":")[2])
         self.process.until(lambda: self.call("GET", "/ready").status == 200)
         self.facts = Facts(self)
 

@@ -23,6 +23,7 @@ from tests.command_line import Ran
 
 BIN = Path(sys.executable).parent
 ENDED = ("completed", "cancelled", "rejected", "expired")
+POSITION = "Millrace-Position"
 LOOK_S = 0.02
 PATIENCE_S = 60.0
 PLACED, RESERVED, PAID = "order-placed", "stock-reserved", "payment-succeeded"
@@ -147,6 +148,12 @@ class RunningShop:
         """Place an order and return its id."""
         answer = self.http.post("/api/orders", json=order_of(*lines, token=token, **more))
         assert answer.status_code == 201, answer.text
+        return answer.json()["order_id"]
+
+    def listed(self, *lines: tuple[str, int], **more: Any) -> str:
+        """Place an order and return its id when the list of orders has it."""
+        answer = self.http.post("/api/orders", json=order_of(*lines, **more))
+        self.get("/api/orders", headers={POSITION: answer.headers[POSITION]})
         return answer.json()["order_id"]
 
     def look(self, order_id: str) -> dict[str, Any]:

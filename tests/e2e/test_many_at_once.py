@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.running_shop import ENDED, RunningShop, is_balanced, order_of
+from tests.e2e.running_shop import ENDED, POSITION, RunningShop, is_balanced, order_of
 
 CUSTOMERS = 200
 SCARCE, PIECES = "a-lot-of-cheese", 25
@@ -76,10 +76,10 @@ async def test_one_key_is_one_order(shared_shop: RunningShop, http: httpx.AsyncC
     wanted = order_of(("cola", 2), customer_id="twenty")
     answers = await asyncio.gather(*(http.post("/api/orders", json=wanted, headers=key) for _ in range(REPEATS)))
 
-    told = {(answer.status_code, answer.content, answer.headers["Location"], answer.headers["Millrace-Position"]) for answer in answers}
+    told = {(answer.status_code, answer.content, answer.headers["Location"], answer.headers[POSITION]) for answer in answers}
     assert len(told) == 1, told
     first = answers[0].json()
-    position = {"Millrace-Position": answers[0].headers["Millrace-Position"]}
+    position = {POSITION: answers[0].headers[POSITION]}
     assert [order["order_id"] for order in shared_shop.get("/api/orders?customer_id=twenty", headers=position)["items"]] == [
         first["order_id"]
     ]

@@ -134,7 +134,7 @@ def test_buying_without_scripts(visit: Visits) -> None:
 def test_cancelling_without_scripts(visit: Visits) -> None:
     """From the list, with a reason, and back to the list, which shows it."""
     visitor = visit(java_script_enabled=False)
-    order_id = visitor.shop.place(("water", 1), review_seconds=60)
+    order_id = visitor.shop.listed(("water", 1), review_seconds=60)
     visitor.go("/orders?status=pending").click(f"tr[data-order='{order_id}'] summary")
     visitor.page.fill(f"tr[data-order='{order_id}'] [name=reason]", "no thirst")
     visitor.page.click(f"tr[data-order='{order_id}'] .cancel-form button")
@@ -161,7 +161,7 @@ def test_what_is_to_come_is_no_fact(visit: Visits) -> None:
 def test_cancelling_from_the_list(visit: Visits) -> None:
     """A reason is needed; the row then moves without a reload, and the order's page in another window, too."""
     visitor, other = visit(), visit()
-    order_id = visitor.shop.place(("water", 2), review_seconds=60)
+    order_id = visitor.shop.listed(("water", 2), review_seconds=60)
     other.go(f"/orders/{order_id}").wait_for_selector('[data-live][data-state="live"]')
     row = visitor.go("/orders").locator(f"tr[data-order='{order_id}']")
     row.locator("summary").click()

@@ -9,10 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.running_shop import ENDED, RunningShop, facts_of, order_of
+from tests.e2e.running_shop import ENDED, POSITION, RunningShop, facts_of, order_of
 
 PAIRS = 50
-HEADER = "Millrace-Position"
 STORIES = (
     {"token": "tok_ok"},
     {"token": "tok_declined"},
@@ -84,8 +83,8 @@ async def live_through(http: httpx.AsyncClient, story: dict[str, Any]) -> tuple[
     wanted = {name: value for name, value in story.items() if name != "cancel"}
     placed = await http.post("/api/orders", json=order_of(("fries", 1), **wanted))
     assert placed.status_code == 201, placed.text
-    path, position = placed.headers["Location"], placed.headers[HEADER]
-    with_position, without = await asyncio.gather(http.get(path, headers={HEADER: position}), http.get(path))
+    path, position = placed.headers["Location"], placed.headers[POSITION]
+    with_position, without = await asyncio.gather(http.get(path, headers={POSITION: position}), http.get(path))
     assert (with_position.status_code, without.status_code) == (200, 200)
     if story.get("cancel"):
         answer = await http.post(f"{path}/cancel", json={"reason": "changed my mind"})
@@ -132,7 +131,7 @@ def test_every_reader_waits(shared_shop: RunningShop, reader: str) -> None:
     """A position of a command that was just answered is reached by every route that reads, in time."""
     order = shared_shop.completed()["order_id"]
     answer = shared_shop.http.post(f"/api/orders/{order}/deliver")
-    position = {HEADER: answer.headers[HEADER]}
+    position = {POSITION: answer.headers[POSITION]}
     read = shared_shop.http.get(f"/api/{reader.format(order=order)}", headers=position)
 
     assert read.status_code == 200, read.text
@@ -150,12 +149,12 @@ def test_other_commands_tell_positions(shared_shop: RunningShop) -> None:
     ):
         answer = shared_shop.http.request(method, path, json=body)
         assert answer.status_code == 200, answer.text
-        seen = shared_shop.get(f"/api/orders/{order}", headers={HEADER: answer.headers[HEADER]})
+        seen = shared_shop.get(f"/api/orders/{order}", headers={POSITION: answer.headers[POSITION]})
         assert seen["version"] >= answer.json()["version"]
         assert seen["lines"] == answer.json()["lines"]
     before = shared_shop.get("/api/stock/water")["on_hand"]
     adjusted = shared_shop.http.post("/api/stock/water/adjust", json={"delta": 3, "reason": "found"})
-    assert shared_shop.get("/api/stock/water", headers={HEADER: adjusted.headers[HEADER]})["on_hand"] == before + 3
+    assert shared_shop.get("/api/stock/water", headers={POSITION: adjusted.headers[POSITION]})["on_hand"] == before + 3
 
 
 @pytest.mark.parametrize("reader", ["orders", "stock", "reports/orders", "rewards/ada", "payments"])
@@ -174,7 +173,7 @@ def test_other_commands_tell_positions(shared_shop: RunningShop) -> None:
 )
 def test_wrong_positions(shared_shop: RunningShop, reader: str, position: str, status: int) -> None:
     """What is no position is a 400; one of another installation or epoch is a 409."""
-    answer = shared_shop.http.get(f"/api/{reader}", headers={HEADER: position})
+    answer = shared_shop.http.get(f"/api/{reader}", headers={POSITION: position})
 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -185,7 +184,7 @@ def test_a_position_that_is_not_reached(shared_shop: RunningShop, reader: str) -
     """After five seconds of waiting the answer is 503 with Retry-After."""
     order = shared_shop.place()
     ahead = ",".join(f"orders/{partition}=999999999" for partition in range(3))
-    answer = shared_shop.http.get(f"/api/{reader.format(order=order)}", headers={HEADER: f"/parcomolo/orders@1;{ahead}"})
+    answer = shared_shop.http.get(f"/api/{reader.format(order=order)}", headers={POSITION: f"/parcomolo/orders@1;{ahead}"})
 
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["Retry-After"]) >= 1

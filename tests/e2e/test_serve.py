@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from tests.command_line import Ran
-from tests.e2e.running_shop import BIN, PAID, PLACED, RESERVED, RunningShop, environment, facts_of, is_balanced, millrace, run
+from tests.e2e.running_shop import BIN, PAID, PLACED, POSITION, RESERVED, RunningShop, environment, facts_of, is_balanced, millrace, run
 
 READY_S = 20.0
 """The promise is 2 s, on a machine that does nothing else; here others run beside."""
@@ -119,7 +119,6 @@ def wait_until_mapped(process: subprocess.Popen[str], sign: str) -> None:
         assert process.poll() is None
 
 
-@pytest.mark.xfail(reason="the last words are said to a closed pipe")
 def test_nobody_reads_what_it_prints(data: Path) -> None:
     """Who has read the address may close the pipe; the server still ends well."""
     with started(data) as process:
@@ -339,7 +338,7 @@ def test_parts_work_as_one(data: Path, parts: list[RunningShop]) -> None:
     answer = orders.http.post(f"/api/orders/{order['order_id']}/deliver")
 
     assert set(facts_of(order)) == set(HAPPY)
-    position = {"Millrace-Position": answer.headers["Millrace-Position"]}
+    position = {POSITION: answer.headers[POSITION]}
     assert followers.get("/api/rewards/ada", headers=position)["purchases"] == 1
     assert inventory.get("/api/stock/cheese", headers=position)["on_hand"] == 46
     assert payments.get(f"/api/payments?order_id={order['order_id']}")[0]["status"] == "succeeded"

@@ -81,12 +81,17 @@ def _arguments(options: Any) -> dict[str, str | None]:
 
 
 def _serve(options: Any) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop takes signals: nothing is in hand yet
+    signal.signal(signal.SIGTERM, _leave)
     config = configuration(_arguments(options))
     from parcomolo.bootstrap import run
 
     run(config)
     return 0
+
+
+def _leave(number: int, frame: object) -> None:
+    """Stop before the loop takes signals: nothing is in hand yet."""
+    sys.exit(0)
 
 
 def _simulate(options: Any) -> int:

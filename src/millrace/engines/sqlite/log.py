@@ -82,18 +82,19 @@ class SqliteLog:
             if records is None:
                 records = places[topic, partition] = []
             records.append((key, value, row_position))
+        now = time.time_ns() // 1000
         for (topic, partition), records in places.items():
-            self._insert(topic, partition, records)
+            self._insert(topic, partition, records, now=now)
         last = rows[-1][0]
         self._write("move_relay", (source, epoch, last, count + len(rows)))
         return last
 
-    def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes, int]]) -> None:
+    def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes, int]], *, now: int) -> None:
         number = self._number(topic)
         taken = self._write("take_offsets", (len(records), number, partition))
         if not taken:
             raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
-        (end, partition_id), now = taken[0], time.time_ns() // 1000
+        end, partition_id = taken[0]
         self._moved[topic, partition] = end
         place = partition_id << 40 | end - len(records)
         self._database.writer.executemany(
@@ -120,7 +121,7 @@ class SqliteLog:
         for key, value in rows:
             place = partition if partition is not None else partition_of(key or "", self._partitions[topic])
             places.setdefault(place, []).append((key, value, 0))
-        await self._submit(lambda: [self._insert(topic, place, records) for place, records in places.items()])
+        await self._submit(lambda: [self._insert(topic, place, records, now=time.time_ns() // 1000) for place, records in places.items()])
 
     async def published(self, source: str, epoch: int) -> int:
         """Return the last position of a source that the log has."""
