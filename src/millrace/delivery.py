@@ -5,7 +5,6 @@ Neighbours: `intake` makes deliveries, patterns read them, `unit_of_work` takes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,7 +99,7 @@ class Delivery(Context):
     internal: bool = False
     pattern: Any = None
     result: Any = None
-    keys: Sequence[Any] = ()
+    keys: Any = ()
     origin: str = ""
     sequence: int = 0
     claim: tuple[str, str] | None = None

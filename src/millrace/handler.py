@@ -17,7 +17,7 @@ from millrace.delivery import Context, Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message
 from millrace.processor import Mode, annotated_messages, items_of, parameter_names, parameter_of_type
-from millrace.state import Selector
+from millrace.state import Selector, State
 from millrace.unit_of_work import UnitOfWork
 
 
@@ -47,7 +47,15 @@ class PureHandler:
         self._selectors = tuple(selectors.items())
         self._context = parameter_of_type(function, Context)
         self._processor = processor
+        self._single = self._single_row()
         self._check()
+
+    def _single_row(self) -> tuple[type[State], Callable[[Any], str]] | None:
+        """Return class and key of the row, for the commonest handler: one row, found by a field of the message."""
+        if len(self._selectors) != 1 or not self._selectors[0][1].field:
+            return None
+        field = self._selectors[0][1].field
+        return self._selectors[0][1].state, lambda message: str(getattr(message, field))
 
     def _check(self) -> None:
         names = set(parameter_names(self._function)[1:]) - {self._context}
@@ -64,6 +72,11 @@ class PureHandler:
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Name the rows."""
         message = delivery.message
+        if self._single is not None:
+            key = self._single[1](message)
+            work.rows(self._single[0]).wanted.add(key)
+            delivery.keys = key
+            return
         found: list[Any] = []
         for _, selector in self._selectors:
             keys = selector.keys(message)
@@ -78,8 +91,19 @@ class PureHandler:
 
     def react(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Call the function and stage what it returns."""
+        if self._single is not None and self._context is None:
+            rows = work.rows(self._single[0])
+            if rows.broken:
+                rows.check((delivery.keys,))
+            result = self._function(delivery.message, rows.values[delivery.keys])
+        else:
+            result = self._function(delivery.message, **self._arguments(delivery, work))
+        if result is not None:
+            work.stage(items_of(result), delivery, processor=self._processor)
+
+    def _arguments(self, delivery: Delivery, work: UnitOfWork) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
-        for (name, selector), keys in zip(self._selectors, delivery.keys, strict=True):
+        for (name, selector), keys in zip(self._selectors, [delivery.keys] if self._single is not None else delivery.keys, strict=True):
             rows = work.rows(selector.state)
             if rows.broken:
                 rows.check((keys,) if isinstance(keys, str) else keys)
@@ -87,9 +111,7 @@ class PureHandler:
             arguments[name] = values[keys] if isinstance(keys, str) else {key: values[key] for key in keys}
         if self._context is not None:
             arguments[self._context] = delivery
-        result = self._function(delivery.message, **arguments)
-        if result is not None:
-            work.stage(items_of(result), delivery, processor=self._processor)
+        return arguments
 
     async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:
         """Not for pure handlers."""

@@ -51,6 +51,16 @@ class Route(msgspec.Struct, frozen=True):
     internal: bool
     owner: str | None
 
+    def refuses(self, envelope: Envelope) -> bool:
+        """Return whether this is a sound fact that only its topic's owner may say, said by somebody else."""
+        if self.owner is None or envelope.source == self.owner:
+            return False
+        try:
+            self.decode(envelope.data)
+        except UNDECODABLE:
+            return False  # what cannot be read goes to the dead letters, whoever says it
+        return True
+
 
 class Intake:
     """Opens records for one processor.
@@ -102,7 +112,7 @@ class Intake:
             if sequence:
                 origin = self._origins.get((envelope.source, envelope.epoch)) or self._remember_origin(envelope)
             route = self._routes.get(envelope.type)
-            if route is None or (route.owner is not None and envelope.source != route.owner):
+            if route is None or route.refuses(envelope):
                 ignored += 1
                 if origin:
                     sources[origin] = sequence

@@ -326,8 +326,11 @@ class Loop:
         return chunks + list(idle.values())
 
     def _may_wait(self, chunks: list[Chunk]) -> bool:
-        """Keep records that no pattern takes for a while: moving a position past them has no effect that anybody must see at once,
-        and a commit for each would cost as much as one that has."""
+        """Say whether what was read may be kept for a while, because no pattern takes it.
+
+        Moving a position past such records has no effect that anybody must see at once, and a commit for each of them would cost as
+        much as one that has.
+        """
         if not chunks:
             return True
         now = time.monotonic()

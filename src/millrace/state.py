@@ -32,6 +32,7 @@ class Selector(msgspec.Struct, frozen=True):
 
     state: type[State]
     keys: Callable[[Any], Iterable[str] | str]
+    field: str = ""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -82,7 +83,7 @@ class State(msgspec.Struct, metaclass=StateMeta):
         """
         if isinstance(select, str):
             name = select
-            return Selector(state=cls, keys=lambda message: str(getattr(message, name)))
+            return Selector(state=cls, keys=lambda message: str(getattr(message, name)), field=name)
         return Selector(state=cls, keys=select)
 
 

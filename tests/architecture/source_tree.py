@@ -100,9 +100,7 @@ def code(*suffixes: str, below: tuple[str, ...] = CODE) -> list[str]:
     return [
         path
         for path in files()
-        if path.endswith(suffixes)
-        and path.startswith(tuple(f"{folder}/" for folder in below))
-        and not path.startswith(AS_PUBLISHED)
+        if path.endswith(suffixes) and path.startswith(tuple(f"{folder}/" for folder in below)) and not path.startswith(AS_PUBLISHED)
     ]
 
 
@@ -130,9 +128,7 @@ def functions(path: str) -> tuple[Function, ...]:
     return tuple(_functions(path, parsed(path), parent=None, prefix=""))
 
 
-def _functions(
-    path: str, node: ast.AST, *, parent: ast.ClassDef | FunctionNode | None, prefix: str
-) -> Iterator[Function]:
+def _functions(path: str, node: ast.AST, *, parent: ast.ClassDef | FunctionNode | None, prefix: str) -> Iterator[Function]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, FunctionNode):
             yield Function(path, prefix + child.name, child, parent)

@@ -40,9 +40,7 @@ def undocumented(name: str, value: object) -> list[str]:
     return missing + [
         f"{name}.{member}"
         for member, kind in members
-        if not member.startswith("_")
-        and isinstance(kind, types.FunctionType | property | classmethod | staticmethod)
-        and not kind.__doc__
+        if not member.startswith("_") and isinstance(kind, types.FunctionType | property | classmethod | staticmethod) and not kind.__doc__
     ]
 
 

@@ -53,12 +53,8 @@ PROSE_AT_ROOT = {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.m
 NAMES_THAT_SAY_NOTHING = {"util", "utils", "helper", "helpers", "manager", "managers", "base", "common", "misc"}
 UNFINISHED = re.compile(r"\b(?:TO[D]O|FIXM[E]|XX[X])\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/$}])/(?:work|root|home|farm)/[\w.-]")
-REGISTRY = re.compile(
-    r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|repo1?\.maven|--(?:extra-)?index-url|--find-link[s]"
-)
-SQL = re.compile(
-    r"\s*(?:insert\s+(?:or\s+\w+\s+)?into|select\b.*\bfrom|delete\s+from|update\s+\w+\s+set|create\s+table)\b"
-)
+REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|repo1?\.maven|--(?:extra-)?index-url|--find-link[s]")
+SQL = re.compile(r"\s*(?:insert\s+(?:or\s+\w+\s+)?into|select\b.*\bfrom|delete\s+from|update\s+\w+\s+set|create\s+table)\b")
 
 
 def none_of(offences: Iterable[str], rule: str) -> None:
@@ -149,9 +145,7 @@ def protocols() -> Iterator[tuple[str, ast.ClassDef]]:
 def test_ports_are_small() -> None:
     """A port that grows a method per query costs every engine; optional abilities are protocols of their own."""
     sizes = {
-        f"{path}:{node.lineno} {node.name}": sum(
-            isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in node.body
-        )
+        f"{path}:{node.lineno} {node.name}": sum(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in node.body)
         for path, node in protocols()
     }
     none_of(
@@ -221,8 +215,7 @@ def test_folders_are_flat() -> None:
             path
             for folder in CODE
             for path in files()
-            if path.startswith(f"{folder}/")
-            and depth(path, below=folder if path in modules else nearest_package(path)) > FOLDERS_MAX
+            if path.startswith(f"{folder}/") and depth(path, below=folder if path in modules else nearest_package(path)) > FOLDERS_MAX
         ),
         f"files more than {FOLDERS_MAX} folders below their package",
     )
@@ -255,10 +248,7 @@ def test_public_things_are_documented() -> None:
     undocumented = [
         each.place
         for each in all_functions(below=package)
-        if each.parent is None
-        and each.public
-        and "overload" not in each.decorators
-        and not ast.get_docstring(each.node)
+        if each.parent is None and each.public and "overload" not in each.decorators and not ast.get_docstring(each.node)
     ]
     for path in code(".py", below=package):
         undocumented += [

@@ -40,9 +40,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*arguments: str, python: Path | str = sys.executable, cwd: Path | None = None) -> str:
     """Standard output of a Python command that has to succeed, run away from this repository's packages."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    process = subprocess.run(
-        [str(python), *arguments], capture_output=True, check=False, cwd=cwd, env=environment, text=True
-    )
+    process = subprocess.run([str(python), *arguments], capture_output=True, check=False, cwd=cwd, env=environment, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 

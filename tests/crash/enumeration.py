@@ -35,10 +35,9 @@ class Run:
 
     @property
     def report(self) -> str:
-        """Say what failed, where, and how to see it again."""
+        """Say what failed and where."""
         step = self.steps[-1].line.strip() if self.steps else "before the first step"
-        again = f"pytest tests/crash/test_paths.py -k 'test_every_point and {self.path.name}' --crash-at {self.at}"
-        return f"path {self.path.name}, n = {self.at}, killed: {self.killed}, step: {step}\nagain: {again}\n{self.failure}"
+        return f"path {self.path.name}, n = {self.at}, killed: {self.killed}, last step: {step}\n{self.failure}"
 
 
 class Enumeration:
@@ -49,14 +48,16 @@ class Enumeration:
         path: what customers do.
         opened: a folder of a shop that was opened and stopped.
         folder: where the runs are; what failed stays there.
+        early: a service whose steps alone are counted; the process dies before they are durable.
     """
 
-    def __init__(self, zygote: Zygote, path: Path, *, opened: Folder, folder: Folder) -> None:
+    def __init__(self, zygote: Zygote, path: Path, *, opened: Folder, folder: Folder, early: str | None = None) -> None:
         self._zygote = zygote
         self._path = path
         self._opened = opened
         self._folder = folder
-        self._numbers = count()
+        self._early = early
+        self._numbers = count(0 if early is None else 1)
         self._lock = threading.Lock()
         self._done = threading.Event()
 
@@ -83,22 +84,24 @@ class Enumeration:
         folder.mkdir(parents=True)
         shutil.copytree(self._opened, folder / "data")
         try:
-            self._attempt(run, folder)
+            self._attempt(run, self._trap(at, folder), folder)
         except Exception:  # noqa: BLE001  # whatever it is, it is this point's failure
             run.failure = f"{traceback.format_exc()}\nfiles and output of the servers: {folder}"
         else:
             shutil.rmtree(folder)
         return run
 
-    def _attempt(self, run: Run, folder: Folder) -> None:
-        trap = Trap(steps=folder / "steps", at=run.at)
+    def _trap(self, at: int | None, folder: Folder) -> Trap:
+        return Trap(steps=folder / "steps", at=at, early=self._early is not None, service=self._early)
+
+    def _attempt(self, run: Run, trap: Trap, folder: Folder) -> None:
         customers = three_customers(self._path)
         try:
             run.killed = self._go_until_killed(trap, customers, folder)
         finally:
             run.steps = trap.read()
         if run.killed:
-            assert len(run.steps) == run.at, "it died elsewhere"
+            assert len(run.steps) == (run.at or 0) - trap.early, "it died elsewhere"
             self._go_on(customers, folder)
         check_files(self._zygote, folder / "data", customers, log=folder / "ledger.log")
 

@@ -35,6 +35,15 @@ def test_it_dies_right_after_a_step(at: int, zygote: Zygote, tmp_path: Path) -> 
     assert [step.number for step in trap.read()] == list(range(1, at + 1))
 
 
+@pytest.mark.parametrize("at", [1, 2, ROWS])
+def test_it_dies_before_a_step(at: int, zygote: Zygote, tmp_path: Path) -> None:
+    """Killed early at n, the step n is the first that is not durable."""
+    trap = Trap(steps=tmp_path / "steps", at=at, early=True)
+
+    assert started(zygote, tmp_path, trap).wait() == -signal.SIGKILL
+    assert rows_in(tmp_path) == [step.number for step in trap.read()] == list(range(1, at))
+
+
 def test_steps_have_names(zygote: Zygote, tmp_path: Path) -> None:
     """A step names its file and what was written: by the statement's name, else by verb and table; the program ends as it wants to."""
     trap = Trap(steps=tmp_path / "steps")

@@ -27,17 +27,26 @@ def test_every_point(name: str, zygote: Zygote, opened: Folder, tmp_path: Folder
     enumeration = Enumeration(zygote, PATHS[name], opened=opened, folder=tmp_path)
     at = pytestconfig.getoption("crash_at", None)
     if at is not None:
-        _judge(name, [enumeration.run_at(at)])
+        _judge(f"test_every_point and {name}", [enumeration.run_at(at)])
         return
     began = time.monotonic()
     runs = enumeration.run_all()
     _print(name, runs, time.monotonic() - began)
-    _judge(name, runs)
+    _judge(f"test_every_point and {name}", runs)
     if pytestconfig.getoption("crash_update", default=False):
         more = [Enumeration(zygote, PATHS[name], opened=opened, folder=tmp_path / str(i)) for i in range(WHOLE_RUNS_TO_ACCEPT)]
         golden.write(name, [*runs, *(each.run_at(None) for each in more)])
     different = golden.differences(name, runs)
     assert not different, f"the steps of {name} are not those of its golden file (accept with --crash-update):\n" + "\n".join(different)
+
+
+def test_nothing_is_told_too_early(zygote: Zygote, opened: Folder, tmp_path: Folder, pytestconfig: pytest.Config) -> None:
+    """Killed while a commit of orders is under way, however long that takes: nobody was answered what is not there afterwards."""
+    enumeration = Enumeration(zygote, PATHS["happy"], opened=opened, folder=tmp_path, early="orders")
+    at = pytestconfig.getoption("crash_at", None)
+    runs = enumeration.run_all() if at is None else [enumeration.run_at(at)]
+    print(f"\nkilled before {sum(run.killed for run in runs)} commits of orders")
+    _judge("test_nothing_is_told_too_early", runs)
 
 
 def _print(name: str, runs: list[Run], seconds: float) -> None:
@@ -46,6 +55,6 @@ def _print(name: str, runs: list[Run], seconds: float) -> None:
     print("".join(step.line for step in whole.steps))
 
 
-def _judge(name: str, runs: list[Run]) -> None:
-    failed = [run.report for run in runs if run.failure]
-    assert not failed, f"{name}: {len(failed)} of {len(runs)} points failed\n\n" + "\n\n".join(failed)
+def _judge(test: str, runs: list[Run]) -> None:
+    failed = [f"{run.report}\nagain: pytest tests/crash/test_paths.py -k '{test}' --crash-at {run.at}" for run in runs if run.failure]
+    assert not failed, f"{len(failed)} of {len(runs)} points failed\n\n" + "\n\n".join(failed)

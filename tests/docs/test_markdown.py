@@ -37,10 +37,7 @@ class Block:
 def blocks(path: Path, *languages: str) -> list[Block]:
     """The file's blocks in one of the languages, in order."""
     text = path.read_text()
-    found = [
-        Block(tuple(match["info"].split()), text.count("\n", 0, match.start()) + 1, match["body"])
-        for match in FENCE.finditer(text)
-    ]
+    found = [Block(tuple(match["info"].split()), text.count("\n", 0, match.start()) + 1, match["body"]) for match in FENCE.finditer(text)]
     return [block for block in found if block.words and block.words[0] in languages]
 
 

@@ -14,8 +14,10 @@ import asyncio
 import contextlib
 import errno
 import gc
+import os
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -88,7 +90,7 @@ async def serve(config: Configuration) -> None:
             _welcome(config, listener)
             gc.freeze()
             await server.serve(sockets=[listener])
-    print("Stopped.", flush=True)  # noqa: T201  # the terminal is where a server says so
+    _say("Stopped.")
 
 
 def _listener(config: Configuration) -> socket.socket:
@@ -160,7 +162,7 @@ def _welcome(config: Configuration, listener: socket.socket) -> None:
         f"Look around  {address}/docs; millrace --app parcomolo topics",
         f"Stop, reset  Ctrl-C finishes what is in hand; parcomolo reset deletes the data in {config.data}",
     )
-    print(*lines, sep="\n", flush=True)  # noqa: T201  # the terminal is where a server says so
+    _say(*lines)
 
 
 def run(config: Configuration) -> None:
@@ -169,3 +171,11 @@ def run(config: Configuration) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config))
+
+
+def _say(*lines: str) -> None:
+    """Print where somebody may read it; who has closed the pipe behind the first line wants no more, and no failure either."""
+    try:
+        print(*lines, sep="\n", flush=True)  # noqa: T201  # the terminal is where a server says so
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -70,9 +70,7 @@ def test_money_is_printed_in_the_units_of_its_currency(amount: int, currency: st
     assert presentation.money({"amount": amount, "currency": currency}) == printed
 
 
-@pytest.mark.parametrize(
-    "value", ["2026-03-01T13:00:00.250000+01:00", "2026-03-01T12:00:00.25Z", "2026-03-01T12:00:00.25"]
-)
+@pytest.mark.parametrize("value", ["2026-03-01T13:00:00.250000+01:00", "2026-03-01T12:00:00.25Z", "2026-03-01T12:00:00.25"])
 def test_a_moment_is_printed_in_utc(value: str) -> None:
     """Whatever zone a time comes in, the page shows UTC and a machine-readable form with microseconds."""
     moment = presentation.moment(value)

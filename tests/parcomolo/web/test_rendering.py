@@ -137,9 +137,7 @@ def test_a_refused_form_keeps_what_was_typed() -> None:
         "payment_token": "tok_declined",
         "shipping": "fails",
     }
-    page = render(
-        "storefront.html", products=[make_product()], chosen=chosen, problem={"title": "No", "detail": "Not 0"}
-    )
+    page = render("storefront.html", products=[make_product()], chosen=chosen, problem={"title": "No", "detail": "Not 0"})
     assert 'value="tok_declined" checked' in page
     assert 'value="fails" checked' in page
     assert 'value="ada"' in page

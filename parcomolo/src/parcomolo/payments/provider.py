@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar, cast
 
 import msgspec
 
@@ -147,7 +147,7 @@ class SimulatedProvider:
             try:
                 results = await asyncio.to_thread(self.run_now, [work for work, _ in asked])
             except Exception as failure:  # noqa: BLE001  # whatever it is, those who asked get it
-                results = [failure] * len(asked)
+                results = [cast("Any", failure)] * len(asked)
             for (_, answer), result in zip(asked, results, strict=True):
                 if answer.done():
                     continue

@@ -105,7 +105,7 @@ class EventRoutes:
             raise Problem(400, "unknown-topic", "There is no such topic.", detail=str(error)) from error
         except ValueError as error:
             raise Problem(400, "malformed-cursor", "The cursor cannot be read.", detail=str(error)) from error
-        lost = bool(after) and after != "start" and _is_beyond(tail.cursor, now.cursor)
+        lost = bool(after) and after != "start" and _is_beyond(after, self._app.tail().cursor)
         stream = self._frames(now if lost else tail, lost=lost)
         headers = [("Cache-Control", "no-store"), ("X-Accel-Buffering", "no")]
         return Answer(content_type=CONTENT_TYPE, headers=headers, stream=stream)
@@ -160,9 +160,9 @@ def _topics(text: str | None) -> list[str] | None:
 
 
 def _is_beyond(cursor: str, end: str) -> bool:
-    """Return whether a cursor points behind the end of the log: it is of another installation."""
+    """Return whether a cursor names places that are not there or lie behind the end of the log: it is of another installation."""
     ends = dict(_offsets(end))
-    return any(offset > ends.get(place, offset) for place, offset in _offsets(cursor))
+    return any(place not in ends or offset > ends[place] for place, offset in _offsets(cursor))
 
 
 def _offsets(cursor: str) -> Iterable[tuple[str, int]]:

@@ -276,6 +276,13 @@ class Database:
             ("free_disk", free >= FREE_BYTES_MIN, f"{free >> 20:,} MiB free, {FREE_BYTES_MIN >> 20} are wanted"),
         ]
 
+    async def finish(self) -> None:
+        """Close the connections after a checkpoint that is under way, whose thread still uses one of them."""
+        self._closed = True
+        if self._checkpointing is not None:
+            await asyncio.gather(self._checkpointing, return_exceptions=True)
+        self.close()
+
     def close(self) -> None:
         """Close the connections; an open transaction is undone."""
         self._closed = True

@@ -191,7 +191,7 @@ class SqliteLog:
         self._wake.set()
         if self._flusher is not None:
             await asyncio.gather(self._flusher, return_exceptions=True)
-        self._database.close()
+        await self._database.finish()
 
     def _load_ids(self) -> None:
         self._ids = dict(self._read("topic_ids", ()))

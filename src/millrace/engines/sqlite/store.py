@@ -131,4 +131,4 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        await self._database.finish()

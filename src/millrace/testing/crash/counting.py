@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,11 @@ import msgspec
 
 PATIENCE_S = 30.0
 """A commit that takes longer does not hold up the others any more; nothing is decided by it."""
+
+LINGER_S = 0.05
+"""How long a commit that will not happen is held up: time enough to answer a client over HTTP."""
+SLOW_S = 0.015
+"""How long the others are: an engine that measures its disk finds out that it had better not wait for it on its event loop."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -45,12 +51,15 @@ class Trap(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         steps: the file of steps; counting starts when it exists.
         at: die right after this step; 0: right before the first; None: count only.
+        early: die before the step `at` is durable instead, but some time after its commit was asked for, so that whatever the process
+            tells others too early has been told. The disk seems slow then: every commit that is counted is held up.
         service: count the steps of this service alone.
         signal: what is sent; `SIGSTOP` leaves a process that can be continued.
     """
 
     steps: Path
     at: int | None = None
+    early: bool = False
     service: str | None = None
     signal: int = signal.SIGKILL
 
@@ -82,6 +91,11 @@ class Counter:
         self._one_at_a_time.acquire(timeout=PATIENCE_S)
         if self._number == 0 == self._trap.at and self._counts(service):
             self._send()
+        if self._trap.early and self._trap.service in (None, service):
+            last = self._number + 1 == self._trap.at and self._counts(service)
+            time.sleep(LINGER_S if last else SLOW_S)
+            if last:
+                self._send()
 
     def leave(self, service: str, operations: Iterable[str]) -> None:
         """The commit has returned, and these operations are durable: none when it failed or had nothing to write."""
@@ -89,7 +103,7 @@ class Counter:
         if durable and self._counts(service):
             self._number += 1
             self._note(Step(self._number, service, durable))
-            if self._number == self._trap.at:
+            if self._number == self._trap.at and not self._trap.early:
                 self._send()
         if self._one_at_a_time.locked():
             self._one_at_a_time.release()
