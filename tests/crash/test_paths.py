@@ -1,8 +1,10 @@
 """A shop that dies after any of its durable operations goes on as if nothing had happened: every point of every path.
 
-pytest tests/crash/test_paths.py -k happy                       all points of one path
-pytest tests/crash/test_paths.py -k happy --crash-at 17         one point
-pytest tests/crash/test_paths.py -m crash --crash-update        accept the steps as they are now
+    pytest tests/crash/test_paths.py -k happy                       all points of one path
+    pytest tests/crash/test_paths.py -k happy --crash-at 17         one point
+    pytest tests/crash/test_paths.py -k every --crash-update        accept the steps as they are now
+
+Neighbours: `enumeration` runs, `golden` compares.
 """
 
 import time
