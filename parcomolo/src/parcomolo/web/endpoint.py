@@ -21,6 +21,7 @@ from parcomolo.web.problems import Problem, body_problem, query_problem
 T = TypeVar("T")
 JSON = "application/json"
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, MemoryError)
+NUMBERS = frozenset({"at_version", "limit", "quantity"})
 QUERY_FIELDS_MAX = 100
 
 Text = Annotated[
@@ -67,14 +68,15 @@ class Call(msgspec.Struct, kw_only=True):
             raise body_problem(error) from error
 
     def ask(self, cls: type[T]) -> T:
-        """Return the query; a field without a value counts as absent.
+        """Return the query; a text without a value counts as absent, a number without one is wrong.
 
         Raises:
             Problem: a wrong field (422, which names it).
         """
         try:
-            pairs = parse_qsl(self.query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
-            return msgspec.convert(dict(pairs), cls, strict=False)
+            pairs = parse_qsl(self.query.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+            given = {name: value for name, value in pairs if value or name in NUMBERS}
+            return msgspec.convert(given, cls, strict=False)
         except (msgspec.MsgspecError, ValueError) as error:
             raise query_problem(error) from error
 
