@@ -2,9 +2,9 @@
 
 Settings: WAL and `synchronous=FULL`, so a commit that returned survives power loss.
 
-Where a commit waits for the disk is measured. On a disk that flushes within two milliseconds it is done on the event loop: handing it to a
+Where a commit waits for the disk is measured. A commit that takes less than 0.7 ms is done on the event loop: handing it to a
 thread costs more, because the thread needs the interpreter lock to report back and a busy loop gives it up only every five milliseconds.
-On a slower disk it runs in a thread, so other requests are parsed meanwhile and share the next commit; every 32nd commit measures again.
+A longer one (a slower disk, a large batch) runs in a thread, so other requests are parsed meanwhile and share the next commit; every 32nd commit measures again.
 Checkpoints always run in a thread, on a connection of their own.
 
 Three connections per file: `writer` (inside `begin`/`commit`, guarded by an asyncio lock, because SQLite has one writer anyway),
@@ -36,8 +36,8 @@ from millrace.errors import StoreUnavailable
 log = logging.getLogger("millrace")
 
 LOCK_WAIT_S = 30.0
-INLINE_MAX_S = 0.002
-"""A disk that takes longer than this for a commit is waited for in a thread."""
+INLINE_MAX_S = 0.0007
+"""Commits that take longer than this are waited for in a thread."""
 PROBE_EVERY = 32
 CHECKPOINT_EVERY = 64
 WAL_FRAMES_MAX = 16_000
