@@ -15,6 +15,7 @@ from benchmarks.measure import fail
 from benchmarks.process import Server, free_port, serving
 
 COMMANDS = Path(sys.executable).parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def parcomolo(directory: str, *, services: str | None = None, delay: float = 0, log: str = "serve.log") -> AbstractContextManager[Server]:
@@ -73,7 +74,7 @@ def check_ledger(directory: str) -> None:
 def load(url: str, *arguments: str) -> dict[str, float]:
     """Run the load generator in a process of its own; answer its figures."""
     command = [sys.executable, "-m", "benchmarks.load", url, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     if done.returncode:
         fail(f"the load generator failed: {done.stderr[-2000:]}")
     return json.loads(done.stdout)

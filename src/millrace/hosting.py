@@ -124,7 +124,11 @@ class Host:
         """
         await self.relay.check()
         infos = {info.name: info for info in await self._installation.parts.log.topics()}
+        builds = [processor_of(build) for build in await self.store.reader.views.list()]
+        known = {processor.name for processor in self._processors} | set(builds)
         for processor in await self.store.reader.positions.processors():
+            if processor not in known:
+                continue  # a handler or view that is no longer declared reads nothing
             for row in await self.store.reader.positions.load(processor):
                 check_position(row, infos.get(row.topic), reader=f"{self.service.name}.{processor}")
 

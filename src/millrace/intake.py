@@ -24,7 +24,7 @@ import msgspec
 from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import DecodeError
-from millrace.message import Event, Message, declaration
+from millrace.message import Event, Message, declaration, key_of
 from millrace.ports import HeldRow, Record, TimerRow
 from millrace.processor import Pattern, Processor
 from millrace.retry import RetryPolicy
@@ -144,7 +144,7 @@ class Intake:
             delivery.key = envelope.partitionkey if trusted else ""
         else:
             delivery.pattern = route.pattern
-            delivery.key = envelope.partitionkey or envelope.subject or record[1] or ""
+            delivery.key = envelope.partitionkey or envelope.subject or record[1] or key_of(delivery.message)
         return delivery
 
     @staticmethod

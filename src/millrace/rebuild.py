@@ -83,6 +83,9 @@ class Abandon(Waiting):
         self._build = build
 
     async def run(self, unit: UnitOfWork) -> None:
+        """Nothing yet: what others staged in this transaction for the build that goes must be written before it is removed."""
+
+    async def settle(self, unit: UnitOfWork) -> None:
         """Drop it, unless it has come to serve meanwhile."""
         for build in await unit.transaction.views.list():
             if build.id == self._build.id and build.state == BUILDING:
@@ -98,6 +101,9 @@ class Swap(Waiting):
         self.swapped = False
 
     async def run(self, unit: UnitOfWork) -> None:
+        """Nothing yet: what others staged in this transaction for the build that goes must be written before it is removed."""
+
+    async def settle(self, unit: UnitOfWork) -> None:
         """Compare positions and swap, in one transaction."""
         transaction = unit.transaction
         builds = {build.id: build for build in await transaction.views.list()}

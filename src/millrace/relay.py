@@ -119,7 +119,8 @@ class Relay:
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         try:
-            while await self.publish_once():
+            head = await self._store.reader.journal.head()  # what others commit from now on is theirs to publish
+            while self.published < head and await self.publish_once():
                 pass
         except MillraceError as error:
             self.last_error = str(error)

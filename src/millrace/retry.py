@@ -65,7 +65,7 @@ def not_yet(delivery: Delivery, answer: NotYet, *, processor: str, before: HeldR
     """Return the row for a message that waits for another of its key; dead when its deadline has passed."""
     row = held_row(delivery, NOT_YET, processor=processor, now_micros=now_micros)
     row.reason, row.detail = "not_yet", answer.reason
-    row.attempts = delivery.attempt
+    row.attempts = before.attempts if before is not None else 0  # waiting is no failed attempt
     row.deadline = before.deadline if before is not None and before.deadline else now_micros + to_micros_span(answer)
     row.due = now_micros + int(NOT_YET_AGAIN_S * 1_000_000)
     if now_micros > row.deadline:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ from millrace.errors import NotYet, Recovery, Rejected
 from millrace.intake import Intake
 from millrace.ports import Log, LogFeed, PositionRow, TopicInfo
 from millrace.processor import Mode
-from millrace.turn import Chunk, Place, Turn
+from millrace.turn import Chunk, Place, Turn, is_cancelling
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting, Writer
 
@@ -43,6 +43,8 @@ log = logging.getLogger("millrace")
 BATCH_MAX = 1000
 CALLS_TOGETHER = 64
 STUCK_S = 30.0
+UNCALLED = object()
+"""The result of an activity that was not called, because one before it of the same key has failed."""
 IDLE_S = 0.05
 """How long the position may lag behind records that concern nobody here."""
 
@@ -57,7 +59,10 @@ class Claim(Waiting):
         self.rows: list[Any] = []
 
     async def run(self, unit: UnitOfWork) -> None:
-        """Write the tokens."""
+        """Write the tokens, unless this is a build of a view that is gone."""
+        builds = await unit.transaction.views.list() if "@" in self._name else []
+        if "@" in self._name and all(self._name != f"{build.name}@{build.id}" for build in builds):
+            return
         self.rows = await unit.transaction.positions.claim(self._name, self._places)
 
 
@@ -372,14 +377,18 @@ class Loop:
         limit = asyncio.Semaphore(CALLS_TOGETHER)
         await asyncio.gather(*(self._call_in_order(group, limit) for group in groups.values()))
         results: dict[tuple[str, int, int | str], Any] = {(d.topic, d.partition, d.offset): d.result for d in retried}
-        return results | {place: delivery.result for place, delivery in fired.items()}
+        return results | {place: delivery.result for place, delivery in fired.items() if delivery.result is not UNCALLED}
 
-    async def _due_timers(self, partitions: Iterable[int], now: int) -> dict[tuple[str, int, int | str], Delivery]:
+    async def _due_timers(self, partitions: dict[int, bool], now: int) -> dict[tuple[str, int, int | str], Delivery]:
         """Return the timers of activities that are due, by (key, due, name)."""
         found: dict[tuple[str, int, int | str], Delivery] = {}
-        for partition in partitions:
+        for partition, drained in partitions.items():
             rows = await self._store.reader.timers.due(self.name, partition=partition, until=now, limit=CALLS_TOGETHER)
-            found.update({(row.key, row.due, row.name): self._intake.timer(row) for row in rows})
+            for row in rows:
+                if row.event_time and not drained:
+                    continue
+                found[row.key, row.due, row.name] = delivery = self._intake.timer(row)
+                delivery.result = UNCALLED if delivery.pattern is not None else delivery.result
         return found
 
     async def _call_in_order(self, deliveries: list[Delivery], limit: asyncio.Semaphore) -> None:
@@ -393,7 +402,9 @@ class Loop:
                     delivery.result = await pattern.call(delivery, None)
                 except Rejected as refusal:
                     delivery.result = refusal
-                except (NotYet, Exception) as error:  # noqa: BLE001  # the message's failure, dealt with inside the turn
+                except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # the message's failure, dealt with in the turn
+                    if isinstance(error, asyncio.CancelledError) and is_cancelling():
+                        raise
                     delivery.result = error
                     return  # it will be held, and the key's later messages behind it
 

@@ -82,7 +82,7 @@ class Tail:
                 continue
             records = [record for record in await self._records(topic, partition, offset) if record.offset < end]
             if records and records[-1].offset + 1 < end:
-                horizon = min(horizon, records[-1].at)
+                horizon = min(horizon, max(record.at for record in records))
             at = accumulate((record.at for record in records), max)  # a clock that was set back must not turn a partition around
             found += [(moment, record.position, topic, partition, record) for moment, record in zip(at, records, strict=True)]
         found.sort(key=lambda row: row[:2])

@@ -153,9 +153,8 @@ class Turn(Waiting):
         known = await unit.transaction.answers.seen(self._intake.name, ids)
         fresh: list[tuple[str, str]] = []
         for delivery, name in zip(foreign, ids, strict=True):
-            if name in known:
-                delivery.repeated = True
-            else:
+            delivery.repeated = name in known
+            if not delivery.repeated:
                 known.add(name)
                 fresh.append(name)
         await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.now_micros)
@@ -167,7 +166,9 @@ class Turn(Waiting):
         lost = {partition for _, partition in self.fenced}
         wanted = {place for place in self._due_keys if place[1] not in lost}
         rows = [r for r in await unit.transaction.held.load(self._intake.name, keys=keys) if (r.topic, r.partition, r.key) in wanted]
-        for row in rows[:CHAIN_MAX]:
+        for row in rows:
+            if len(self._held) == CHAIN_MAX:
+                break
             delivery = self._intake.reopen(row)
             if self._results is not None and delivery.pattern is not None:
                 if (row.topic, row.partition, row.offset) not in self._results:
@@ -207,10 +208,21 @@ class Turn(Waiting):
             await self._run_chunk(chunk, unit)
         await self._run_held(unit)
         for delivery in self._fired:
-            unit.cancel_timer(self._intake.name, delivery.key, delivery.timer)
-            if (held := await self._try(delivery, unit, None)) is not None:
-                self._account_timer(held, unit)
-                self._hold(held, unit)
+            await self._fire(delivery, unit)
+
+    async def _fire(self, delivery: Delivery, unit: UnitOfWork) -> None:
+        """Handle a due timer, unless something before it in this transaction has set it anew or cancelled it."""
+        name = self._intake.name
+        if unit.has_timer(name, delivery.key, delivery.timer):
+            return
+        unit.cancel_timer(name, delivery.key, delivery.timer)
+        if (TIMERS, delivery.partition, delivery.key) in self._blocked:
+            held: HeldRow | None = retry.held_row(delivery, retry.BEHIND, processor=name, now_micros=unit.now_micros)
+        else:
+            held = await self._try(delivery, unit, None)
+        if held is not None:
+            self._account_timer(held, unit)
+            self._hold(held, unit)
 
     def _account_timer(self, held: HeldRow, unit: UnitOfWork) -> None:
         """Count a timer that failed, so that the ledger misses it when its row is lost."""
@@ -276,7 +288,9 @@ class Turn(Waiting):
 
         try:
             await unit.transaction.savepoint(work)
-        except (NotYet, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+        except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+            if isinstance(error, asyncio.CancelledError) and is_cancelling():
+                raise
             return self._failed(delivery, error, unit, before)
         self._succeeded(delivery)
         return None
@@ -297,7 +311,9 @@ class Turn(Waiting):
                 return self._intake.policy.after_failure(delivery, failure, processor=name, now_micros=now)
             self._succeeded(delivery)
             return None
-        if isinstance(error, StoreUnavailable) and self._intake.mode is Mode.TRANSACTION:
+        if isinstance(error, asyncio.CancelledError):
+            error = RuntimeError("the function was cancelled by something it awaited")
+        if isinstance(error, StoreUnavailable) and self._intake.mode is Mode.TRANSACTION and error.reason != "failed":
             raise error  # this very transaction cannot go on; anywhere else it is some other store, and the message's failure
         if not isinstance(error, Exception):
             raise error
@@ -362,6 +378,12 @@ class Turn(Waiting):
         else:
             held.first_at = before.first_at
             unit.held.append(held)
+
+
+def is_cancelling() -> bool:
+    """Return whether the running task itself is being cancelled, as opposed to something that a user's function awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_repeat(delivery: Delivery, sources: dict[str, int]) -> bool:

@@ -210,6 +210,10 @@ class UnitOfWork:
         """Stage the removal of a timer."""
         self._timers[processor, key, name] = None
 
+    def has_timer(self, processor: str, key: str, name: str) -> bool:
+        """Return whether this transaction has set or cancelled a timer."""
+        return (processor, key, name) in self._timers
+
     @property
     def touches_timers(self) -> bool:
         """Whether timers were set or cancelled."""

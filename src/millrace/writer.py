@@ -134,7 +134,7 @@ class Writer:
                 return
             for work in batch:
                 work.failed(error)
-            if not isinstance(error, Exception | NotYet):
+            if not isinstance(error, Exception | NotYet | asyncio.CancelledError):
                 raise
             return
         self.last_error = None

@@ -4,7 +4,8 @@ Settings: WAL and `synchronous=FULL`, so a commit that returned survives power l
 
 Where a commit waits for the disk is measured. A commit that takes less than 0.7 ms is done on the event loop: handing it to a
 thread costs more, because the thread needs the interpreter lock to report back and a busy loop gives it up only every five milliseconds.
-A longer one (a slower disk, a large batch) runs in a thread, so other requests are parsed meanwhile and share the next commit; every 32nd commit measures again.
+A longer one (a slower disk, a large batch) runs in a thread, so other requests are parsed meanwhile and share the next commit; every
+32nd commit measures again.
 Checkpoints always run in a thread, on a connection of their own.
 
 Three connections per file: `writer` (inside `begin`/`commit`, guarded by an asyncio lock, because SQLite has one writer anyway),
@@ -36,6 +37,7 @@ from millrace.errors import StoreUnavailable
 log = logging.getLogger("millrace")
 
 LOCK_WAIT_S = 30.0
+OPEN_WAIT_MS = 2000
 INLINE_MAX_S = 0.0007
 """Commits that take longer than this are waited for in a thread."""
 PROBE_EVERY = 32
@@ -104,12 +106,13 @@ class Database:
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(str(self.path))
-        connection.set_busy_timeout(0)
+        connection.set_busy_timeout(OPEN_WAIT_MS)
         try:
             self._prepare(connection)
         except BaseException:
             connection.close()
             raise
+        connection.set_busy_timeout(0)
         return connection
 
     def _prepare(self, connection: apsw.Connection) -> None:
@@ -119,9 +122,10 @@ class Database:
         connection.execute("pragma cache_size=-16000")
 
     def _check_contents(self, connection: apsw.Connection) -> None:
+        # Asked first: another process may fill a new file between these statements.
+        empty = not self._value(connection, "pragma schema_version")
         found = self._value(connection, "pragma application_id")
         version = self._value(connection, "pragma user_version")
-        empty = not self._value(connection, "pragma schema_version")
         if not empty and found != APPLICATION_IDS[self.kind]:
             raise StoreUnavailable(str(self.path), reason="not_ours", detail=f"it is a SQLite file, but no millrace {self.kind}")
         if version > SCHEMA_VERSION:

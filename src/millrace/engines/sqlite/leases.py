@@ -50,7 +50,10 @@ class FileLeases:
         self._groups.update(groups)
         path = self._member_path(self._instance)
         if self._member is None:
-            self._member = _lock(path)
+            for _ in range(5):  # another process that sweeps the dead may hold or unlink the file for a moment
+                self._member = _lock(path)
+                if self._member is not None:
+                    break
             if self._member is None:
                 raise StoreUnavailable(str(path), reason="locked", detail="another process uses this instance name")
         os.ftruncate(self._member, 0)
