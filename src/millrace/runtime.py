@@ -402,7 +402,7 @@ class Loop:
                     delivery.result = await pattern.call(delivery, None)
                 except Rejected as refusal:
                     delivery.result = refusal
-                except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # the message's failure, dealt with in the turn
+                except (NotYet, asyncio.CancelledError, Exception) as error:  # the message's failure, dealt with in the turn
                     if isinstance(error, asyncio.CancelledError) and is_cancelling():
                         raise
                     delivery.result = error

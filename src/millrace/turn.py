@@ -288,7 +288,7 @@ class Turn(Waiting):
 
         try:
             await unit.transaction.savepoint(work)
-        except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+        except (NotYet, asyncio.CancelledError, Exception) as error:  # whatever a handler raises is its message's failure
             if isinstance(error, asyncio.CancelledError) and is_cancelling():
                 raise
             return self._failed(delivery, error, unit, before)
