@@ -54,6 +54,9 @@ class PureHandler:
         """Return class and key of the row, for the commonest handler: one row, found by a field of the message."""
         if len(self._selectors) != 1 or not self._selectors[0][1].field:
             return None
+        code = self._function.__code__
+        if code.co_argcount != 2 or code.co_varnames[1] != self._selectors[0][0]:
+            return None  # the row cannot be passed by position
         field = self._selectors[0][1].field
         return self._selectors[0][1].state, lambda message: str(getattr(message, field))
 
