@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -27,6 +28,7 @@ from parcomolo.reports.views import OrderCounts, order_counts, product_of, produ
 from tests.parcomolo.domain.examples import at, line, place
 from tests.parcomolo.domain.world import World
 
+SOAK_RUNS = 20_000
 ENDS = (OrderCompleted, OrderCancelled, OrderRejected, OrderExpired)
 TOKENS = (
     "tok_ok",
@@ -85,6 +87,35 @@ def test_every_order_ends_once_and_leaves_stock_and_money_consistent(seed, wante
         _check_order(world, f"o{number}")
     _check_stock(world, stock)
     _check_reports(world)
+
+
+@pytest.mark.soak
+def test_thousands_of_fresh_interleavings():
+    """The same, over seeds that nobody has seen: each run draws its orders from its seed, and a failure prints it."""
+    first = random.SystemRandom().randrange(2**32)
+    print(f"\nseeds {first} to {first + SOAK_RUNS - 1}")
+    for seed in range(first, first + SOAK_RUNS):
+        chance = random.Random(seed)
+        wanted = [_drawn(chance) for _ in range(chance.randint(1, 5))]
+        stock = chance.choice((PLENTY, SCARCE))
+        world = run(seed, wanted, stock)
+        try:
+            for number in range(len(wanted)):
+                _check_order(world, f"o{number}")
+            _check_stock(world, stock)
+            _check_reports(world)
+        except AssertionError as failure:
+            raise AssertionError(f"seed {seed}: {wanted}") from failure
+
+
+def _drawn(chance: random.Random) -> dict:
+    return {
+        "lines": [(chance.choice(sorted(PLENTY)), chance.randint(1, 20)) for _ in range(chance.randint(1, 3))],
+        "token": chance.choice(TOKENS),
+        "to": chance.choice(("Ada", "Ada", "FAIL_SHIPPING")),
+        "review": chance.random() < 0.5,
+        "cancel": chance.random() < 0.5,
+    }
 
 
 def _check_order(world: World, order_id: str) -> None:
