@@ -10,7 +10,6 @@
       DecodeError               inspect the bytes: they are in the dead letters
       Overloaded                retry later: the queue in front of the writer is full
       StoreUnavailable          retry when the file, disk or server is well again
-      Fenced                    stop working on this partition: it has another owner
       Recovery                  stop: one side was restored or replaced, an operator decides
 
 `NotYet` is no error but a control signal: the message waits for another message of its key.
@@ -104,10 +103,6 @@ class StoreUnavailable(MillraceError):
         self.name = name
         self.reason = reason
         self.detail = detail
-
-
-class Fenced(MillraceError):
-    """A commit carried an old fencing token: the partition has another owner now."""
 
 
 class Recovery(MillraceError):

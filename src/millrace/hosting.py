@@ -16,7 +16,7 @@ from millrace.broadcast import Broadcast
 from millrace.clock import Clock
 from millrace.errors import ConfigurationError
 from millrace.intake import Intake
-from millrace.message import Message, declaration
+from millrace.message import Message
 from millrace.ports import LogParts, Store, ViewInfo
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
@@ -281,7 +281,3 @@ class Host:
     async def close(self) -> None:
         """Close the store."""
         await self.store.close()
-
-    def topics(self) -> set[str]:
-        """Return every topic that its declarations name."""
-        return {topic for cls in self.service.message_classes() if (topic := declaration(cls).topic)}

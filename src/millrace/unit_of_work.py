@@ -214,11 +214,6 @@ class UnitOfWork:
         """Return whether this transaction has set or cancelled a timer."""
         return (processor, key, name) in self._timers
 
-    @property
-    def touches_timers(self) -> bool:
-        """Whether timers were set or cancelled."""
-        return bool(self._timers)
-
     def timers_set(self) -> list[TimerRow]:
         """Return the timers staged."""
         return [row for row in self._timers.values() if row is not None]
