@@ -302,8 +302,8 @@ class Journal(Protocol):
 class Positions(Protocol):
     """Read positions with their fencing tokens."""
 
-    async def load(self, processor: str) -> list[PositionRow]:
-        """Return every position of a processor."""
+    async def load(self, processor: str, *, places: Sequence[tuple[str, int]] | None = None) -> list[PositionRow]:
+        """Return the positions of a processor: all, or those of some (topic, partition) that exist."""
         ...
 
     async def claim(self, processor: str, partitions: Sequence[tuple[str, int, int, str]]) -> list[PositionRow]:

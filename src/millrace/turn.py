@@ -112,10 +112,12 @@ class Turn(Waiting):
         """Compare positions, load held messages and timers, name the rows of everything."""
         name = self._intake.name
         self._reset()
-        for row in await unit.transaction.positions.load(name):
+        concerned = self._concerned()
+        for row in await unit.transaction.positions.load(name, places=concerned):
             self._rows[row.topic, row.partition] = row
-        for place, token in self._tokens.items():
-            if (row := self._rows.get(place)) is None or row.token != token:
+        for place in concerned:
+            row = self._rows.get(place)
+            if place in self._tokens and (row is None or row.token != self._tokens[place]):
                 self.fenced.add(place)
         self._current = [chunk for chunk in self.chunks if self._is_current(chunk)]
         for chunk in self._current:
@@ -124,6 +126,15 @@ class Turn(Waiting):
         await self._drop_foreign_repeats(unit)
         await self._prepare_held(unit)
         await self._prepare_timers(unit)
+
+    def _concerned(self) -> list[Place]:
+        """Return the places whose positions this turn compares or changes."""
+        concerned = {(chunk.topic, chunk.partition): None for chunk in self.chunks}
+        if waiting := {partition for _, partition, _ in self._due_keys} | self._timers.keys():
+            concerned |= {place: None for place in self._tokens if place[1] in waiting}
+            concerned |= {(TIMERS, partition): None for partition in waiting}
+            concerned |= {(topic, partition): None for topic, partition, _ in self._due_keys}
+        return list(concerned)
 
     def _is_current(self, chunk: Chunk) -> bool:
         place = (chunk.topic, chunk.partition)

@@ -21,9 +21,11 @@ _decode: Callable[[bytes], PositionRow] = msgspec.json.Decoder(PositionRow).deco
 class SqlitePositions(Table):
     """See `ports.Positions`."""
 
-    async def load(self, processor: str) -> list[PositionRow]:
-        """Return every position of a processor."""
-        return [_row(token, body) for token, body in self._all("load_positions", (processor,))]
+    async def load(self, processor: str, *, places: Sequence[tuple[str, int]] | None = None) -> list[PositionRow]:
+        """Return the positions of a processor: all, or those of some places that exist."""
+        if places is None:
+            return [_row(token, body) for token, body in self._all("load_positions", (processor,))]
+        return [_row(token, body) for place in places for token, body in self._all("load_position", (processor, *place))]
 
     async def claim(self, processor: str, partitions: Sequence[tuple[str, int, int, str]]) -> list[PositionRow]:
         """Write a new fencing token into each position."""
