@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -63,9 +64,7 @@ def requests(url: str) -> Iterator[bytes]:
     """Complete POST requests, built beforehand so that building costs nothing while measuring."""
     parts = urlsplit(url)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
-    ring = [b"%s%d\r\n\r\n%s" % (head.encode(), len(body), body) for body, _ in zip(bodies(), range(20_000), strict=False)]
-    while True:
-        yield from ring
+    return cycle([b"%s%d\r\n\r\n%s" % (head.encode(), len(body), body) for body, _ in zip(bodies(), range(20_000), strict=False)])
 
 
 def answer_end(buffer: bytes) -> int:

@@ -59,6 +59,7 @@ class Aggregate:
     """
 
     mode = Mode.PURE
+    quiet = False
 
     def __init__(  # the declaration of an aggregate, all by keyword
         self,

@@ -28,10 +28,12 @@ from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
 from millrace.keyed import Stream
 from millrace.message import Command, declaration
+from millrace.pace import Pace
 from millrace.ports import Engine, LogParts, TopicSpec, ViewInfo
 from millrace.position import Position
 from millrace.reading import StateReader, ViewReader
 from millrace.rebuild import processor_of
+from millrace.relay import TOGETHER_S
 from millrace.retry import RetryPolicy
 from millrace.runtime import BATCH_MAX
 from millrace.serialization import Catalogue
@@ -109,6 +111,7 @@ class Application:
             partitions=self.partitions_of,
             policy=self._policy,
             group=self.group_of,
+            pace=Pace(TOGETHER_S),
             batch_max=self._batch_max,
         )
         for service in self._hosted if services is None else services:
@@ -226,6 +229,9 @@ class Application:
                 seen = host.changed.calls
                 if await self._has_reached(host, view, position, key):
                     return
+                for name in await self._keepers(host, view):
+                    if name in host.loops:
+                        host.loops[name].hurry()
                 await host.changed.wait(seen, 0.25)
 
     async def _check_position(self, position: Position) -> None:
@@ -236,12 +242,15 @@ class Application:
             raise PositionUnknown(f"epoch {position.epoch} of {position.source!r} is not the current one, {host.saying.epoch}")
 
     async def _has_reached(self, host: Host, view: type[State], position: Position, key: str | None) -> bool:
-        if issubclass(view, View):
-            name = kind_of(view).name
-            names = [processor_of(ViewInfo(await host.serving(name), name, 0, ""))]
-        else:
-            names = host.service.processors_of(view)
+        names = await self._keepers(host, view)
         return all([await self._processor_has_reached(host, name, position, key) for name in names])
+
+    async def _keepers(self, host: Host, view: type[State]) -> list[str]:
+        """Return the names of the processors that keep a view, or a State class."""
+        if not issubclass(view, View):
+            return host.service.processors_of(view)
+        name = kind_of(view).name
+        return [processor_of(ViewInfo(await host.serving(name), name, 0, ""))]
 
     async def _processor_has_reached(self, host: Host, name: str, position: Position, key: str | None) -> bool:
         rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}

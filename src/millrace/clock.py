@@ -57,7 +57,7 @@ def from_micros(micros: int) -> datetime:
 
 def to_text(moment: datetime) -> str:
     """Return RFC 3339 in UTC with six digits of microseconds, as the envelope carries it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from millrace.delivery import Context, Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message
-from millrace.processor import Mode, annotated_messages, items_of, parameter_names, parameter_of_type
+from millrace.processor import Mode, annotated_messages, items_of, parameter_names, parameter_of_type, says_nothing
 from millrace.state import Selector, State
 from millrace.unit_of_work import UnitOfWork
 
@@ -43,6 +43,7 @@ class PureHandler:
     def __init__(self, function: Callable[..., Any], selectors: Mapping[str, Selector], *, processor: str) -> None:
         self.name = function.__name__
         self.messages = annotated_messages(function)
+        self.quiet = says_nothing(function)
         self._function = function
         self._selectors = tuple(selectors.items())
         self._context = parameter_of_type(function, Context)
@@ -123,6 +124,8 @@ class PureHandler:
 
 class AsyncHandler:
     """An async function: plain when it has a `Transaction` parameter, an activity when it has none."""
+
+    quiet = False
 
     def __init__(self, function: Callable[..., Any], *, processor: str) -> None:
         self.name = function.__name__

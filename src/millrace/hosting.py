@@ -17,12 +17,13 @@ from millrace.clock import Clock
 from millrace.errors import ConfigurationError
 from millrace.intake import Intake
 from millrace.message import Message
+from millrace.pace import Pace
 from millrace.ports import LogParts, Store, ViewInfo
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
 from millrace.relay import Relay
 from millrace.retry import RetryPolicy
-from millrace.runtime import BATCH_MAX, Loop, check_position
+from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_position
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.unit_of_work import Saying, UnitOfWork
@@ -44,6 +45,7 @@ class Installation(msgspec.Struct, frozen=True):
         policy: retries.
         batch_max: records per turn.
         group: makes the name of a consumer group from (service, processor).
+        pace: of the relays.
     """
 
     application: str
@@ -53,6 +55,7 @@ class Installation(msgspec.Struct, frozen=True):
     partitions: Callable[[str], int]
     policy: RetryPolicy
     group: Callable[[str, str], str]
+    pace: Pace
     batch_max: int = BATCH_MAX
 
 
@@ -88,6 +91,7 @@ class Host:
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
         self._regroup = regroup
+        self._pace = Pace(QUIET_S)
         self._only: str | None = None
         self._processors: list[Processor] = []
         self._unsubscribe: dict[str, Callable[[], None]] = {}
@@ -108,7 +112,7 @@ class Host:
         await self.store.open()
         self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
-        self.relay = Relay(self.store, installation.parts.log, self.saying, writer=self.writer)
+        self.relay = Relay(self.store, installation.parts.log, self.saying, writer=self.writer, pace=installation.pace)
         self._processors = self.service.processors(installation.catalogue)
         for processor in self._processors:
             for cls, pattern in processor.routes.items():
@@ -184,6 +188,7 @@ class Host:
             feed=installation.parts.feed,
             clock=installation.clock,
             batch_max=installation.batch_max,
+            pace=self._pace,
         )
         self.loops[name] = loop
         self._unsubscribe[name] = installation.parts.feed.on_change(loop.log_changed)
@@ -204,8 +209,7 @@ class Host:
             loop.own(owned.get(self._installation.group(self.service.name, name), frozenset()))
 
     def _committed(self, unit: UnitOfWork) -> None:
-        if unit.drafts:
-            self.relay.wake()
+        self.relay.take(unit.journalled)
         for row in unit.timers_set():
             loop = self.loops.get(row.processor)
             if loop is not None:

@@ -41,6 +41,7 @@ class Opened(msgspec.Struct):
     ignored: int
     sources: dict[str, int]
     latest: str
+    urgent: bool
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -101,12 +102,13 @@ class Intake:
         """Open the records of a partition."""
         deliveries: list[Delivery] = []
         sources: dict[str, int] = {}
-        ignored, latest = 0, ""
+        ignored, latest, urgent = 0, "", False
         for record in records:
             try:
                 envelope = open_envelope(record[2])
             except DecodeError as error:
                 deliveries.append(self._unreadable(topic, partition, record, error))
+                urgent = True
                 continue
             sequence, origin = record[4], ""
             if sequence:
@@ -119,12 +121,13 @@ class Intake:
                 continue
             if origin:
                 latest = envelope.time
+            urgent = urgent or not route.pattern.quiet
             delivery = self._deliver(record, envelope, route, trusted=bool(origin))
             if not origin and envelope.sequence:
                 delivery.claim = (f"{envelope.source}@{envelope.epoch}", envelope.sequence)
             delivery.topic, delivery.partition, delivery.origin, delivery.sequence = topic, partition, origin, sequence
             deliveries.append(delivery)
-        return Opened(deliveries, ignored, sources, latest)
+        return Opened(deliveries, ignored, sources, latest, urgent)
 
     def _remember_origin(self, envelope: Envelope) -> str:
         """Return "source@epoch", made once per source: readers keep the last sequence under it."""

@@ -18,6 +18,8 @@ from typing import Any, Protocol, Union, get_args, get_origin
 from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message, declaration
+from millrace.state import Delete, State
+from millrace.timers import Cancel, Timer
 from millrace.unit_of_work import UnitOfWork
 
 
@@ -35,6 +37,8 @@ class Pattern(Protocol):
     name: str
     mode: Mode
     messages: tuple[type[Message], ...]
+    quiet: bool
+    """It says nothing, so nobody waits for it but who asks for what it keeps; it may wait a moment for company."""
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Name the rows that the function needs for this message."""
@@ -107,6 +111,15 @@ def said_messages(function: Callable[..., Any]) -> tuple[type[Message], ...]:
     except ConfigurationError:
         return ()
     return tuple(cls for cls in _members(hint) if isinstance(cls, type) and issubclass(cls, Message) and hasattr(cls, "__declaration__"))
+
+
+def says_nothing(function: Callable[..., Any]) -> bool:
+    """Return whether a function's return annotation promises that it changes rows and sets timers at most."""
+    try:
+        hints = type_hints(function)
+    except ConfigurationError:
+        return False
+    return "return" in hints and all(isinstance(cls, type) and issubclass(cls, (State, Delete, Timer, Cancel)) for cls in _members(hints["return"]))
 
 
 def parameter_names(function: Callable[..., Any]) -> Sequence[str]:

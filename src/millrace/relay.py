@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.errors import MillraceError, Recovery
-from millrace.ports import HeldRow, JournalRow, Log, Store, TopicSpec
+from millrace.pace import Pace
+from millrace.ports import HeldRow, JournalEntry, JournalRow, Log, Store, TopicSpec, rows_of
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.writer import Waiting, Writer
@@ -33,8 +35,8 @@ from millrace.writer import Waiting, Writer
 log = logging.getLogger("millrace")
 
 TOGETHER_MAX = 5000
-TOGETHER_S = 0.003
-"""Under load an append waits this long after the one before: one flush of the log then serves several commits."""
+TOGETHER_S = 0.002
+"""Under load the relays of a process append in beats of this length: one flush of the log then serves several commits."""
 
 
 class DeadRows(Waiting):
@@ -74,18 +76,22 @@ class Relay:
         log: where to.
         saying: source and epoch.
         writer: for dead letters.
+        pace: shared by the relays of a process.
     """
 
-    def __init__(self, store: Store, log: Log, saying: Saying, *, writer: Writer) -> None:
+    def __init__(self, store: Store, log: Log, saying: Saying, *, writer: Writer, pace: Pace) -> None:
         self._store = store
         self._log = log
         self._saying = saying
         self._writer = writer
+        self._pace = pace
         self._wake = Broadcast()
         self._task: asyncio.Task[None] | None = None
         self._published = 0
         self._looked = 0
-        self._last_append = 0.0
+        self._look = True
+        self._fresh: list[JournalEntry] = []
+        self._fresh_after = 0
         self.last_error: str | None = None
 
     async def check(self) -> None:
@@ -108,8 +114,30 @@ class Relay:
         self._task = asyncio.create_task(self._run(), name=f"relay {self._saying.service}")
 
     def wake(self) -> None:
-        """There is something to publish, perhaps."""
+        """There is something to publish, perhaps: look into the journal."""
+        self._look = True
         self._wake.call()
+
+    def take(self, rows: Sequence[JournalEntry]) -> None:
+        """Publish what this process has just committed; rows that follow what it knows need not be read again."""
+        if not rows:
+            return
+        if not self._fresh:
+            self._fresh_after = rows[0].position - 1
+        if rows[0].position == self._fresh_after + len(self._fresh) + 1 and len(self._fresh) + len(rows) <= TOGETHER_MAX:
+            self._fresh += rows
+        else:
+            self._fresh, self._look = [], True
+        self._wake.call()
+
+    def _take_fresh(self, after: int) -> tuple[list[JournalRow], int] | None:
+        """Return the rows at hand if they begin right behind a position, else None: then the journal knows."""
+        fresh, self._fresh = self._fresh, []
+        if not fresh or self._fresh_after != after:
+            self._look = False
+            return None
+        rows = [(row[0], row[1], row[2], row[3], row[6]) for row in fresh if row[1] is not None]
+        return rows_of(JournalRow, rows), fresh[-1][0]
 
     async def stop(self) -> None:
         """Publish what is there, then stop."""
@@ -137,7 +165,7 @@ class Relay:
             try:
                 more = await asyncio.shield(self.publish_once())
             except Exception as error:  # noqa: BLE001  # the relay outlives whatever an append dies of, and says so
-                self.last_error = str(error)
+                self.last_error, self._look = str(error), True
                 log.warning("relay of %s: %s; trying again", self._saying.service, error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
@@ -145,16 +173,13 @@ class Relay:
             self.last_error, pause = None, 0.1
             if not more:
                 await self._wake.wait(seen)
-                await asyncio.sleep(self._pause_s(asyncio.get_running_loop().time()))
-
-    def _pause_s(self, now: float) -> float:
-        """Return how long to wait before publishing: nothing when idle, else so long that commits share an append."""
-        return max(0.0, self._last_append + TOGETHER_S - now)
+                await self._pace.wait()
 
     async def publish_once(self) -> bool:
         """Publish the next rows; return whether there may be more."""
         after = self.published
-        rows, upto = await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
+        fresh = self._take_fresh(after)
+        rows, upto = fresh or await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
         if upto == after:
             return False
         sound = [row for row in rows if len(row[4]) <= RECORD_BYTES_MAX]
@@ -164,13 +189,12 @@ class Relay:
             await work.finished
         if sound:
             await self._ensure(sound)
-            self._last_append = asyncio.get_running_loop().time()
             self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=self._published)
             if self._published != sound[-1][0]:
                 self._looked = 0
                 return True
         self._looked = upto
-        return True
+        return fresh is None or bool(self._fresh) or self._look
 
     async def _ensure(self, rows: list[JournalRow]) -> None:
         """Create topics that no declaration named, so that a journalled row always has a place."""

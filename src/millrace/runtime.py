@@ -32,6 +32,7 @@ from millrace.clock import Clock, to_micros
 from millrace.delivery import Delivery
 from millrace.errors import NotYet, Recovery, Rejected
 from millrace.intake import Intake
+from millrace.pace import Pace
 from millrace.ports import Log, LogFeed, PositionRow, TopicInfo
 from millrace.processor import Mode
 from millrace.turn import Chunk, Place, Turn, is_cancelling
@@ -45,8 +46,10 @@ CALLS_TOGETHER = 64
 STUCK_S = 30.0
 UNCALLED = object()
 """The result of an activity that was not called, because one before it of the same key has failed."""
-IDLE_S = 0.05
+IDLE_S = 0.5
 """How long the position may lag behind records that concern nobody here."""
+QUIET_S = 0.04
+"""What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
 
 
 class Claim(Waiting):
@@ -85,6 +88,8 @@ class Loop:
         intake: the processor's records.
         topics: the topics it reads.
         writer, log, feed, clock: where it reads and writes.
+        pace: the beat in which a store's loops take what is not urgent.
+        batch_max: records per turn.
     """
 
     def __init__(  # what a loop is made of, all by keyword
@@ -96,6 +101,7 @@ class Loop:
         log: Log,
         feed: LogFeed,
         clock: Clock,
+        pace: Pace,
         batch_max: int = BATCH_MAX,
     ) -> None:
         self.name = intake.name
@@ -107,6 +113,8 @@ class Loop:
         self._feed = feed
         self._clock = clock
         self._batch_max = batch_max
+        self._pace = pace
+        self._hurried = False
         self._wake = Broadcast()
         self._wanted: frozenset[int] = frozenset()
         self._owned: frozenset[int] = frozenset()
@@ -121,7 +129,7 @@ class Loop:
         self._rotation = 0
         self._ahead: tuple[dict[Place, int], list[Chunk]] = ({}, [])
         self._idle: dict[Place, Chunk] = {}
-        self._idle_since = 0.0
+        self._idle_until = 0.0
         self.assigned = False
         self.halted = False
         self.last_error: str | None = None
@@ -149,6 +157,12 @@ class Loop:
     def wake(self) -> None:
         """Look again: something may have changed."""
         self._wake.call()
+
+    def hurry(self) -> None:
+        """Somebody waits for this processor: take what is there at once, and record what concerns nobody."""
+        if not self._hurried:
+            self._hurried = True
+            self._wake.call()
 
     def log_changed(self) -> None:
         """Look again if the log has more for an owned partition."""
@@ -228,16 +242,18 @@ class Loop:
             self.last_error = None if not self._blocked else self.last_error
             self._progress = time.monotonic()
             return False
+        self._hurried = False
+        self._pace.pass_now()
         self._writer.submit(turn)
         if turn.chunks and self._intake.mode is Mode.PURE:
             await self._read_ahead(turn)
-        await asyncio.shield(turn.finished)
+        await turn.finished
         await self._learn(turn)
         return True
 
     async def _read_ahead(self, turn: Turn) -> None:
         """While the commit waits for the disk, open what comes next; it is used only if the turn ends as expected."""
-        await asyncio.wait([turn.settled, turn.finished], return_when=asyncio.FIRST_COMPLETED)
+        await turn.settled
         expected = dict(self._offsets)
         expected.update({(chunk.topic, chunk.partition): chunk.next for chunk in turn.chunks})
         self._ahead = (expected, await self._read(expected))
@@ -314,7 +330,17 @@ class Loop:
                 continue
             opened = self._intake.open(place[0], place[1], records)
             chunks.append(
-                Chunk(place[0], place[1], offset, records[-1][0] + 1, opened.deliveries, opened.ignored, opened.sources, opened.latest)
+                Chunk(
+                    place[0],
+                    place[1],
+                    offset,
+                    records[-1][0] + 1,
+                    opened.deliveries,
+                    opened.ignored,
+                    opened.sources,
+                    opened.latest,
+                    opened.urgent,
+                )
             )
             left -= len(records)
             if left <= 0:
@@ -322,28 +348,35 @@ class Loop:
         return chunks
 
     def _with_idle(self, chunks: list[Chunk]) -> list[Chunk]:
-        """Put what was read and concerns nobody here in front of what comes behind it."""
+        """Put what was read before and could wait in front of what came after it."""
         idle, self._idle = self._idle, {}
+        fresh: list[Chunk] = []
         for chunk in chunks:
-            if (before := idle.pop((chunk.topic, chunk.partition), None)) is not None:
-                chunk.first, chunk.ignored = before.first, chunk.ignored + before.ignored
-                chunk.sources = before.sources | chunk.sources
-        return chunks + list(idle.values())
+            place = (chunk.topic, chunk.partition)
+            if (before := idle.get(place)) is None:
+                fresh.append(chunk)
+                continue
+            before.next, before.ignored, before.urgent = chunk.next, before.ignored + chunk.ignored, chunk.urgent
+            before.deliveries = before.deliveries + chunk.deliveries
+            before.sources = before.sources | chunk.sources
+            before.latest = max(before.latest, chunk.latest)
+        return [*idle.values(), *fresh]
 
     def _may_wait(self, chunks: list[Chunk]) -> bool:
-        """Say whether what was read may be kept for a while, because no pattern takes it.
+        """Say whether what was read may be kept for a while, because nothing of it is urgent.
 
-        Moving a position past such records has no effect that anybody must see at once, and a commit for each of them would cost as
-        much as one that has.
+        Moving a position past records that no pattern takes has no effect that anybody must see at once. What only changes state can
+        wait for the next beat if the store has just been written; the message after it, an urgent one, or who asks for that state takes
+        it along. A commit for each of them would cost as much as one for all.
         """
         if not chunks:
             return True
-        now = time.monotonic()
-        if not self._idle_since:
-            self._idle_since = now
-        ignored = sum(chunk.ignored for chunk in chunks)
-        if any(chunk.deliveries for chunk in chunks) or ignored >= self._batch_max or now - self._idle_since >= IDLE_S:
-            self._idle_since = 0.0
+        now, taken = time.monotonic(), sum(len(chunk.deliveries) for chunk in chunks)
+        until = now + (self._pace.left_s() if taken else IDLE_S)
+        self._idle_until = min(self._idle_until or until, until)
+        many = taken + sum(chunk.ignored for chunk in chunks) >= self._batch_max
+        if self._hurried or many or now >= self._idle_until or any(chunk.urgent for chunk in chunks):
+            self._idle_until = 0.0
             return False
         self._idle = {(chunk.topic, chunk.partition): chunk for chunk in chunks}
         return True
@@ -448,7 +481,7 @@ class Loop:
         dues += [due for partition, due in self._timers.items() if partition in self._owned]
         until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
         if self._idle:
-            left = max(0.0, self._idle_since + IDLE_S - time.monotonic())
+            left = max(0.0, self._idle_until - time.monotonic())
             return left if until is None else min(until, left)
         return until
 

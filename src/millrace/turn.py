@@ -51,6 +51,7 @@ class Chunk(msgspec.Struct):
     ignored: int
     sources: dict[str, int]
     latest: str = ""
+    urgent: bool = True
 
 
 class Turn(Waiting):
@@ -206,6 +207,14 @@ class Turn(Waiting):
 
     async def settle(self, unit: UnitOfWork) -> None:
         """Everything is written and the commit begins: a good moment to read ahead."""
+        self._settle()
+
+    def failed(self, error: BaseException) -> None:
+        """Hand the error to the loop."""
+        self._settle()
+        super().failed(error)
+
+    def _settle(self) -> None:
         if not self.settled.done():
             self.settled.set_result(None)
 
@@ -219,6 +228,29 @@ class Turn(Waiting):
             await self._run_chunk(chunk, unit)
         await self._run_held(unit)
         for delivery in self._fired:
+            await self._fire(delivery, unit)
+        await self._run_due_at_once(unit)
+
+    async def _run_due_at_once(self, unit: UnitOfWork) -> None:
+        """Handle the timers that this very turn has set and that are due already: waiting for the next one would help nobody.
+
+        What they set in turn waits for the next turn, so a timer that sets itself for now cannot keep the transaction open. Not for
+        activities, which are called before the transaction begins.
+        """
+        if self._results is not None:
+            return
+        owned = {partition for _, partition in self._tokens.keys() - self.fenced}
+        due = [row for row in unit.due_now(self._intake.name) if row.partition in owned]
+        places = {(TIMERS, row.partition) for row in due} - self._rows.keys()
+        for row in await unit.transaction.positions.load(self._intake.name, places=sorted(places)) if places else ():
+            self._rows[row.topic, row.partition] = row
+        fired = [self._intake.timer(row) for row in due]
+        for delivery in fired:
+            self._want(delivery, unit)
+        if fired:
+            await unit.load()
+        for delivery in fired:
+            unit.unset_timer(self._intake.name, delivery.key, delivery.timer)
             await self._fire(delivery, unit)
 
     async def _fire(self, delivery: Delivery, unit: UnitOfWork) -> None:
@@ -413,6 +445,7 @@ class _Failing:
     name = "selector"
     mode = Mode.PURE
     messages = ()
+    quiet = False
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Nothing."""

@@ -66,7 +66,7 @@ class UnitOfWork:
         self.transaction = transaction
         self.now = now
         self.now_micros = to_micros(now)
-        self._now_text = to_text(now)
+        self._now_text = ""
         self._saying = saying
         self._epoch = str(saying.epoch)
         self._rows: dict[type[State], Rows] = {}
@@ -80,6 +80,7 @@ class UnitOfWork:
         self.held: list[HeldRow] = []
         self.released: list[HeldRow] = []
         self.snapshots: list[tuple[str, bytes]] = []
+        self.journalled: list[JournalEntry] = []
         self.first_commands: dict[tuple[str, str], object] = {}
         self.wanted_answers: set[tuple[str, str]] = set()
         self.answers: dict[tuple[str, str], StoredAnswer] = {}
@@ -128,12 +129,13 @@ class UnitOfWork:
             known = self._declared[cls] = self._declare(cls)
         wire, topic, key_name, partitions = known
         key = str(getattr(message, key_name))
+        now = self._now_text or self._say_now()
         envelope = Envelope(
             "",
             self._saying.source,
             wire,
             key,
-            self._now_text,
+            now,
             key,
             cause.envelope.correlationid or key,
             cause.envelope.causationid if cause.internal else cause.envelope.id,
@@ -142,6 +144,10 @@ class UnitOfWork:
             msgspec.Raw(encode_json(message)),
         )
         return Draft(message, envelope, topic, partition_of(key, partitions))
+
+    def _say_now(self) -> str:
+        self._now_text = to_text(self.now)
+        return self._now_text
 
     def _declare(self, cls: type[Message]) -> tuple[str, str | None, str, int]:
         declared = declaration(cls)
@@ -214,6 +220,15 @@ class UnitOfWork:
         """Return whether this transaction has set or cancelled a timer."""
         return (processor, key, name) in self._timers
 
+    def due_now(self, processor: str) -> list[TimerRow]:
+        """Return the timers of a processor that were staged and are due already, by the clock."""
+        rows = self._timers.values()
+        return [row for row in rows if row is not None and row.processor == processor and row.due <= self.now_micros and not row.event_time]
+
+    def unset_timer(self, processor: str, key: str, name: str) -> None:
+        """Take a staged timer back."""
+        self._timers.pop((processor, key, name), None)
+
     def timers_set(self) -> list[TimerRow]:
         """Return the timers staged."""
         return [row for row in self._timers.values() if row is not None]
@@ -253,7 +268,8 @@ class UnitOfWork:
             envelope.sequence = f"{position:019d}"
             entries.append((position, draft.topic, draft.partition, envelope.subject, draft.stream, draft.version, seal(envelope)))
             position += 1
-        await self.transaction.journal.append(rows_of(JournalEntry, entries), snapshots=self.snapshots)
+        self.journalled = rows_of(JournalEntry, entries)
+        await self.transaction.journal.append(self.journalled, snapshots=self.snapshots)
 
     def position_of(self, drafts: list[Draft]) -> Position:
         """Return where drafts were written; after `flush`."""

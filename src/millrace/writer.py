@@ -75,6 +75,7 @@ class Writer:
         self._queue_max = queue_max
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self.commits = 0
         self.last_error: str | None = None
 
@@ -109,17 +110,18 @@ class Writer:
         if self._task is None:
             return
         await self.drain()
-        self._task.cancel()
+        self._stopping = True
+        self._wake.set()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
 
     async def _run(self) -> None:
-        while True:
+        while self._queue or not self._stopping:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
                 batch = self._queue[:TOGETHER_MAX]
-                await asyncio.shield(self._commit(batch))
+                await self._commit(batch)
                 del self._queue[: len(batch)]
 
     async def _commit(self, batch: list[Work]) -> None:

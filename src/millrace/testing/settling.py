@@ -99,6 +99,7 @@ async def _pending_of(app: Application, host: Host) -> list[str]:
 
 
 async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
+    loop.hurry()
     reader, now = host.store.reader, to_micros(app.clock.now())
     rows = {(row.topic, row.partition): row.offset for row in await reader.positions.load(loop.name)}
     found = [

@@ -20,6 +20,8 @@ from parcomolo.contracts.orders import OrderCancelled, OrderDelivered, OrderExpi
 from parcomolo.operations.messages import JudgeDelivery
 
 Items = list[State | Delete | Event | Timer | Cancel]
+Kept = list[State | Delete | Timer | Cancel]
+"""Changes state and says nothing, so it need not be taken at once."""
 DEADLINE = "delivery"
 
 
@@ -30,7 +32,7 @@ class Watch(State, key="order_id"):
     late: bool = False
 
 
-def watch(event: OrderPlaced, watched: Watch | None, *, limit: timedelta, grace: timedelta) -> Items:
+def watch(event: OrderPlaced, watched: Watch | None, *, limit: timedelta, grace: timedelta) -> Kept:
     """Wait for the delivery."""
     if watched is not None:
         return []
@@ -57,6 +59,6 @@ def judge_missing(command: JudgeDelivery, watched: Watch | None) -> Items:
     return [replace(watched, late=True), DeliveryLate(order_id=command.order_id, seconds=command.seconds)]
 
 
-def leave(_event: OrderCancelled | OrderRejected | OrderExpired, watched: Watch | None) -> Items:
+def leave(_event: OrderCancelled | OrderRejected | OrderExpired, watched: Watch | None) -> Kept:
     """An order that ended without a parcel is watched no more."""
     return [Delete(watched), Cancel(DEADLINE)] if watched is not None else []

@@ -6,7 +6,7 @@ from millrace import Service
 from parcomolo.contracts.operations import DeliveryLate
 from parcomolo.contracts.orders import OrderDelivered, OrderPlaced
 from parcomolo.operations import domain
-from parcomolo.operations.domain import Items, Watch
+from parcomolo.operations.domain import Items, Kept, Watch
 from parcomolo.operations.views import Alert, alert
 from parcomolo.settings import Settings
 
@@ -19,7 +19,7 @@ def build(settings: Settings) -> Service:
     operations.view(Alert)(alert)
 
     @operations.handler(watched=Watch.by("order_id"))
-    def watch(event: OrderPlaced, watched: Watch | None) -> Items:
+    def watch(event: OrderPlaced, watched: Watch | None) -> Kept:
         return domain.watch(event, watched, limit=settings.late_delivery, grace=settings.late_grace)
 
     @operations.handler(watched=Watch.by("order_id"))

@@ -52,6 +52,8 @@ from parcomolo.payments.messages import (
 )
 
 Items = list[State | Event | Command | Timer | Cancel]
+Kept = list[State]
+"""Changes state and says nothing, so it need not be taken at once."""
 
 SOFT_DECLINE_DELAYS = (timedelta(seconds=1), timedelta(seconds=2))
 """A soft decline is tried again after these; the next one is final."""
@@ -89,14 +91,14 @@ class PaymentCase(State, key="order_id"):
 # What is to be paid
 
 
-def remember(event: OrderPlaced, case: PaymentCase | None) -> Items:
+def remember(event: OrderPlaced, case: PaymentCase | None) -> Kept:
     """Keep what the charge will need; an order that was stopped before it was known stays so."""
     if case is not None:
         return []
     return [PaymentCase(order_id=event.order_id, lines=event.lines, token=event.payment_token)]
 
 
-def change_content(event: OrderLineAdded | OrderLineRemoved, case: PaymentCase | None) -> Items:
+def change_content(event: OrderLineAdded | OrderLineRemoved, case: PaymentCase | None) -> Kept:
     """Follow the content while it may change."""
     if case is None or case.status != "waiting":
         return []

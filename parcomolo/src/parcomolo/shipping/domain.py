@@ -35,6 +35,8 @@ from parcomolo.contracts.shipping import (
 from parcomolo.shipping.messages import BookParcel, ParcelBooked, SendParcel, UnbookParcel
 
 Items = list[State | Event | Command | Timer | Cancel]
+Kept = list[State]
+"""Changes state and says nothing, so it need not be taken at once."""
 PICK_UP = "pick-up"
 
 
@@ -56,7 +58,7 @@ def shipment_id_of(order_id: str) -> str:
     return f"ship-{order_id}"
 
 
-def remember(event: OrderPlaced, parcel: Parcel | None) -> Items:
+def remember(event: OrderPlaced, parcel: Parcel | None) -> Kept:
     """Keep the address; an order that was stopped before it was known stays so."""
     return [Parcel(order_id=event.order_id, ship_to=event.ship_to)] if parcel is None else []
 

@@ -2,10 +2,10 @@
 
 Settings: WAL and `synchronous=FULL`, so a commit that returned survives power loss.
 
-Where a commit waits for the disk is measured. A commit that takes less than 0.7 ms is done on the event loop: handing it to a
+Where a commit waits for the disk is measured. A commit that takes less than 2 ms is done on the event loop: handing it to a
 thread costs more, because the thread needs the interpreter lock to report back and a busy loop gives it up only every five milliseconds.
 A longer one (a slower disk, a large batch) runs in a thread, so other requests are parsed meanwhile and share the next commit; every
-32nd commit measures again.
+16th commit measures again.
 Checkpoints always run in a thread, on a connection of their own.
 
 Three connections per file: `writer` (inside `begin`/`commit`, guarded by an asyncio lock, because SQLite has one writer anyway),
@@ -22,10 +22,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import apsw
@@ -38,9 +39,9 @@ log = logging.getLogger("millrace")
 
 LOCK_WAIT_S = 30.0
 OPEN_WAIT_MS = 2000
-INLINE_MAX_S = 0.0007
+INLINE_MAX_S = 0.002
 """Commits that take longer than this are waited for in a thread."""
-PROBE_EVERY = 32
+PROBE_EVERY = 16
 CHECKPOINT_EVERY = 64
 WAL_FRAMES_MAX = 16_000
 SKIPS_MAX = 50
@@ -62,6 +63,7 @@ class Database:
         self.path = path
         self.kind = kind
         self._executor = executor
+        self._translation = _Translation(path)
         self._lock = asyncio.Lock()
         self._watchers: list[Callable[[], None]] = []
         self._seen_version = -1
@@ -205,7 +207,8 @@ class Database:
         """Commit on the event loop and learn how long the disk takes."""
         begin = time.perf_counter()
         self._commit()
-        self._commit_s += (time.perf_counter() - begin - self._commit_s) * 0.2
+        took = time.perf_counter() - begin
+        self._commit_s += (took - self._commit_s) * (0.2 if self._commit_s < INLINE_MAX_S else 0.5)
 
     def _commit(self) -> None:
         self.writer.execute("commit")
@@ -294,13 +297,23 @@ class Database:
             if connection is not None:
                 connection.close()
 
-    @contextmanager
-    def translated(self) -> Generator[None]:
+    def translated(self) -> AbstractContextManager[None]:
         """Turn the driver's errors into `StoreUnavailable` with a reason."""
-        try:
-            yield
-        except apsw.Error as error:
-            raise StoreUnavailable(str(self.path), reason=reason_of(error), detail=str(error)) from error
+        return self._translation
+
+
+class _Translation(AbstractContextManager[None]):
+    """The block in which a driver's error becomes `StoreUnavailable`; keeps nothing, so one object serves every statement."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, apsw.Error):
+            raise StoreUnavailable(str(self._path), reason=reason_of(error), detail=str(error)) from error
 
 
 async def _finished(work: asyncio.Future[Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.queries import LOG as Q
+from millrace.engines.sqlite.recent import Recent
 from millrace.errors import ConfigurationError, Recovery
 from millrace.partitioning import partition_of
 from millrace.ports import JournalRow, Record, TopicInfo, TopicSpec, rows_of
@@ -35,7 +36,8 @@ class SqliteLog:
         self._ids: dict[str, int] = {}
         self._ends: dict[tuple[str, int], int] = {}
         self._partitions: dict[str, int] = {}
-        self._moved: dict[tuple[str, int], int] = {}
+        self._inserted: list[tuple[tuple[str, int], list[Record]]] = []
+        self._recent = Recent()
         self._places: dict[tuple[str, int], int] = {}
         self._watchers: list[Callable[[], None]] = []
         self._queue: list[Append] = []
@@ -95,11 +97,10 @@ class SqliteLog:
         if not taken:
             raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
         end, partition_id = taken[0]
-        self._moved[topic, partition] = end
-        place = partition_id << 40 | end - len(records)
-        self._database.writer.executemany(
-            Q["publish"], [(place + i, key, value, now, position) for i, (key, value, position) in enumerate(records)]
-        )
+        first, base = end - len(records), partition_id << 40
+        rows = rows_of(Record, [(first + i, key, value, now, position) for i, (key, value, position) in enumerate(records)])
+        self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:]) for row in rows])
+        self._inserted.append(((topic, partition), rows))
 
     def _place(self, topic: str, partition: int) -> int:
         """Return the place of a partition's offset 0."""
@@ -134,6 +135,9 @@ class SqliteLog:
 
     async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
         """Return the next records of a partition."""
+        recent = self._recent.read((topic, partition), offset, limit)
+        if recent is not None:
+            return recent
         records = rows_of(Record, self._read("read", (self._place(topic, partition), offset, limit)))
         size = 0
         for count, record in enumerate(records):
@@ -174,6 +178,7 @@ class SqliteLog:
                 self._write("expire", (partition_id, keep))
                 self._write("move_first", (keep, partition_id))
                 gone += keep - first
+        self._recent.forget()
         return gone
 
     def ends(self) -> Mapping[tuple[str, int], int]:
@@ -239,14 +244,16 @@ class SqliteLog:
             return
         for (_, future), result in zip(batch, results, strict=True):
             _settle(future, result)
-        moved, self._moved = self._moved, {}
-        if moved:
-            self._ends.update(moved)
+        inserted, self._inserted = self._inserted, []
+        if inserted:
+            for place, records in inserted:
+                self._recent.add(place, records)
+                self._ends[place] = records[-1].offset + 1
             self._tell()
 
     async def _transact(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
         await self._database.begin()
-        self._moved = {}
+        self._inserted = []
         try:
             with self._database.translated():
                 results = [work() for work in works]
