@@ -36,14 +36,15 @@ class PureHandler:
         function: as written by the user.
         selectors: parameter name -> which rows.
         processor: name of the processor it belongs to; timers come back there.
+        patient: its messages may wait a moment for company.
     """
 
     mode = Mode.PURE
 
-    def __init__(self, function: Callable[..., Any], selectors: Mapping[str, Selector], *, processor: str) -> None:
+    def __init__(self, function: Callable[..., Any], selectors: Mapping[str, Selector], *, processor: str, patient: bool = False) -> None:
         self.name = function.__name__
         self.messages = annotated_messages(function)
-        self.quiet = says_nothing(function)
+        self.quiet = patient or says_nothing(function)
         self._function = function
         self._selectors = tuple(selectors.items())
         self._context = parameter_of_type(function, Context)

@@ -112,7 +112,7 @@ class Host:
         await self.store.open()
         self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
-        self.relay = Relay(self.store, installation.parts.log, self.saying, writer=self.writer, pace=installation.pace)
+        self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
         self._processors = self.service.processors(installation.catalogue)
         for processor in self._processors:
             for cls, pattern in processor.routes.items():

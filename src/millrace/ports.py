@@ -119,6 +119,17 @@ class LogFeed(Protocol):
         ...
 
 
+class LogCopies(Protocol):
+    """An ability that a log may have: to take a journal over without its rows passing through the caller."""
+
+    async def copy(self, store: Store, source: str, epoch: int, *, after: int, limit: int) -> int | None:
+        """Append at most `limit` rows of a store's journal above `after` under the promises of `Log.append`.
+
+        Returns the last position of the source now; None where that cannot be done with this store or these rows, and nothing was.
+        """
+        ...
+
+
 class LogAdministration(Protocol):
     """What operators and tests do to a log."""
 
@@ -529,11 +540,12 @@ class Store(Protocol):
 
 
 class LogParts(NamedTuple):
-    """The three faces of one log."""
+    """The faces of one log."""
 
     log: Log
     feed: LogFeed
     administration: LogAdministration
+    copies: LogCopies | None = None
 
 
 class Engine(Protocol):

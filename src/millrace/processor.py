@@ -38,7 +38,7 @@ class Pattern(Protocol):
     mode: Mode
     messages: tuple[type[Message], ...]
     quiet: bool
-    """It says nothing, so nobody waits for it but who asks for what it keeps; it may wait a moment for company."""
+    """Nobody waits for it but who asks for what it keeps: its messages may wait a moment for company."""
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Name the rows that the function needs for this message."""
@@ -119,7 +119,8 @@ def says_nothing(function: Callable[..., Any]) -> bool:
         hints = type_hints(function)
     except ConfigurationError:
         return False
-    return "return" in hints and all(isinstance(cls, type) and issubclass(cls, (State, Delete, Timer, Cancel)) for cls in _members(hints["return"]))
+    returned = _members(hints["return"]) if "return" in hints else (object,)
+    return all(isinstance(cls, type) and issubclass(cls, State | Delete | Timer | Cancel) for cls in returned)
 
 
 def parameter_names(function: Callable[..., Any]) -> Sequence[str]:

@@ -27,7 +27,7 @@ from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.errors import MillraceError, Recovery
 from millrace.pace import Pace
-from millrace.ports import HeldRow, JournalEntry, JournalRow, Log, Store, TopicSpec, rows_of
+from millrace.ports import HeldRow, JournalEntry, JournalRow, LogCopies, LogParts, Store, TopicSpec, rows_of
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.writer import Waiting, Writer
@@ -35,6 +35,8 @@ from millrace.writer import Waiting, Writer
 log = logging.getLogger("millrace")
 
 TOGETHER_MAX = 5000
+COPY_MIN = 200
+"""When so many rows wait, the log is asked to take them over by itself."""
 TOGETHER_S = 0.002
 """Under load the relays of a process append in beats of this length: one flush of the log then serves several commits."""
 
@@ -73,15 +75,16 @@ class Relay:
 
     Args:
         store: whose journal.
-        log: where to.
+        parts: the log where to.
         saying: source and epoch.
         writer: for dead letters.
         pace: shared by the relays of a process.
     """
 
-    def __init__(self, store: Store, log: Log, saying: Saying, *, writer: Writer, pace: Pace) -> None:
+    def __init__(self, store: Store, parts: LogParts, saying: Saying, *, writer: Writer, pace: Pace) -> None:
         self._store = store
-        self._log = log
+        self._log = parts.log
+        self._copies = parts.copies
         self._saying = saying
         self._writer = writer
         self._pace = pace
@@ -89,6 +92,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._published = 0
         self._looked = 0
+        self._head = 0
         self._look = True
         self._fresh: list[JournalEntry] = []
         self._fresh_after = 0
@@ -108,6 +112,7 @@ class Relay:
                 "the store was restored from an older copy. Publishing would reuse positions; restore the newer store or open a new epoch"
             )
         self._published = self._looked = published
+        self._head = head
 
     def start(self) -> None:
         """Begin to publish."""
@@ -122,6 +127,7 @@ class Relay:
         """Publish what this process has just committed; rows that follow what it knows need not be read again."""
         if not rows:
             return
+        self._head = rows[-1].position
         if not self._fresh:
             self._fresh_after = rows[0].position - 1
         if rows[0].position == self._fresh_after + len(self._fresh) + 1 and len(self._fresh) + len(rows) <= TOGETHER_MAX:
@@ -177,6 +183,8 @@ class Relay:
 
     async def publish_once(self) -> bool:
         """Publish the next rows; return whether there may be more."""
+        if self._copies is not None and self._head - self.published >= COPY_MIN and await self._copy(self._copies):
+            return True
         after = self.published
         fresh = self._take_fresh(after)
         rows, upto = fresh or await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
@@ -195,6 +203,17 @@ class Relay:
                 return True
         self._looked = upto
         return fresh is None or bool(self._fresh) or self._look
+
+    async def _copy(self, copies: LogCopies) -> bool:
+        """Let the log take the next rows over by itself; return whether it has."""
+        saying = self._saying
+        position = await copies.copy(self._store, saying.source, saying.epoch, after=self._published, limit=TOGETHER_MAX)
+        if position is None:
+            return False
+        self._published = self._looked = position
+        self._fresh = self._fresh[max(0, position - self._fresh_after) :]
+        self._fresh_after = max(self._fresh_after, position)
+        return True
 
     async def _ensure(self, rows: list[JournalRow]) -> None:
         """Create topics that no declaration named, so that a journalled row always has a place."""

@@ -86,7 +86,14 @@ class Service:
         self.aggregates.append(AggregateDefinition(state, decide, evolve, snapshot_every, version))
 
     def handler(
-        self, function: Any = None, /, *, processor: str | None = None, says: Iterable[type[Message]] = (), **rows: Selector
+        self,
+        function: Any = None,
+        /,
+        *,
+        processor: str | None = None,
+        says: Iterable[type[Message]] = (),
+        patient: bool = False,
+        **rows: Selector,
     ) -> Any:
         """Declare a handler; see `millrace.handler` for the three ways to write one.
 
@@ -94,6 +101,8 @@ class Service:
             function: when used without arguments, the function itself.
             processor: name of the processor it joins; pure handlers of a service share one, async handlers have one each.
             says: classes it publishes that its return annotation does not name.
+            patient: nobody waits for what it does, so where its store is busy a message may wait up to 40 ms to share a commit. What
+                promises by its return annotation to say nothing (`-> list[State]`) is patient by itself. For pure handlers.
             rows: parameter name -> which rows to load for it.
         """
         self.said.update(says)
@@ -101,13 +110,13 @@ class Service:
         def declare(function: Function) -> Function:
             self.said.update(said_messages(function))
             if inspect.iscoroutinefunction(function):
-                if rows:
-                    raise ConfigurationError(f"{function.__name__}: rows are for pure handlers; an async handler reads for itself")
+                if rows or patient:
+                    raise ConfigurationError(f"{function.__name__}: rows and patience are for pure handlers; an async handler reads for itself")
                 name = processor or function.__name__.replace("_", "-")
                 self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name))
             else:
                 name = processor or HANDLERS
-                self._handlers.setdefault(name, []).append(PureHandler(function, rows, processor=name))
+                self._handlers.setdefault(name, []).append(PureHandler(function, rows, processor=name, patient=patient))
             return function
 
         return declare if function is None else declare(function)

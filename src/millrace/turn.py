@@ -283,11 +283,14 @@ class Turn(Waiting):
         row = self._rows[chunk.topic, chunk.partition]
         sources, blocked, inside = row.sources, self._blocked, self._intake.mode is Mode.TRANSACTION
         for delivery in chunk.deliveries:
-            if delivery.repeated or _is_repeat(delivery, sources):
+            if origin := delivery.origin:
+                if delivery.sequence <= sources.get(origin, 0):
+                    row.duplicate += 1
+                    continue
+                sources[origin] = delivery.sequence
+            elif delivery.repeated or _is_copy(delivery, sources):
                 row.duplicate += 1
                 continue
-            if delivery.origin:
-                sources[delivery.origin] = delivery.sequence
             if blocked and (chunk.topic, chunk.partition, delivery.key) in blocked:
                 held: HeldRow | None = retry.held_row(delivery, retry.BEHIND, processor=self._intake.name, now_micros=unit.now_micros)
             elif inside:
@@ -429,10 +432,8 @@ def is_cancelling() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _is_repeat(delivery: Delivery, sources: dict[str, int]) -> bool:
-    """Return whether this publication was seen: its sequence is not above the last one of its source in this partition."""
-    if delivery.origin:
-        return delivery.sequence <= sources.get(delivery.origin, 0)
+def _is_copy(delivery: Delivery, sources: dict[str, int]) -> bool:
+    """Return whether a record that no relay of ours appended is a copy of one that was seen: its sequence is not above its source's last."""
     if delivery.claim is None:
         return False
     origin, sequence = delivery.claim

@@ -163,16 +163,16 @@ class UnitOfWork:
             ConfigurationError: an item is none of these; nothing is staged then.
         """
         drafts: list[Draft] = []
-        rows: list[tuple[type[State], str, State | None, bytes]] = []
+        rows: list[tuple[Rows, str, State | None, bytes]] = []
         timers: list[tuple[str, TimerRow | None]] = []
         for item in items:
             if isinstance(item, Message):
                 drafts.append(self.draft(item, delivery))
             elif isinstance(item, State):
                 cls = type(item)
-                rows.append((cls, str(getattr(item, cls.__kind__.key)), item, encode_json(item)))
+                rows.append((self._rows.get(cls) or self.rows(cls), str(getattr(item, cls.__kind__.key)), item, encode_json(item)))
             elif isinstance(item, Delete):
-                rows.append((type(item.state), row_key(item.state), None, b""))
+                rows.append((self.rows(type(item.state)), row_key(item.state), None, b""))
             elif isinstance(item, Timer):
                 timers.append((item.name, self.timer_row(item, delivery, processor=processor)))
             elif isinstance(item, Cancel):
@@ -183,8 +183,7 @@ class UnitOfWork:
                     "return State, Delete, Event, Command, Timer, Cancel"
                 )
         self.drafts += drafts
-        for cls, key, row, value in rows:
-            cache = self._rows.get(cls) or self.rows(cls)
+        for cache, key, row, value in rows:
             cache.values[key] = row
             cache.dirty[key] = value
         for name, timer in timers:
@@ -262,12 +261,12 @@ class UnitOfWork:
         position = await self.transaction.journal.reserve(len(self.drafts))
         prefix = f"{self._saying.service}-{self._epoch}-"
         entries: list[tuple[Any, ...]] = []
-        for draft in self.drafts:
+        add = entries.append
+        for position, draft in enumerate(self.drafts, position):
             envelope = draft.envelope
             envelope.id = f"{prefix}{position}"
             envelope.sequence = f"{position:019d}"
-            entries.append((position, draft.topic, draft.partition, envelope.subject, draft.stream, draft.version, seal(envelope)))
-            position += 1
+            add((position, draft.topic, draft.partition, envelope.subject, draft.stream, draft.version, seal(envelope)))
         self.journalled = rows_of(JournalEntry, entries)
         await self.transaction.journal.append(self.journalled, snapshots=self.snapshots)
 

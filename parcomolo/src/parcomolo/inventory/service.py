@@ -77,7 +77,6 @@ def _follow(inventory: Service) -> None:
     for decision in (
         domain.change_content,
         domain.end_review,
-        domain.note_payment,
         domain.release_unpaid,
         domain.stop,
         domain.ship,
@@ -85,6 +84,7 @@ def _follow(inventory: Service) -> None:
         domain.commit_on_command,
     ):
         by_order(decision)
+    inventory.handler(reservation=Reservation.by("order_id"), patient=True)(domain.note_payment)
 
 
 def _keep_shelves(inventory: Service) -> None:

@@ -24,7 +24,7 @@ from parcomolo.web.problems import Problem
 CONTENT_TYPE = "text/event-stream"
 COMMENT_EVERY_S = 15.0
 FRAME_MAX = 200
-FRAME_EVERY_S = 0.02
+FRAME_EVERY_S = 0.01
 RETRY = b"retry: 1000\n\n"
 COMMENT = b": still here\n\n"
 RESET = b"event: reset\ndata: {}\n\n"

@@ -45,7 +45,7 @@ class SqliteEngine:
     def log(self) -> LogParts:
         """Return the log of this folder."""
         log = SqliteLog(self._database("log", "log"))
-        return LogParts(log, log, log)
+        return LogParts(log, log, log, log)
 
     def leases(self, instance: str) -> FileLeases:
         """Return the leases of this process."""

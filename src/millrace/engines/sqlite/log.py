@@ -15,14 +15,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from millrace.engines.sqlite.copying import Copier
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.queries import LOG as Q
 from millrace.engines.sqlite.recent import Recent
+from millrace.engines.sqlite.store import SqliteStore
 from millrace.errors import ConfigurationError, Recovery
 from millrace.partitioning import partition_of
-from millrace.ports import JournalRow, Record, TopicInfo, TopicSpec, rows_of
+from millrace.ports import JournalRow, Record, Store, TopicInfo, TopicSpec, rows_of
 
 READ_BYTES_MAX = 8 << 20
 Append = tuple[Callable[[], Any], "asyncio.Future[Any]"]
@@ -38,6 +41,7 @@ class SqliteLog:
         self._partitions: dict[str, int] = {}
         self._inserted: list[tuple[tuple[str, int], list[Record]]] = []
         self._recent = Recent()
+        self._copiers: dict[Path, Copier] = {}
         self._places: dict[tuple[str, int], int] = {}
         self._watchers: list[Callable[[], None]] = []
         self._queue: list[Append] = []
@@ -101,6 +105,18 @@ class SqliteLog:
         rows = rows_of(Record, [(first + i, key, value, now, position) for i, (key, value, position) in enumerate(records)])
         self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:]) for row in rows])
         self._inserted.append(((topic, partition), rows))
+
+    async def copy(self, store: Store, source: str, epoch: int, *, after: int, limit: int) -> int | None:
+        """Append a store's journal rows by one statement in a thread; None where that cannot be done."""
+        if not isinstance(store, SqliteStore):
+            return None
+        copier = self._copiers.get(store.path)
+        if copier is None:
+            copier = self._copiers[store.path] = Copier(self._database.connect(), store.path)
+        position = await self._database.apart(lambda: copier.copy(source, epoch, after=after, limit=limit))
+        if position is not None:
+            self._refresh()
+        return position
 
     def _place(self, topic: str, partition: int) -> int:
         """Return the place of a partition's offset 0."""
@@ -196,6 +212,8 @@ class SqliteLog:
         self._wake.set()
         if self._flusher is not None:
             await asyncio.gather(self._flusher, return_exceptions=True)
+        for copier in self._copiers.values():
+            copier.close()
         await self._database.finish()
 
     def _load_ids(self) -> None:

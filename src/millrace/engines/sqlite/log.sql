@@ -63,3 +63,22 @@ update partition set first = ? where id = ?
 -- How many records a partition really holds.
 select t.name, p.partition, (select count(*) from record r where r.place between p.id << 40 and p.id << 40 | 0xFFFFFFFFFF)
 from partition p join topic t on t.id = p.topic
+
+-- name: copy_range
+-- The rows that would be copied: the last position looked at, how many are for the log, their bytes, the largest.
+select max(position), count(topic), sum(length(value)), max(length(value))
+from (select position, topic, value from store.journal where position > ? order by position limit ?)
+
+-- name: copy
+-- Journal rows become records, in order, at the ends of their partitions.
+insert into record (place, key, value, at, position)
+select p.id << 40 | (p.next + row_number() over (partition by p.id order by j.position) - 1), j.key, j.value, ?3, j.position
+from store.journal j join main.topic t on t.name = j.topic join main.partition p on p.topic = t.id and p.partition = j.partition
+where j.position > ?1 and j.position <= ?2
+
+-- name: copy_ends
+-- The partitions grow by what was copied.
+update partition set next = next + grown.rows
+from (select topic, partition, count(*) rows from store.journal where position > ?1 and position <= ?2 and topic is not null group by 1, 2) grown
+join topic t on t.name = grown.topic
+where partition.topic = t.id and partition.partition = grown.partition

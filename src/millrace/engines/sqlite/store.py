@@ -6,6 +6,7 @@ Neighbours: implements `Store` and `StoreTransaction` of `ports`; `database` doe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -104,6 +105,11 @@ class SqliteStore:
         self._database = database
         self.reader: StoreReader
         self._transaction: SqliteTransaction
+
+    @property
+    def path(self) -> Path:
+        """Return the file."""
+        return self._database.path
 
     async def open(self) -> None:
         """Open the file."""
