@@ -284,7 +284,7 @@ class Loop:
         timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
         if not (due or timers) and self._may_wait(chunks):
             return None
-        results, blocked = None, self._blocked  # what is not called for this reason must be held for it too, even if it was released meanwhile
+        results, blocked = None, self._blocked  # what is not called because of these must be held too, even if released meanwhile
         if self._intake.mode is Mode.OUTSIDE:
             results = await self._call_outside(chunks, due, await self._due_timers(timers, now), blocked)
         return Turn(
