@@ -479,7 +479,8 @@ async def cancelled_decisions_fail_alone(kit: EngineKit) -> None:
     async with Lab(kit) as lab:
         app = await lab.start([teller()])
         tries = [app.execute(Add(name="a")), app.execute(Add(name="b"), answer=cancel), app.execute(Add(name="c"))]
-        answers = await asyncio.gather(*tries, return_exceptions=True)
+        async with asyncio.timeout(kit.patience):
+            answers = await asyncio.gather(*tries, return_exceptions=True)
         assert [isinstance(answer, Outcome) for answer in answers] == [True, False, True]
         assert (await app.execute(Add(name="b"))).version == 1
         assert await journal_rows(app, "teller") == 3

@@ -274,7 +274,28 @@ async def timers_of_a_key_are_called_one_by_one(kit: EngineKit) -> None:
         await balanced(app)
 
 
-def _two_timers(event: Added) -> list[Timer]:
+async def timers_behind_a_cancelled_one_are_called(kit: EngineKit) -> None:
+    """When the first of two due timers of an activity fails, but its own turn's input cancels it, the second is called all the same."""
+    async with Lab(kit) as lab:
+        rung: list[int] = []
+        app = await lab.start([_two_bells_outside(rung)])
+        await put(app, "tally", ("a", foreign(app, Added(name="a"))))
+        await lab.settled()
+        await lab.stop(app)
+
+        app = await lab.open([_two_bells_outside(rung)])
+        await put(app, "tally", ("a", foreign(app, Added(name="a", n=0), id="off")))
+        await lab.stop(app)
+        lab.clock.advance(timedelta(seconds=3))
+        app = await lab.start([_two_bells_outside(rung)])
+        await lab.settled()
+        assert rung == [1, 2]
+        await balanced(app)
+
+
+def _two_timers(event: Added) -> list[Any]:
+    if not event.n:
+        return [Cancel("bell 1")]
     return [Timer(f"bell {n}", Remind(name=event.name, after_s=n), after=timedelta(seconds=n)) for n in (1, 2)]
 
 
@@ -289,7 +310,7 @@ def _two_bells(rung: list[int]) -> Service:
 
     @service.handler
     def start(event: Added) -> Any:
-        """Set two timers."""
+        """Set two timers, or cancel the first."""
         return _two_timers(event)
 
     @service.handler
@@ -305,7 +326,7 @@ def _two_bells_outside(rung: list[int]) -> Service:
 
     @service.handler(processor="bells")
     async def start(event: Added) -> Any:
-        """Set two timers."""
+        """Set two timers, or cancel the first."""
         return _two_timers(event)
 
     @service.handler(processor="bells")
@@ -327,4 +348,5 @@ PROMISES = (
     timers_changed_in_the_turn_they_are_due_in_obey,
     timers_of_a_key_keep_their_order,
     timers_of_a_key_are_called_one_by_one,
+    timers_behind_a_cancelled_one_are_called,
 )
