@@ -83,6 +83,20 @@ async def test_errors_are_pages_for_people(shop: Shop):
     assert (await shop.http.get("/nothing")).json()["type"] == "/problems/unknown-path"
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/orders/nothing", "/orders", "/api/nothing", "/api/orders/nothing", "/static/nothing.css"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_every_answer_says_once_what_it_is(shop: Shop, method, path):
+    """One content type with at most one charset, and no guessing: found or not, allowed or not, for browsers and programs."""
+    for headers in (HTML, {}):
+        answer = await shop.http.request(method, path, headers=headers)
+        types = answer.headers.get_list("content-type")
+        assert types in (["text/html; charset=utf-8"], ["application/problem+json"]), types
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+        assert answer.headers.get_list("content-length") == [answer.headers["content-length"]]
+        if answer.status_code == 405:
+            assert "GET" in answer.headers["allow"]
+
+
 async def test_what_a_page_names_is_there(shop: Shop):
     """Every style, script, picture and link of every page is served here, and nothing comes from elsewhere."""
     path = await bought(shop)
