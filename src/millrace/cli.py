@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _reading(commands, "topics", topics, "topics of the log: partitions, records, retention")
     consumers = _family(commands, "consumers", "who reads what, how far, how far behind")
-    _reading(consumers, "list", list_consumers, "position, lag and counts of every processor per partition; passed: duplicate, ignored or skipped")
+    _reading(consumers, "list", list_consumers, "position, lag and counts per partition; passed: duplicate, ignored, skipped")
     _dead_letters(commands)
     _views(commands)
     _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")

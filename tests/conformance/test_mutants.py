@@ -6,7 +6,6 @@ import pkgutil
 import pytest
 
 from millrace.testing import conformance
-
 from millrace.testing.conformance import EngineKit
 from millrace.testing.mutants import MUTANTS, Mutant, failure_of
 

@@ -39,6 +39,7 @@ async def test_buying_leads_to_the_orders_page(shop: Shop):
         done = (await shop.http.get(address)).text
         assert 'data-fact="item-shipped"' in done
         assert "€13.98" in done
+        assert "EUR" not in done, "money is written in one way on a page"
     assert path.removeprefix("/orders/") in (await shop.http.get("/orders?status=completed")).text
 
 
