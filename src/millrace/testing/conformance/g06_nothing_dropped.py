@@ -27,6 +27,7 @@ from millrace.testing.conformance.sample import (
     Refused,
     Remind,
     Service,
+    Slow,
     Total,
     caller,
     clerk,
@@ -489,14 +490,13 @@ async def cancelled_decisions_fail_alone(kit: EngineKit) -> None:
 async def releases_beside_a_call_lose_nothing(kit: EngineKit) -> None:
     """A key that an operator frees while a batch is being called: its message of that batch is called too, though later."""
     async with Lab(kit) as lab:
-        called, go = asyncio.Event(), asyncio.Event()
+        slow = Slow()
 
         async def call(event: Added, context: Any) -> None:
             if event.n == 1:
                 raise ValueError("never")
             if event.name == "b":
-                called.set()
-                await go.wait()
+                await slow(event, context)
 
         lab.behaviour.call = call
         app = await lab.start([teller(), caller(lab.behaviour)])
@@ -505,9 +505,9 @@ async def releases_beside_a_call_lose_nothing(kit: EngineKit) -> None:
         assert [row.state for row in await held(app, "caller")] == ["dead"]
         events = [Added(name=name, n=2) for name in "ab"]
         await put(app, "tally", *((event.name, foreign(app, event, id=event.name)) for event in events))
-        await called.wait()
+        await slow.called.wait()
         await _discard_all(app, "caller")
-        go.set()
+        slow.go.set()
         await lab.settled()
         assert lab.behaviour.calls.count(("a", 2)) == 1, "a message counts as handled that was not called"
         await balanced(app)

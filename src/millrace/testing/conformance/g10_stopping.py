@@ -11,26 +11,20 @@ from millrace.ports import JournalRow
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, held, published, totals
-from millrace.testing.conformance.sample import Add, Added, Tally, caller, teller
+from millrace.testing.conformance.sample import Add, Slow, Tally, caller, teller
 from millrace.testing.wrapping import Wrapped, WrappedEngine
 
 
 async def stop_finishes_the_batch_in_hand(kit: EngineKit) -> None:
     """An activity that was called is committed before the process ends; what was not begun is left for the next."""
     async with Lab(kit) as lab:
-        go, called = asyncio.Event(), asyncio.Event()
-
-        async def wait(event: Added, context: Any) -> None:
-            called.set()
-            await go.wait()
-
-        lab.behaviour.call = wait
+        slow = lab.behaviour.call = Slow()
         app = await lab.start([teller(), caller(lab.behaviour)])
         await add(app, "a")
-        await called.wait()
+        await slow.called.wait()
         stopping = asyncio.ensure_future(lab.stop(app))
         await asyncio.wait([stopping], timeout=0)
-        go.set()
+        slow.go.set()
         await stopping
 
         app = await lab.start([teller(), caller(lab.behaviour)])
