@@ -89,6 +89,21 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     """Messages that wait or are dead."""
     owner: str | None
     declared: bool
+    received: int
+    """Records that it has read here; the sum of the six that follow."""
+    handled: int
+    duplicate: int
+    """Publications of a record that it had read before."""
+    ignored: int
+    """Records that none of its functions takes."""
+    skipped: int
+    """Messages that an operator took away unhandled."""
+    waiting: int
+    dead: int
+
+
+COUNTERS = ("received", "handled", "duplicate", "ignored", "skipped", "waiting", "dead")
+"""What a position counts; all but the first add up to it."""
 
 
 async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
@@ -106,6 +121,7 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
             for (topic, partition), row in sorted(places.items()):
                 start, end = _range_of(infos, topic, partition)
                 offset = start if row is None else row.offset
+                counted = row or PositionRow(processor, topic, partition)
                 rows.append(
                     ConsumerRow(
                         group=group,
@@ -120,6 +136,7 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
                         held=sum(held.get((processor, topic, partition), (0, 0))),
                         owner=owners.get(partition),
                         declared=processor in declared,
+                        **{name: getattr(counted, name) for name in COUNTERS},
                     )
                 )
     return rows

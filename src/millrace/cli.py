@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _reading(commands, "topics", topics, "topics of the log: partitions, records, retention")
     consumers = _family(commands, "consumers", "who reads what, how far, how far behind")
-    _reading(consumers, "list", list_consumers, "position and lag of every processor per partition")
+    _reading(consumers, "list", list_consumers, "position, lag and counts per partition; passed: duplicate, ignored, skipped")
     _dead_letters(commands)
     _views(commands)
     _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")
@@ -241,12 +241,14 @@ async def list_consumers(app: Application, options: argparse.Namespace) -> int:
             row.end,
             row.lag,
             span(row.lag_s) if row.lag else None,
+            row.handled,
+            row.duplicate + row.ignored + row.skipped,
             row.held,
             row.owner,
         )
         for row in rows
     ]
-    columns = ("group", "topic", ">partition", ">position", ">end", ">lag", ">behind", ">held", "owner")
+    columns = ("group", "topic", ">partition", ">position", ">end", ">lag", ">behind", ">handled", ">passed", ">held", "owner")
     return _print_table(columns, cells, none="nobody reads anything")
 
 

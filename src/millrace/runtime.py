@@ -300,16 +300,16 @@ class Loop:
         timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
         if not (due or timers) and self._may_wait(chunks):
             return None
-        results = None
+        results, blocked = None, self._blocked  # what is not called because of these must be held too, even if released meanwhile
         if self._intake.mode is Mode.OUTSIDE:
-            results = await self._call_outside(chunks, due, timers, now)
+            results = await self._call_outside(chunks, due, await self._due_timers(timers, now), blocked)
         return Turn(
             self._intake,
             tokens=dict(self._tokens),
             chunks=chunks,
             due_keys=due,
             timers=timers,
-            blocked=self._blocked,
+            blocked=blocked,
             results=results,
         )
 
@@ -387,14 +387,18 @@ class Loop:
         return all(ends.get(place, 0) <= offset for place, offset in self._offsets.items() if place[1] == partition)
 
     async def _call_outside(
-        self, chunks: list[Chunk], due: list[tuple[str, int, str]], timers: dict[int, bool], now: int
+        self,
+        chunks: list[Chunk],
+        due: list[tuple[str, int, str]],
+        fired: dict[tuple[str, int, int | str], Delivery],
+        blocked: Mapping[tuple[str, int, str], tuple[str, int]],
     ) -> dict[tuple[str, int, int | str], Any]:
         """Call activities: keys in parallel, the messages of a key in order until one fails."""
         groups: dict[tuple[str, int, str], list[Delivery]] = {}
         for chunk in chunks:
             for delivery in chunk.deliveries:
                 place = (chunk.topic, chunk.partition, delivery.key)
-                if delivery.pattern is not None and place not in self._blocked:
+                if delivery.pattern is not None and place not in blocked:
                     groups.setdefault(place, []).append(delivery)
         retried: list[Delivery] = []
         if due:
@@ -404,9 +408,12 @@ class Loop:
                 if place in first and (delivery := self._intake.reopen(first[place])).pattern is not None:
                     groups[place] = [delivery]
                     retried.append(delivery)
-        fired = await self._due_timers(timers, now)
         for (key, *_), delivery in fired.items():
-            groups.setdefault((delivery.topic, delivery.partition, key), []).append(delivery)
+            place = (delivery.topic, delivery.partition, str(key))
+            if place in blocked:
+                delivery.result = None  # not called: it goes behind what waits
+            else:
+                groups.setdefault(place, []).append(delivery)
         limit = asyncio.Semaphore(CALLS_TOGETHER)
         await asyncio.gather(*(self._call_in_order(group, limit) for group in groups.values()))
         results: dict[tuple[str, int, int | str], Any] = {(d.topic, d.partition, d.offset): d.result for d in retried}

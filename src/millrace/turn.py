@@ -316,8 +316,8 @@ class Turn(Waiting):
         if delivery.pattern is None:
             return self._unreadable(delivery, unit.now_micros)
         try:
-            delivery.pattern.react(delivery, unit)
-        except (NotYet, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
+            delivery.pattern.react(delivery, unit)  # raises what an activity raised
+        except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
             return self._failed(delivery, error, unit, before)
         self._succeeded(delivery)
         return None

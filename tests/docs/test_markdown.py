@@ -59,18 +59,26 @@ def programs() -> Iterator[object]:
 @pytest.mark.parametrize("source", list(programs()))
 def test_python_blocks_run(source: str, tmp_path: Path) -> None:
     """What a reader copies out of the documentation into an empty folder works; a traceback shows the file's lines."""
-    script = tmp_path / "documented.py"
-    script.write_text(source)
-    run = subprocess.run(
-        [sys.executable, script.name],
-        capture_output=True,
-        check=False,
-        cwd=tmp_path,
-        text=True,
-        timeout=SECONDS_MAX,
-    )
+    run = started(source, tmp_path)
 
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def started(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a program did in a folder."""
+    script = folder / "documented.py"
+    script.write_text(source)
+    return subprocess.run([sys.executable, script.name], capture_output=True, check=False, cwd=folder, text=True, timeout=SECONDS_MAX)
+
+
+def test_readme_says_what_its_first_program_prints(tmp_path: Path) -> None:
+    """The first run prints what the comment says, the next one is refused as the sentence below says."""
+    program = blocks(ROOT / "README.md", "python")[0].body
+    first, again = started(program, tmp_path), started(program, tmp_path)
+
+    assert f"# {first.stdout.strip()}\n" in program
+    assert again.returncode == 1
+    assert f"`{again.stderr.splitlines()[-1].removeprefix('millrace.errors.')}`" in (ROOT / "README.md").read_text()
 
 
 def test_readme_shows_code_at_once() -> None:

@@ -72,6 +72,22 @@ def test_consumers(data: Path, millrace: Millrace) -> None:
     assert "inventory.handlers" in millrace("consumers list").out
 
 
+def test_consumers_count(data: Path, millrace: Millrace) -> None:
+    """What became of the records of a partition adds up to what was read of it, in JSON as in the table."""
+    rows = millrace("consumers list --json").json
+    parts = ("handled", "duplicate", "ignored", "skipped", "waiting", "dead")
+    assert all(row["received"] == row["position"] == sum(row[part] for part in parts) for row in rows)
+    assert all(row["held"] == row["waiting"] + row["dead"] for row in rows)
+    total = {part: sum(row[part] for row in rows if row["group"] == "inventory.handlers") for part in parts}
+    assert total == {"handled": 7, "duplicate": 0, "ignored": 0, "skipped": 0, "waiting": 0, "dead": 4}
+
+    heads, *lines = (line.split() for line in millrace("consumers list").out.splitlines())
+    assert heads == ["GROUP", "TOPIC", "PARTITION", "POSITION", "END", "LAG", "BEHIND", "HANDLED", "PASSED", "HELD", "OWNER"]
+    assert [[int(cell) for cell in line[7:10]] for line in lines] == [
+        [row["handled"], row["duplicate"] + row["ignored"] + row["skipped"], row["held"]] for row in rows
+    ]
+
+
 async def put_by_hand() -> str:
     """Append two records that nobody reads, because nothing runs, and return their topic."""
     app = application()

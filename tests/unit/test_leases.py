@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +129,32 @@ async def test_names_are_unique(processes: Processes) -> None:
     await processes.start("one")
     with pytest.raises(StoreUnavailable, match="another process uses this instance name"):
         await processes.start("one")
+
+
+async def test_a_sweep_in_passing_keeps_nobody_out(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that looks whether an instance lives holds its file for a moment; whoever starts then tries again."""
+    await processes.start("one")
+    flock, refusals = fcntl.flock, iter([BlockingIOError(), BlockingIOError()])
+
+    def refuse_twice(handle: int, operation: int) -> None:
+        if (error := next(refusals, None)) is not None:
+            raise error
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse_twice)
+    assert await owned(await processes.start("two")) <= ALL
+
+
+async def test_a_file_swept_while_it_is_locked_is_made_again(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of a dead instance may be unlinked between opening and locking it: the lock of a nameless file is none."""
+    one = await processes.start("one")
+    flock, sweeps = fcntl.flock, iter([True])
+
+    def sweep_once(handle: int, operation: int) -> None:
+        flock(handle, operation)
+        if next(sweeps, False):
+            one._member_path("two").unlink()
+
+    monkeypatch.setattr(fcntl, "flock", sweep_once)
+    await processes.start("two")
+    assert one._member_path("two").exists()

@@ -50,6 +50,13 @@ def test_waiting_has_one_deadline() -> None:
     assert (last.state, last.reason, last.detail) == ("dead", "deadline", "the order")
 
 
+def test_waiting_is_no_attempt() -> None:
+    """What waits keeps the failed attempts it had before, and adds none."""
+    answer, failed = NotYet("the order"), RetryPolicy().after_failure(delivery(attempt=2), ValueError(), processor="p", now_micros=NOW)
+    assert not_yet(delivery(), answer, processor="p", before=None, now_micros=NOW).attempts == 0
+    assert not_yet(delivery(attempt=3), answer, processor="p", before=failed, now_micros=NOW).attempts == 2
+
+
 def test_descriptions_are_bounded() -> None:
     """An error of any size is described within bounds, its end kept."""
     text = describe(ValueError("x" * 100_000 + "END"))

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import apsw
@@ -265,7 +265,8 @@ async def test_doctor_notices_a_relay_behind(data: Path) -> None:
     """Journal rows that have waited for long are named with their number; fresh ones are no reason to worry."""
     change(data / "log.db", "update relay set position = position - 4, rows = rows - 4 where source = '/shop/orders'")
     app = application()
-    moments = [app.clock.now(), app.clock.now() + timedelta(hours=1)]
+    filled = datetime.fromtimestamp((data / "orders.db").stat().st_mtime, UTC)
+    moments = [filled, filled + timedelta(hours=1)]
     states: list[str] = []
     for moment in moments:
         app.clock = ManualClock(moment)

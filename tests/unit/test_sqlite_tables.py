@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from millrace.engines.sqlite import SqliteEngine
+from millrace.engines.sqlite.journal import TAIL_BYTES_MAX
+from millrace.engines.sqlite.log import READ_BYTES_MAX
 from millrace.engines.sqlite.store import SqliteStore, SqliteTransaction
 from millrace.errors import ConfigurationError
-from millrace.ports import HeldRow, JournalEntry, StoredAnswer, TimerRow
+from millrace.ports import HeldRow, JournalEntry, StoredAnswer, TimerRow, TopicSpec
 
 KEYS = st.lists(st.text(), unique=True, min_size=1, max_size=6)
 STRANGE = ["", "\x00", "a\x00b", "\"'", "\\", "😀", "\u2028", "ä", "a" * 5000, "null", "1", "[1]"]
@@ -166,3 +168,40 @@ async def test_handlers_cannot_end_the_transaction(store: SqliteStore, sql: str)
     with pytest.raises(ConfigurationError, match="the transaction is the runtime's"):
         await transaction.execute(sql)
     await transaction.rollback()
+
+
+BIG = 1 << 20
+
+
+async def test_the_next_journal_rows_are_cut_by_bytes(store: SqliteStore) -> None:
+    """However many rows are asked for, what is brought into memory is bounded in bytes; nothing is left out, however large."""
+    sizes = [BIG] * 20 + [TAIL_BYTES_MAX * 2, 1, 1]
+    transaction = await store.begin()
+    first = await transaction.journal.reserve(len(sizes))
+    await transaction.journal.append([JournalEntry(first + i, "t", 0, "k", None, None, bytes(size)) for i, size in enumerate(sizes)])
+    await transaction.commit()
+    after, batches = 0, list[list[int]]()
+    while rows := (await store.reader.journal.tail(after, limit=5000))[0]:
+        batches.append([len(row.value) for row in rows])
+        after = rows[-1].position
+    assert [size for batch in batches for size in batch] == sizes
+    assert all(sum(batch[:-1]) <= TAIL_BYTES_MAX for batch in batches), "only the last row of a batch may go beyond the bound"
+
+
+async def test_records_are_cut_by_bytes(tmp_path: Path) -> None:
+    """The same for records of a partition, which foreign producers may write of any size."""
+    engine = SqliteEngine(tmp_path)
+    log, _, administration = engine.log()
+    await log.open()
+    await log.ensure([TopicSpec("t", partitions=1)])
+    sizes = [BIG] * 20 + [READ_BYTES_MAX * 2, 1, 1]
+    await administration.put("t", [("k", bytes(size)) for size in sizes])
+    offset, batches = 0, list[list[int]]()
+    while offset < len(sizes):
+        records = await log.read("t", 0, offset=offset, limit=5000)
+        batches.append([len(record.value) for record in records])
+        offset = records[-1].offset + 1
+    await log.close()
+    await engine.stop()
+    assert [size for batch in batches for size in batch] == sizes
+    assert all(sum(batch[:-1]) <= READ_BYTES_MAX for batch in batches), "only the last record of a batch may go beyond the bound"

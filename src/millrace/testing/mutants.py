@@ -1,4 +1,4 @@
-"""One small engine per guarantee that breaks it, to show that the conformance suite can fail.
+"""One small engine per guarantee, and per suite beside them, that breaks it, to show that the conformance suite can fail.
 
 A mutant wraps whatever engine it is given, so a new engine gets these for nothing. Each names the check that must notice it.
 
@@ -7,16 +7,17 @@ Neighbours: `tests/conformance/test_mutants.py` runs the checks; `wrapping` is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, TopicInfo
+from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
 from millrace.testing.conformance import (
     EngineKit,
     Promise,
+    commands,
     g01_fact_and_announcement,
     g02_effects_once,
     g03_repeats,
@@ -26,6 +27,9 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    streams,
+    timers,
+    views,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
 
@@ -183,6 +187,45 @@ class LeasesKept(Wrapped):
         """Do nothing."""
 
 
+class VersionsIgnored(Wrapped):
+    """Reads a stream to its end, whatever version was asked for."""
+
+    async def streams(self, after: Mapping[str, int], *, until: int | None = None) -> list[StreamRow]:
+        """Return all there is above a version each."""
+        return await self.inner.streams(after)
+
+
+class AnswersForgotten(Wrapped):
+    """Does not know what an idempotency key was used for."""
+
+    async def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], StoredAnswer]:
+        """Return nothing."""
+        return {}
+
+    async def add(self, rows: Sequence[tuple[str, str, StoredAnswer]]) -> None:
+        """Do nothing."""
+
+
+class CursorsIgnored(Wrapped):
+    """Begins every page of documents at the first one."""
+
+    async def page(self, view: int, *, field: str, value: str, before: Any, limit: int) -> list[tuple[str, str, bytes]]:
+        """Return the first page."""
+        return await self.inner.page(view, field=field, value=value, before=None, limit=limit)
+
+
+class TimersEarly(Wrapped):
+    """Takes timers for due that will be so in a second."""
+
+    async def due(self, processor: str, *, partition: int, until: int, limit: int) -> list[TimerRow]:
+        """Return them."""
+        return await self.inner.due(processor, partition=partition, until=until + 1_000_000, limit=limit)
+
+    async def next(self, processor: str) -> dict[int, int]:
+        """Return when they seem to be due."""
+        return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
+
+
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what wraps one table of a store."""
 
@@ -198,13 +241,13 @@ class Mutant(msgspec.Struct, frozen=True):
     """A broken engine.
 
     Args:
-        guarantee: number of the guarantee that it breaks.
+        guarantee: number of the guarantee that it breaks, or name of the suite that checks what it breaks.
         breaks: what it does wrong.
         parts: keywords of `WrappedEngine`: which parts are replaced.
         caught_by: the check that must fail on it.
     """
 
-    guarantee: int
+    guarantee: int | str
     breaks: str
     parts: dict[str, Callable[[Any], Any]]
     caught_by: Promise
@@ -245,6 +288,10 @@ MUTANTS = (
     Mutant(8, "hides that a topic is another", {"log": IdentitiesEqual}, g08_restores.recreated_topic_is_noticed),
     Mutant(9, "reads without a bound", {"log": LimitIgnored}, g09_back_pressure.batches_are_bounded),
     Mutant(10, "keeps leases", {"leases": LeasesKept}, g10_stopping.leases_of_the_dead_are_free_at_once),
+    Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),
+    Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
+    Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
+    Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 
 

@@ -180,6 +180,6 @@ def test_impossible_prices_are_refused():
 def test_money_is_added_in_one_currency():
     """Minor units, never floats; a mixed total is a mistake of the caller."""
     assert total_of(()) == Money(amount=0)
-    assert str(Money(amount=-1205)) == "EUR -12.05"
+    assert str(Money(amount=-1205)) == "\N{MINUS SIGN}€12.05"
     with pytest.raises(ValueError, match="one currency"):
         total_of((Money(amount=1), Money(amount=1, currency="USD")))

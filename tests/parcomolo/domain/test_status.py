@@ -41,7 +41,7 @@ def test_the_status_is_the_order_and_its_story():
         ("stock-reserved", "inventory"),
         ("payment-succeeded", "payments"),
     ]
-    assert view.timeline[0].text == "Order n1 placed: EUR 6.99."
+    assert view.timeline[0].text == "Order placed: n1, €6.99."
 
 
 def test_a_fact_waits_for_its_cause():
@@ -98,7 +98,7 @@ def test_a_fact_is_told_once_and_asides_change_no_order():
     late = order_status(view, DeliveryLate(order_id="o1", seconds=31.0), at(id="operations-1-1"))
     assert late is not None
     assert late.order == view.order
-    assert late.timeline[-1].text == "Delivery is late: 31 seconds so far."
+    assert late.timeline[-1].text == "Delivery late: 31 seconds so far."
 
 
 def test_every_fact_about_an_order_has_a_sentence():

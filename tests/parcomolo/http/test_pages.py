@@ -39,6 +39,7 @@ async def test_buying_leads_to_the_orders_page(shop: Shop):
         done = (await shop.http.get(address)).text
         assert 'data-fact="item-shipped"' in done
         assert "€13.98" in done
+        assert "EUR" not in done, "money is written in one way on a page"
     assert path.removeprefix("/orders/") in (await shop.http.get("/orders?status=completed")).text
 
 
@@ -81,6 +82,20 @@ async def test_errors_are_pages_for_people(shop: Shop):
         assert "<h1>" in page.text
     assert (await shop.http.get("/orders?status=nothing", headers=HTML)).status_code == 422
     assert (await shop.http.get("/nothing")).json()["type"] == "/problems/unknown-path"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/orders/nothing", "/orders", "/api/nothing", "/api/orders/nothing", "/static/nothing.css"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_every_answer_says_once_what_it_is(shop: Shop, method, path):
+    """One content type with at most one charset, and no guessing: found or not, allowed or not, for browsers and programs."""
+    for headers in (HTML, {}):
+        answer = await shop.http.request(method, path, headers=headers)
+        types = answer.headers.get_list("content-type")
+        assert types in (["text/html; charset=utf-8"], ["application/problem+json"]), types
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+        assert answer.headers.get_list("content-length") == [answer.headers["content-length"]]
+        if answer.status_code == 405:
+            assert "GET" in answer.headers["allow"]
 
 
 async def test_what_a_page_names_is_there(shop: Shop):

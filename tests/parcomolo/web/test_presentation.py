@@ -4,7 +4,12 @@ from datetime import UTC, datetime
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from millrace import Event
+from parcomolo.contracts.money import Money
+from parcomolo.orders.timeline import STORY
 from parcomolo.web import presentation
 from parcomolo.web.presentation import Order, Product
 
@@ -68,6 +73,39 @@ def titles(order: Order) -> list[str]:
 def test_money_is_printed_in_the_units_of_its_currency(amount: int, currency: str, printed: str) -> None:
     """Minor units become the currency's own decimals, with a symbol where there is a familiar one."""
     assert presentation.money({"amount": amount, "currency": currency}) == printed
+
+
+STORY_OF = st.sampled_from(sorted(STORY, key=lambda cls: cls.__name__)).flatmap(st.from_type)
+
+
+@given(fact=STORY_OF)
+def test_a_fact_is_told_once(fact: Event) -> None:
+    """Whatever a fact says: its title, then what is special about it; never the same again, and money as everywhere on the page."""
+    name, sentence = STORY[type(fact)]
+    order = make_order()
+    order["timeline"] = [{"type": name, "at": NOON, "service": "orders", "text": sentence(fact)}]
+    (entry,) = presentation.entries(order)
+    assert sentence(fact).startswith((f"{entry.title}.", f"{entry.title}: "))
+    assert not entry.text.startswith(entry.title)
+    for field in ("total", "amount"):
+        if isinstance(value := getattr(fact, field, None), Money) and name in {"order-placed", "payment-succeeded", "payment-refunded"}:
+            assert presentation.money({"amount": value.amount, "currency": value.currency}) in entry.text
+
+
+@pytest.mark.parametrize(
+    "fact, text, shown",
+    [
+        ("order-confirmed", "Order confirmed.", ""),
+        ("payment-succeeded", "Payment received: €13.98.", "€13.98."),
+        ("order-rejected", "Order rejected: out of stock.", "Out of stock."),
+        ("order-confirmed", "Somebody wrote this by hand.", "Somebody wrote this by hand."),
+    ],
+)
+def test_a_title_is_not_repeated(fact: str, text: str, shown: str) -> None:
+    """What the title says already is left out of the text beside it; any other text stays."""
+    order = make_order()
+    order["timeline"] = [{"type": fact, "at": NOON, "service": "orders", "text": text}]
+    assert [entry.text for entry in presentation.entries(order)] == [shown]
 
 
 @pytest.mark.parametrize("value", ["2026-03-01T13:00:00.250000+01:00", "2026-03-01T12:00:00.25Z", "2026-03-01T12:00:00.25"])

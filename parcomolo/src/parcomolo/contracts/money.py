@@ -1,6 +1,7 @@
 """Money: an amount in minor units and an ISO 4217 currency.
 
-Integers only: no float ever holds a price. Neighbours: every contract that names a price or a total.
+Integers only: no float ever holds a price. It is written in one way wherever people read it.
+Neighbours: every contract that names a price or a total.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable
 import msgspec
 
 DEFAULT_CURRENCY = "EUR"
+_SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
+_DECIMALS = {"JPY": 0, "KRW": 0, "ISK": 0, "BHD": 3, "KWD": 3, "TND": 3}
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +26,18 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
         return Money(amount=self.amount * quantity, currency=self.currency)
 
     def __str__(self) -> str:
-        """Return it as people read it: `EUR 12.99`."""
-        sign = "-" if self.amount < 0 else ""
-        return f"{self.currency} {sign}{abs(self.amount) // 100}.{abs(self.amount) % 100:02d}"
+        """Return it as people read it; see `written`."""
+        return written(self.amount, self.currency)
+
+
+def written(amount: int, currency: str) -> str:
+    """Return an amount as people read it: `€1,299.00`, or `12.99 CHF` where the currency has no symbol of its own."""
+    places = _DECIMALS.get(currency, 2)
+    whole, rest = divmod(abs(amount), 10**places)
+    number = f"{whole:,}" + (f".{rest:0{places}d}" if places else "")
+    sign = "\N{MINUS SIGN}" if amount < 0 else ""
+    symbol = _SYMBOLS.get(currency)
+    return f"{sign}{symbol}{number}" if symbol else f"{sign}{number} {currency}"
 
 
 def total_of(parts: Iterable[Money]) -> Money:

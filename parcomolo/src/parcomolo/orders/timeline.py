@@ -29,28 +29,30 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     causation: str = ""
 
 
-def _pieces(fact: inventory.StockReserved | inventory.StockReleased) -> int:
-    return sum(line.quantity for line in fact.lines)
+def _pieces(fact: inventory.StockReserved | inventory.StockReleased) -> str:
+    count = sum(line.quantity for line in fact.lines)
+    return "1 piece" if count == 1 else f"{count} pieces"
 
 
 def _released(fact: inventory.StockReleased) -> str:
-    return f"{_pieces(fact)} pieces given back." if fact.lines else "Nothing was reserved, nothing to give back."
+    return f"Stock released: {_pieces(fact)}." if fact.lines else "Stock released: nothing was reserved."
 
 
 def _cancelled_shipping(fact: shipping.ShippingCancelled) -> str:
-    return "Shipment cancelled." if fact.shipment_id else "Nothing will be shipped."
+    return "Shipping cancelled." if fact.shipment_id else "Shipping cancelled: nothing was booked."
 
 
+# A sentence is "<title>." or "<title>: <what is special>."; a page shows the title by itself and then the rest.
 STORY: dict[type[Event], tuple[str, Sentence]] = {
-    orders.OrderPlaced: ("order-placed", lambda f: f"Order {f.number} placed: {f.total}."),
-    orders.OrderLineAdded: ("order-line-added", lambda f: f"{f.quantity} x {f.name} added."),
-    orders.OrderLineRemoved: ("order-line-removed", lambda f: f"{f.quantity} x {f.sku} removed."),
-    orders.OrderReviewEnded: ("order-review-ended", lambda _: "The content is final."),
+    orders.OrderPlaced: ("order-placed", lambda f: f"Order placed: {f.number}, {f.total}."),
+    orders.OrderLineAdded: ("order-line-added", lambda f: f"Line added: {f.quantity} x {f.name}."),
+    orders.OrderLineRemoved: ("order-line-removed", lambda f: f"Line removed: {f.quantity} x {f.sku}."),
+    orders.OrderReviewEnded: ("order-review-ended", lambda _: "Content final: checkout begins."),
     orders.OrderConfirmed: ("order-confirmed", lambda _: "Order confirmed."),
     orders.OrderRejected: ("order-rejected", lambda f: f"Order rejected: {_words(f.reason)}."),
     orders.OrderCancellationRequested: (
         "order-cancellation-requested",
-        lambda f: f"Cancellation asked for: {f.reason}.",
+        lambda f: f"Cancellation requested: {f.reason}.",
     ),
     orders.OrderCancellationRefused: (
         "order-cancellation-refused",
@@ -60,20 +62,20 @@ STORY: dict[type[Event], tuple[str, Sentence]] = {
     orders.OrderExpired: ("order-expired", lambda _: "Order expired: it was not paid in time."),
     orders.OrderCompleted: ("order-completed", lambda _: "Order completed."),
     orders.OrderDelivered: ("order-delivered", lambda _: "Delivered."),
-    inventory.StockReserved: ("stock-reserved", lambda f: f"{_pieces(f)} pieces reserved."),
+    inventory.StockReserved: ("stock-reserved", lambda f: f"Stock reserved: {_pieces(f)}."),
     inventory.OutOfStock: ("out-of-stock", lambda f: f"Out of stock: {', '.join(s.sku for s in f.short)}."),
     inventory.StockReleased: ("stock-released", _released),
-    inventory.StockCommitted: ("stock-committed", lambda _: "The stock has left."),
-    inventory.ReservationExpired: ("reservation-expired", lambda _: "The reservation expired."),
-    payments.PaymentSucceeded: ("payment-succeeded", lambda f: f"{f.amount} paid."),
-    payments.PaymentFailed: ("payment-failed", lambda f: f"No payment: {_words(f.reason)}."),
-    payments.PaymentRefunded: ("payment-refunded", lambda f: f"{f.amount} refunded."),
-    payments.RefundFailed: ("refund-failed", lambda f: f"The refund failed: {_words(f.reason)}."),
-    shipping.ShippingScheduled: ("shipping-scheduled", lambda _: "Shipment scheduled."),
-    shipping.ItemShipped: ("item-shipped", lambda _: "The parcel is on its way."),
+    inventory.StockCommitted: ("stock-committed", lambda _: "Stock booked out."),
+    inventory.ReservationExpired: ("reservation-expired", lambda _: "Reservation expired."),
+    payments.PaymentSucceeded: ("payment-succeeded", lambda f: f"Payment received: {f.amount}."),
+    payments.PaymentFailed: ("payment-failed", lambda f: f"Payment failed: {_words(f.reason)}."),
+    payments.PaymentRefunded: ("payment-refunded", lambda f: f"Payment refunded: {f.amount}."),
+    payments.RefundFailed: ("refund-failed", lambda f: f"Refund failed: {_words(f.reason)}."),
+    shipping.ShippingScheduled: ("shipping-scheduled", lambda _: "Shipping scheduled."),
+    shipping.ItemShipped: ("item-shipped", lambda _: "Shipped: the parcel is on its way."),
     shipping.ShippingFailed: ("shipping-failed", lambda f: f"Shipping failed: {_words(f.reason)}."),
     shipping.ShippingCancelled: ("shipping-cancelled", _cancelled_shipping),
-    operations.DeliveryLate: ("delivery-late", lambda f: f"Delivery is late: {f.seconds:.0f} seconds so far."),
+    operations.DeliveryLate: ("delivery-late", lambda f: f"Delivery late: {f.seconds:.0f} seconds so far."),
 }
 
 

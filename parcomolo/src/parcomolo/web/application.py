@@ -68,9 +68,8 @@ def _router(endpoints: Iterable[Endpoint]) -> Litestar:
         methods[endpoint.path] |= {endpoint.method, "OPTIONS", *(("HEAD",) if endpoint.method == "GET" else ())}
     allowed = {_pattern(path): ", ".join(sorted(found)) for path, found in methods.items()}
 
-    def not_served(request: AnyRequest, error: Exception) -> Response[bytes]:
-        answer = _unserved(request, error)
-        return Response(answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers))
+    def not_served(request: AnyRequest, error: Exception) -> Response[None]:
+        return _Unserved(_unserved(request, error))
 
     return Litestar(
         [*(_options(path, allow) for path, allow in allowed.items()), *(_handler(endpoint) for endpoint in endpoints)],
@@ -105,6 +104,18 @@ def _sender(answer: Answer) -> Any:
         await deliver(answer, receive, send)
 
     return send_it
+
+
+class _Unserved(Response[None]):
+    """An answer of ours where the router expects one of its own, whose headers would be other ones than those of all answers."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(None)
+        self._answer = answer
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """Return what sends it."""
+        return _sender(self._answer)
 
 
 def _unserved(request: AnyRequest, error: Exception) -> Answer:

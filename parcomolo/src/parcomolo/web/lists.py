@@ -1,4 +1,4 @@
-"""Lists of views: a plain JSON array, newest first; the next page is named by a `Link` header.
+"""Routes that list a view: a plain JSON array, newest first; the next page is named by a `Link` header.
 
 Neighbours: routes whose answer is an array by contract.
 """
@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from millrace import Application, Page, View
-from parcomolo.web.endpoint import Answer, Call, Cursor, Limit, ok
+from parcomolo.web.endpoint import Answer, Call, Cursor, Endpoint, Limit, ok
 from parcomolo.web.positions import catch_up
 from parcomolo.web.problems import field_problem
 
@@ -29,7 +29,29 @@ class OrderPageQuery(PageQuery, kw_only=True):
     order_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
-async def listed(app: Application, call: Call, view: type[View], query: PageQuery, **equals: str) -> Answer:
+def list_of(app: Application, view: type[View], *, path: str, summary: str, tag: str, by_order: bool = False) -> Endpoint:
+    """Return the route that lists a view; `by_order`, if it can be asked for the rows of one order, by its look-up `order_id`."""
+
+    async def browse(call: Call) -> Answer:
+        query = call.ask(OrderPageQuery if by_order else PageQuery)
+        order_id = query.order_id if isinstance(query, OrderPageQuery) else None
+        return await _listed(app, call, view, query, **({"order_id": order_id.lower()} if order_id else {}))
+
+    return Endpoint(
+        method="GET",
+        path=path,
+        handler=browse,
+        summary=summary,
+        tag=tag,
+        description="Of one order, or all; newest first." if by_order else "Newest first.",
+        query=OrderPageQuery if by_order else PageQuery,
+        answers={200: list[view]},
+        problems=(400, 409, 422, 503),
+        positioned=True,
+    )
+
+
+async def _listed(app: Application, call: Call, view: type[View], query: PageQuery, **equals: str) -> Answer:
     """Answer with a page of a view.
 
     Raises:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import NotRequired, TypedDict
 from urllib.parse import quote, unquote, urlencode
 
+from parcomolo.contracts.money import written
+
 
 class Money(TypedDict):
     """An amount in minor units of its currency."""
@@ -229,6 +231,7 @@ _FACTS = {
     "order-completed": ("Order completed", "flag", "good"),
     "order-delivered": ("Delivered", "home", "good"),
     "order-expired": ("Order expired", "sand", "bad"),
+    "order-review-ended": ("Content final", "check", "fact"),
     "order-held": ("Order held", "pause", "wait"),
     "order-hold-released": ("Hold released", "check", "fact"),
     "stock-reserved": ("Stock reserved", "box", "fact"),
@@ -244,6 +247,7 @@ _FACTS = {
     "item-shipped": ("Shipped", "truck", "good"),
     "shipping-failed": ("Shipping failed", "cross", "bad"),
     "shipping-cancelled": ("Shipping cancelled", "undo", "undo"),
+    "delivery-late": ("Delivery late", "sand", "wait"),
 }
 
 # Of each fact: title while it is still to come, service, text.
@@ -284,19 +288,12 @@ _REASONS = {
     "shipping_failed": "no carrier could take it",
     "already_shipped": "the parcel had already left",
 }
-_SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
-_DECIMALS = {"JPY": 0, "KRW": 0, "ISK": 0, "BHD": 3, "KWD": 3, "TND": 3}
 _PAGES_BACK = 20
 
 
 def money(value: Money) -> str:
-    """Print an amount: `€1,299.00`, or `12.99 CHF` where the currency has no symbol of its own."""
-    places = _DECIMALS.get(value["currency"], 2)
-    whole, rest = divmod(abs(value["amount"]), 10**places)
-    number = f"{whole:,}" + (f".{rest:0{places}d}" if places else "")
-    sign = "\N{MINUS SIGN}" if value["amount"] < 0 else ""
-    symbol = _SYMBOLS.get(value["currency"])
-    return f"{sign}{symbol}{number}" if symbol else f"{sign}{number} {value['currency']}"
+    """Print an amount, as the story of an order writes it."""
+    return written(value["amount"], value["currency"])
 
 
 def instant(value: datetime | str) -> datetime:
@@ -402,9 +399,18 @@ def entries(order: Order) -> tuple[Entry, ...]:
     for fact in order.get("timeline", ()):
         name = short_name(fact["type"])
         title, icon, tone = _FACTS.get(name, (name.replace("-", " ").capitalize(), "dot", "fact"))
-        found.append(Entry(name, title, fact["text"], fact["service"], icon, tone, moment(fact["at"]), gap(before, fact["at"])))
+        text = _beside(title, fact["text"])
+        found.append(Entry(name, title, text, fact["service"], icon, tone, moment(fact["at"]), gap(before, fact["at"])))
         before = fact["at"]
     return tuple(found)
+
+
+def _beside(title: str, text: str) -> str:
+    """Leave out of a fact's text what the title beside it says already."""
+    if text == f"{title}.":
+        return ""
+    more = text.removeprefix(f"{title}: ")
+    return text if more == text else more[:1].upper() + more[1:]
 
 
 def steps_to_come(order: Order) -> tuple[Step, ...]:

@@ -9,7 +9,7 @@ from millrace.application import Application
 from millrace.ports import PositionRow
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, published, totals
-from millrace.testing.conformance.sample import Add, Added, caller, teller
+from millrace.testing.conformance.sample import Add, Added, Slow, caller, teller
 
 
 async def add(app: Application, *names: str, times: int = 1) -> None:
@@ -56,21 +56,15 @@ async def _claim(app: Application, processor: str) -> list[PositionRow]:
 async def stale_owner_is_refused(kit: EngineKit) -> None:
     """A result that was computed before another owner wrote its token is not committed."""
     async with Lab(kit) as lab:
-        called, go = asyncio.Event(), asyncio.Event()
-
-        async def wait(event: Added, context: Any) -> None:
-            called.set()
-            await go.wait()
-
-        lab.behaviour.call = wait
+        slow = lab.behaviour.call = Slow()
         app = await lab.start([teller(), caller(lab.behaviour)])
         await lab.settled()
         before = {row.partition: row.token for row in await app.hosts["caller"].store.reader.positions.load("call")}
         await app.execute(Add(name="a"))
-        await called.wait()
+        await slow.called.wait()
         claimed = await _claim(app, "call")
         assert all(row.token > before[row.partition] for row in claimed), "a new owner must write a new token"
-        go.set()
+        slow.go.set()
 
         await lab.settled()
         assert lab.behaviour.calls == [("a", 1), ("a", 1)], "the call that the old owner made is made again by the new one"

@@ -11,11 +11,14 @@ import pytest
 from millrace.application import Application
 from millrace.errors import Rejected
 from millrace.execution import Outcome
+from millrace.partitioning import partition_of
+from millrace.ports import Record
 from millrace.retry import RetryPolicy
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
-from millrace.testing.conformance.lab import Lab, balanced, foreign, held, published, put, totals
+from millrace.testing.conformance.lab import AT_ONCE, Lab, balanced, foreign, held, published, put, totals
 from millrace.testing.conformance.sample import Add, Added, Ready, Tally, caller, counter, decide, evolve, teller
+from millrace.testing.wrapping import Wrapped, WrappedEngine
 
 SLOWLY = RetryPolicy(attempts=5, first_s=10.0, factor=1.0)
 """Retries that wait for the clock of the lab."""
@@ -217,6 +220,89 @@ async def _turn_beside_a_failing_command(lab: Lab, app: Application) -> None:
         await second
 
 
+async def records_without_a_key_keep_order(kit: EngineKit) -> None:
+    """A foreign record that names no key is one of its message's: it waits behind what failed, and holds nobody else up."""
+    async with Lab(kit) as lab:
+
+        def poison(event: Added, context: Any) -> None:
+            if event.name == "a" and event.n == 1:
+                raise ValueError("never")
+
+        lab.behaviour.count = poison
+        app = await lab.start()
+        said = [Added(name=name, n=n) for n in (1, 2) for name in "ab"]
+        await put(app, "tally", *((None, foreign(app, event, id=f"{event}", subject="", partitionkey="")) for event in said))
+        await lab.settled()
+        assert await totals(app) == {"b": (1, 2)}
+        assert [(row.key, row.state) for row in await held(app, "counter")] == [("a", "dead"), ("a", "behind")]
+        await balanced(app)
+
+
+async def long_queue_behind_a_key_leaves_room(kit: EngineKit) -> None:
+    """The result of an activity's retry is kept, however many messages of another key wait before it."""
+    other = next(name for name in "bcdefgh" if partition_of(name, 3) == partition_of("a", 3))
+    async with Lab(kit) as lab:
+
+        async def fail(event: Added, context: Any) -> None:
+            if event.name == "a" or lab.behaviour.calls.count((other, 1)) == 1:
+                raise ConnectionError("not now")
+
+        lab.behaviour.call = fail
+        app = await lab.start([teller(), caller(lab.behaviour)], policy=SLOWLY)
+        queue = [Added(name="a", n=n) for n in range(250)] + [Added(name=other)]
+        await put(app, "tally", *((event.name, foreign(app, event, id=f"{event}")) for event in queue))
+        await lab.settled()
+        await lab.advance(app, 11)
+        assert lab.behaviour.calls.count((other, 1)) == 2, "what was called and succeeded must not be called again"
+        assert other not in {row.key for row in await held(app, "caller")}
+        await balanced(app)
+
+
+async def waiting_is_no_failed_attempt(kit: EngineKit) -> None:
+    """However often a message said NotYet, it has all its tries when it fails."""
+    async with Lab(kit) as lab:
+        answers = iter(["wait"] * AT_ONCE.attempts * 2)
+
+        def wait_then_fail(event: Added, context: Any) -> Any:
+            if (answer := next(answers, None)) is None and lab.behaviour.order.count(("a", 1)) < AT_ONCE.attempts * 3:
+                raise ConnectionError("not now")
+            return answer
+
+        lab.behaviour.count = wait_then_fail
+        app = await lab.start()
+        await add(app, "a")
+        await lab.settled()
+        for _ in range(AT_ONCE.attempts * 2):
+            await lab.advance(app, 1.1)
+        assert lab.behaviour.order == [("a", 1)] * AT_ONCE.attempts * 3
+        assert await totals(app) == {"a": (1,)}
+        assert await held(app, "counter") == []
+
+
+async def feed_goes_on_when_the_clock_was_set_back(kit: EngineKit) -> None:
+    """A partition whose newer records have older times is told whole and in its order, by however many batches."""
+    async with Lab(kit) as lab:
+        engine: Any = WrappedEngine(kit.new_engine(), log=ClockSetBack)
+        app = await lab.start([teller(), counter(lab.behaviour)], engine=engine)
+        await put(app, "tally", *(("a", foreign(app, Added(name="a", n=n), id=str(n))) for n in range(500)))
+        told: list[int] = []
+        async for batch in app.tail(["tally"], after="start").batches(idle_s=kit.patience):
+            assert batch, f"the feed stands still after {len(told)} records"
+            told += [record.offset for record in batch]
+            if len(told) >= 500:
+                break
+        assert told == list(range(500))
+
+
+class ClockSetBack(Wrapped):
+    """A log whose machine's clock was set back by an hour after the first hundred records of each partition."""
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Read, and put the times of later records back."""
+        records = await self.inner.read(topic, partition, offset=offset, limit=limit)
+        return [record if record.offset < 100 else record._replace(at=record.at - 3_600_000_000) for record in records]
+
+
 PROMISES = (
     batches_and_partitions_keep_order,
     retries_keep_order,
@@ -227,4 +313,8 @@ PROMISES = (
     activities_keep_order,
     refused_activity_holds_nobody_up,
     failing_neighbour_keeps_order,
+    records_without_a_key_keep_order,
+    long_queue_behind_a_key_leaves_room,
+    waiting_is_no_failed_attempt,
+    feed_goes_on_when_the_clock_was_set_back,
 )

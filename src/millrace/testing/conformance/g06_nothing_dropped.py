@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,12 +11,29 @@ import pytest
 
 from millrace.application import Application
 from millrace.errors import MillraceError, Rejected, StoreUnavailable
+from millrace.execution import Outcome
+from millrace.handler import Transaction
 from millrace.retry import RetryPolicy
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, foreign, held, journal_rows, ledger, published, put, records_of, totals
-from millrace.testing.conformance.sample import Add, Added, Behaviour, Refused, Remind, Service, Total, caller, counter, teller
+from millrace.testing.conformance.sample import (
+    SQL,
+    Add,
+    Added,
+    Behaviour,
+    Counted,
+    Refused,
+    Remind,
+    Service,
+    Slow,
+    Total,
+    caller,
+    clerk,
+    counter,
+    teller,
+)
 from millrace.timers import Timer
 
 DEEP = b'{"specversion":"1.0","id":"1","source":"/x","type":"sample.tally.added.v1","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -415,6 +433,100 @@ async def _all_dead(app: Application, service: str) -> bool:
     return bool(rows) and all(row.state == "dead" for row in rows)
 
 
+async def statements_that_fail_are_kept(kit: EngineKit) -> None:
+    """SQL of a plain handler that the database refuses is the failure of its message; what is beside it commits."""
+    async with Lab(kit) as lab:
+        service = Service("scribe", says=[Counted])
+
+        @service.handler
+        async def write(event: Added, tx: Transaction) -> Any:
+            """Write a row, or something that is no SQL."""
+            await tx.execute(SQL["make_filed"])
+            await tx.execute(SQL["file"] if event.name != "a" else SQL["misspelt"], *([event.name, event.n] if event.name != "a" else []))
+            return Counted(name=event.name, n=event.n)
+
+        app = await lab.start([teller(), service])
+        await add(app, "a", "b", times=2)
+        await lab.settled()
+        assert [envelope.subject for envelope in await published(app, "counts")] == ["b", "b"]
+        assert [(row.key, row.state) for row in await held(app, "scribe")] == [("a", "dead"), ("a", "behind")]
+        await balanced(app)
+
+
+async def cancelled_functions_are_kept(kit: EngineKit) -> None:
+    """A function that something it awaited has cancelled fails its message; processor and writer go on."""
+    async with Lab(kit) as lab:
+
+        async def cancel(event: Added, context: Any) -> None:
+            if event.name == "a":
+                raise asyncio.CancelledError
+
+        lab.behaviour.call = lab.behaviour.file = cancel
+        app = await lab.start([teller(), caller(lab.behaviour), clerk(lab.behaviour)])
+        await add(app, "a", "b", times=2)
+        await lab.settled()
+        assert [name for name, _ in lab.behaviour.calls].count("b") == 2
+        for service in ("caller", "clerk"):
+            assert [(row.key, row.state, row.attempts) for row in await held(app, service)] == [("a", "dead", 3), ("a", "behind", 0)]
+        await balanced(app)
+
+
+async def cancelled_decisions_fail_alone(kit: EngineKit) -> None:
+    """A command whose answer was cancelled has not happened; its neighbours and those after it have."""
+
+    def cancel(outcome: Outcome) -> bytes:
+        raise asyncio.CancelledError
+
+    async with Lab(kit) as lab:
+        app = await lab.start([teller()])
+        tries = [app.execute(Add(name="a")), app.execute(Add(name="b"), answer=cancel), app.execute(Add(name="c"))]
+        async with asyncio.timeout(kit.patience):
+            answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert [isinstance(answer, Outcome) for answer in answers] == [True, False, True]
+        assert (await app.execute(Add(name="b"))).version == 1
+        assert await journal_rows(app, "teller") == 3
+
+
+async def releases_beside_a_call_lose_nothing(kit: EngineKit) -> None:
+    """A key that an operator frees while a batch is being called: its message of that batch is called too, though later."""
+    async with Lab(kit) as lab:
+        slow = Slow()
+
+        async def call(event: Added, context: Any) -> None:
+            if event.n == 1:
+                raise ValueError("never")
+            if event.name == "b":
+                await slow(event, context)
+
+        lab.behaviour.call = call
+        app = await lab.start([teller(), caller(lab.behaviour)])
+        await add(app, "a")
+        await lab.settled()
+        assert [row.state for row in await held(app, "caller")] == ["dead"]
+        events = [Added(name=name, n=2) for name in "ab"]
+        await put(app, "tally", *((event.name, foreign(app, event, id=event.name)) for event in events))
+        await slow.called.wait()
+        await _discard_all(app, "caller")
+        slow.go.set()
+        await lab.settled()
+        assert lab.behaviour.calls.count(("a", 2)) == 1, "a message counts as handled that was not called"
+        await balanced(app)
+
+
+async def _discard_all(app: Application, service: str) -> None:
+    """Do what an operator does to dead letters, in another process, and let this one notice."""
+    host = app.hosts[service]
+    transaction = await host.store.begin()
+    rows = await transaction.held.load("call")
+    await transaction.held.remove(rows)
+    for row in rows:
+        (place,) = await transaction.positions.load("call", places=[(row.topic, row.partition)])
+        place.dead, place.skipped = place.dead - 1, place.skipped + 1
+        await transaction.positions.advance([place])
+    await transaction.commit()
+    await host.loops["call"].refresh()
+
+
 PROMISES = (
     unreadable_records_are_kept,
     exhausted_messages_are_kept,
@@ -437,4 +549,8 @@ PROMISES = (
     claims_that_are_no_numbers_are_harmless,
     activities_may_fail_of_anything,
     types_that_nobody_takes_any_more_are_kept,
+    statements_that_fail_are_kept,
+    cancelled_functions_are_kept,
+    cancelled_decisions_fail_alone,
+    releases_beside_a_call_lose_nothing,
 )

@@ -6,10 +6,11 @@ import pytest
 
 from millrace.application import Application
 from millrace.errors import Recovery
+from millrace.service import Service
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, put, totals
-from millrace.testing.conformance.sample import Add, Added, Board
+from millrace.testing.conformance.sample import Add, Added, Board, Ready, teller
 
 
 async def older_store_is_noticed(kit: EngineKit) -> None:
@@ -142,6 +143,34 @@ async def nothing_is_noticed_where_nothing_happened(kit: EngineKit) -> None:
         assert await totals(app) == {"a": (1, 2, 3)}
 
 
+async def readers_that_are_gone_are_not_asked(kit: EngineKit) -> None:
+    """What a handler read that the release no longer has may have left the log: nobody will go on from there."""
+
+    def release(*, hears: bool) -> list[Service]:
+        service = Service("hearer")
+        if hears:
+
+            @service.handler
+            async def hear(event: Ready) -> None:
+                """Read a topic that nobody else does."""
+
+        return [teller(), service]
+
+    async with Lab(kit) as lab:
+        app = await lab.start(release(hears=True))
+        await put(app, "ready", ("a", foreign(app, Ready(name="a"))))
+        await lab.settled()
+        await lab.stop(app)
+        await kit.damage.recreate_topic("ready")
+
+        app = await lab.start(release(hears=False))
+        await add(app, "a")
+        await lab.stop(app)
+        app = lab.new(release(hears=True))
+        with pytest.raises(Recovery):
+            await app.start()
+
+
 PROMISES = (
     older_store_is_noticed,
     older_log_is_noticed,
@@ -149,4 +178,5 @@ PROMISES = (
     recreated_topic_is_noticed,
     expired_records_are_noticed,
     nothing_is_noticed_where_nothing_happened,
+    readers_that_are_gone_are_not_asked,
 )

@@ -12,7 +12,7 @@ from millrace.ports import Record
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, put, totals
-from millrace.testing.conformance.sample import Add, Added, caller, counter, teller
+from millrace.testing.conformance.sample import Add, Added, Slow, caller, counter, teller
 from millrace.testing.wrapping import Wrapped, WrappedEngine
 from millrace.writer import QUEUE_MAX
 
@@ -65,21 +65,15 @@ async def batches_are_bounded(kit: EngineKit) -> None:
 async def slow_activity_does_not_buffer(kit: EngineKit) -> None:
     """While an activity is slow, what arrives stays in the log and is not read into memory; others make progress."""
     async with Lab(kit) as lab:
-        go, called = asyncio.Event(), asyncio.Event()
-
-        async def wait(event: Added, context: Any) -> None:
-            called.set()
-            await go.wait()
-
-        lab.behaviour.call = wait
+        slow = lab.behaviour.call = Slow()
         app = await lab.start([teller(), counter(lab.behaviour), caller(lab.behaviour)], batch_max=10)
         await add(app, "a")
-        await called.wait()
+        await slow.called.wait()
         await add(app, *(f"n{i}" for i in range(20)), times=5)
         await lab.eventually(app, lambda: _all_counted(app, 101))
         assert len(lab.behaviour.calls) == 1
         assert _lag(app, "caller", "call") == 101
-        go.set()
+        slow.go.set()
         await lab.settled()
         assert len(lab.behaviour.calls) == 101
 

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from millrace.application import Application
+from millrace.ports import JournalRow
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, held, published, totals
-from millrace.testing.conformance.sample import Add, Added, Tally, caller, teller
+from millrace.testing.conformance.sample import Add, Slow, Tally, caller, teller
+from millrace.testing.wrapping import Wrapped, WrappedEngine
 
 
 async def stop_finishes_the_batch_in_hand(kit: EngineKit) -> None:
     """An activity that was called is committed before the process ends; what was not begun is left for the next."""
     async with Lab(kit) as lab:
-        go, called = asyncio.Event(), asyncio.Event()
-
-        async def wait(event: Added, context: Any) -> None:
-            called.set()
-            await go.wait()
-
-        lab.behaviour.call = wait
+        slow = lab.behaviour.call = Slow()
         app = await lab.start([teller(), caller(lab.behaviour)])
         await add(app, "a")
-        await called.wait()
+        await slow.called.wait()
         stopping = asyncio.ensure_future(lab.stop(app))
         await asyncio.wait([stopping], timeout=0)
-        go.set()
+        slow.go.set()
         await stopping
 
         app = await lab.start([teller(), caller(lab.behaviour)])
@@ -121,6 +117,45 @@ async def stopping_twice_does_no_harm(kit: EngineKit) -> None:
         await lab.new().stop()
 
 
+class Chatter(Wrapped):
+    """A log beside which another process of the same service says something more after each append, for a long time."""
+
+    say_more: Callable[[], Awaitable[Any]] | None = None
+    left = 200
+
+    async def append(self, source: str, epoch: int, rows: Sequence[JournalRow], *, after: int) -> int:
+        """Append, and let the other one speak."""
+        position = await self.inner.append(source, epoch, rows, after=after)
+        if self.say_more is not None and self.left:
+            self.left -= 1
+            await self.say_more()
+        return position
+
+
+async def others_do_not_keep_a_stop_from_ending(kit: EngineKit) -> None:
+    """Who stops publishes what was there when it began to; what others go on writing is theirs to publish."""
+    logs: list[Chatter] = []
+
+    def chatty(log: Any) -> Chatter:
+        logs.append(Chatter(log))
+        return logs[-1]
+
+    async with Lab(kit) as lab:
+        engine: Any = WrappedEngine(kit.new_engine(), log=chatty)
+        one, other = await lab.start([teller()], engine=engine), await lab.open([teller()])
+        await lab.settled(one)
+        other.hosts["teller"].writer.start()
+        logs[0].say_more = lambda: other.execute(Add(name="b"))
+        await one.execute(Add(name="a"))
+        await other.execute(Add(name="b"))
+        await lab.stop(one)
+        assert logs[0].left, "the stop went on as long as the other process wrote"
+
+        app = await lab.start([teller()])
+        await lab.settled(app)
+        assert len(await published(app, "tally")) == 2 + 200 - logs[0].left
+
+
 PROMISES = (
     stop_finishes_the_batch_in_hand,
     stop_answers_everybody,
@@ -128,4 +163,5 @@ PROMISES = (
     leases_of_the_dead_are_free_at_once,
     partitions_are_shared_and_taken_over,
     stopping_twice_does_no_harm,
+    others_do_not_keep_a_stop_from_ending,
 )

@@ -12,6 +12,7 @@ Neighbours: `lab` starts it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -127,6 +128,24 @@ def _do_nothing(event: Any, context: Context) -> None:
 
 async def _nothing(event: Any, context: Context) -> None:
     """Do nothing, asynchronously."""
+
+
+class Slow:
+    """What an activity does that waits until it is let go.
+
+    Attributes:
+        called: set when the first one waits.
+        go: lets all go.
+    """
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def __call__(self, event: Any, context: Context) -> None:
+        """Wait."""
+        self.called.set()
+        await self.go.wait()
 
 
 class Behaviour:

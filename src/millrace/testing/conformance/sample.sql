@@ -8,3 +8,6 @@ insert into filed values (?, ?)
 
 -- name: filed
 select name, n from filed order by name
+
+-- name: misspelt
+insert into field values (1, 2)

@@ -11,6 +11,7 @@ import pytest
 from millrace.application import Application
 from millrace.errors import StoreUnavailable
 from millrace.service import Service
+from millrace.testing.conformance.g04_order import SLOWLY
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import AT_ONCE, Lab, balanced, foreign, held, published, put
 from millrace.testing.conformance.sample import Added, Remind, Reminded, Ring, clerk
@@ -172,6 +173,170 @@ def _with_deadline(fired: list[str]) -> Service:
     return service
 
 
+async def deadlines_of_activities_see_the_answer_first(kit: EngineKit) -> None:
+    """The same where what the timer calls is the outside world: it is not called for what was answered in time."""
+    async with Lab(kit) as lab:
+        fired: list[str] = []
+        app = await lab.start([_calling_when_late(fired)])
+        await put(app, "tally", *((name, foreign(app, Added(name=name, n=0), id=name)) for name in NAMES))
+        await lab.settled()
+        await lab.stop(app)
+
+        app = await lab.open([_calling_when_late(fired)])
+        await put(app, "tally", *((name, foreign(app, Added(name=name), id=f"answer {name}")) for name in NAMES[1:]))
+        await lab.stop(app)
+        lab.clock.advance(timedelta(hours=1))
+        app = await lab.start([_calling_when_late(fired)])
+        await lab.settled()
+        assert fired == NAMES[:1]
+
+
+def _calling_when_late(fired: list[str]) -> Service:
+    service = Service("deadlines")
+
+    @service.handler(processor="watch")
+    async def start(event: Added) -> Any:
+        """The first message sets the deadline, the answer cancels it."""
+        if event.n:
+            return Cancel("deadline")
+        return Timer("deadline", Ring(name=event.name), after=timedelta(seconds=30), event_time=True)
+
+    @service.handler(processor="watch")
+    async def late(command: Ring) -> None:
+        """Tell the outside world."""
+        fired.append(command.name)
+
+    return service
+
+
+async def timers_changed_in_the_turn_they_are_due_in_obey(kit: EngineKit) -> None:
+    """What the input of a turn sets anew is kept for its new time, what it cancels does not fire, though both were due in that turn."""
+    async with Lab(kit) as lab:
+        fired: list[str] = []
+        app = await lab.start([_alarm(fired)])
+        await put(app, "tally", *((name, foreign(app, Added(name=name), id=name)) for name in NAMES))
+        await lab.settled()
+        await lab.stop(app)
+
+        app = await lab.open([_alarm(fired)])
+        await put(app, "tally", ("n0", foreign(app, Added(name="n0"), id="anew")), ("n1", foreign(app, Added(name="n1", n=0), id="off")))
+        await lab.stop(app)
+        lab.clock.advance(timedelta(seconds=31))
+        app = await lab.start([_alarm(fired)])
+        await lab.settled()
+        assert sorted(fired) == NAMES[2:], "the turn that reads the change finds the timers due"
+        await lab.advance(app, 31)
+        assert sorted(fired) == sorted([*NAMES[2:], "n0"])
+        await balanced(app)
+
+
+def _alarm(fired: list[str]) -> Service:
+    service = Service("alarm")
+
+    @service.handler
+    def wind(event: Added) -> Any:
+        """Set it anew, or switch it off."""
+        return Timer("alarm", Ring(name=event.name), after=timedelta(seconds=30)) if event.n else Cancel("alarm")
+
+    @service.handler
+    def ring(command: Ring) -> None:
+        """Note it."""
+        fired.append(command.name)
+
+    return service
+
+
+async def timers_of_a_key_keep_their_order(kit: EngineKit) -> None:
+    """A timer that waits for its retry is passed by no later one of its key, in pure handlers as in activities; each is called."""
+    for make in (_two_bells, _two_bells_outside):
+        async with Lab(kit) as lab:
+            rung: list[int] = []
+            app = await lab.start([make(rung)], policy=SLOWLY)
+            await put(app, "tally", ("a", foreign(app, Added(name="a"), id=make.__name__)))
+            await lab.settled()
+            await lab.advance(app, 3)
+            assert rung == [1], "the first fails, and the second waits behind it"
+            await lab.advance(app, 11)
+            assert rung == [1, 1, 2]
+            assert await held(app, make.__name__.strip("_").replace("_", "-")) == []
+            await balanced(app)
+
+
+async def timers_of_a_key_are_called_one_by_one(kit: EngineKit) -> None:
+    """When the first of two due timers of an activity fails and is tried again at once, the second is called, after it."""
+    async with Lab(kit) as lab:
+        rung: list[int] = []
+        app = await lab.start([_two_bells_outside(rung)], policy=AT_ONCE)
+        await put(app, "tally", ("a", foreign(app, Added(name="a"))))
+        await lab.settled()
+        await lab.advance(app, 3)
+        assert rung == [1, 1, 2]
+        await balanced(app)
+
+
+async def timers_behind_a_cancelled_one_are_called(kit: EngineKit) -> None:
+    """When the first of two due timers of an activity fails, but its own turn's input cancels it, the second is called all the same."""
+    async with Lab(kit) as lab:
+        rung: list[int] = []
+        app = await lab.start([_two_bells_outside(rung)])
+        await put(app, "tally", ("a", foreign(app, Added(name="a"))))
+        await lab.settled()
+        await lab.stop(app)
+
+        app = await lab.open([_two_bells_outside(rung)])
+        await put(app, "tally", ("a", foreign(app, Added(name="a", n=0), id="off")))
+        await lab.stop(app)
+        lab.clock.advance(timedelta(seconds=3))
+        app = await lab.start([_two_bells_outside(rung)])
+        await lab.settled()
+        assert rung == [1, 2]
+        await balanced(app)
+
+
+def _two_timers(event: Added) -> list[Any]:
+    if not event.n:
+        return [Cancel("bell 1")]
+    return [Timer(f"bell {n}", Remind(name=event.name, after_s=n), after=timedelta(seconds=n)) for n in (1, 2)]
+
+
+def _ring_first_time_badly(command: Remind, rung: list[int]) -> None:
+    rung.append(int(command.after_s))
+    if len(rung) == 1:
+        raise ConnectionError("not now")
+
+
+def _two_bells(rung: list[int]) -> Service:
+    service = Service("two-bells")
+
+    @service.handler
+    def start(event: Added) -> Any:
+        """Set two timers, or cancel the first."""
+        return _two_timers(event)
+
+    @service.handler
+    def ring(command: Remind) -> None:
+        """Fail once."""
+        _ring_first_time_badly(command, rung)
+
+    return service
+
+
+def _two_bells_outside(rung: list[int]) -> Service:
+    service = Service("two-bells-outside")
+
+    @service.handler(processor="bells")
+    async def start(event: Added) -> Any:
+        """Set two timers, or cancel the first."""
+        return _two_timers(event)
+
+    @service.handler(processor="bells")
+    async def ring(command: Remind) -> None:
+        """Fail once."""
+        _ring_first_time_badly(command, rung)
+
+    return service
+
+
 PROMISES = (
     timers_fire_when_due,
     timers_survive_the_process,
@@ -179,4 +344,9 @@ PROMISES = (
     timers_share_the_commit,
     failing_timers_are_tried_again,
     deadlines_in_event_time_see_the_answer_first,
+    deadlines_of_activities_see_the_answer_first,
+    timers_changed_in_the_turn_they_are_due_in_obey,
+    timers_of_a_key_keep_their_order,
+    timers_of_a_key_are_called_one_by_one,
+    timers_behind_a_cancelled_one_are_called,
 )

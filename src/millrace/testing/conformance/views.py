@@ -8,13 +8,18 @@ import pytest
 
 from millrace.application import Application
 from millrace.errors import ConfigurationError, NotYet
-from millrace.rebuild import Request, find_definition
+from millrace.ports import PositionRow, ViewInfo
+from millrace.rebuild import BUILDING, SERVING, Abandon, Request, Swap, find_definition, processor_of
+from millrace.runtime import Claim
+from millrace.serialization import encode_json
 from millrace.service import Service
 from millrace.state import View
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, foreign, held, put
 from millrace.testing.conformance.sample import Added, Board, Ready, counter, teller
+from millrace.unit_of_work import UnitOfWork
+from millrace.writer import Waiting
 
 NAMES = [f"n{i:02}" for i in range(13)]
 
@@ -190,6 +195,81 @@ async def views_follow_other_processes(kit: EngineKit) -> None:
         assert await documents(two) == dict.fromkeys(NAMES, 2)
 
 
+class LateWriting(Waiting):
+    """Writes for builds what a turn of them writes that was collected before they went."""
+
+    def __init__(self, builds: list[ViewInfo]) -> None:
+        super().__init__()
+        self._builds = builds
+
+    async def prepare(self, unit: UnitOfWork) -> None:
+        """Ask for the document."""
+        for build in self._builds:
+            unit.documents(Board, build.id).want(["late"])
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Write it, with the position."""
+        for build in self._builds:
+            unit.documents(Board, build.id).put("late", Board(name="late"), encode_json(Board(name="late")))
+            unit.positions.append(PositionRow(processor_of(build), "tally", 0, offset=1))
+
+
+async def _two_builds(app: Application) -> list[ViewInfo]:
+    """Make a serving build and a new one, without running either."""
+    host = app.hosts["counter"]
+    host.writer.start()
+    transaction = await host.store.begin()
+    builds = [await transaction.views.add("board", 1, state) for state in (SERVING, BUILDING)]
+    await transaction.commit()
+    return builds
+
+
+async def _nothing_is_left_of(app: Application, build: ViewInfo) -> None:
+    reader = app.hosts["counter"].store.reader
+    assert build.id not in {each.id for each in await reader.views.list()}
+    assert processor_of(build) not in await reader.positions.processors()
+    assert await reader.documents.load(build.id, ["late"]) == {}
+
+
+async def swap_follows_what_the_old_build_writes(kit: EngineKit) -> None:
+    """A turn of the old build that shares the transaction of the swap leaves nothing behind, and is not overtaken."""
+    async with Lab(kit) as lab:
+        app = await lab.open()
+        old, new = await _two_builds(app)
+        writer = app.hosts["counter"].writer
+        ahead, swap = LateWriting([old]), Swap(new)
+        for work in (ahead, swap):
+            writer.submit(work)
+        await swap.finished
+        assert not swap.swapped, "the old build is ahead of the new one"
+
+        both, swap = LateWriting([old, new]), Swap(new)
+        for work in (swap, both):
+            writer.submit(work)
+        await both.finished
+        assert swap.swapped
+        await _nothing_is_left_of(app, old)
+
+
+async def abandoned_builds_leave_nothing(kit: EngineKit) -> None:
+    """A turn of a build that shares the transaction in which it is abandoned, and a claim that comes after it, leave nothing behind."""
+    async with Lab(kit) as lab:
+        app = await lab.open()
+        _, build = await _two_builds(app)
+        writer = app.hosts["counter"].writer
+        claim = Claim(processor_of(build), [("tally", 0, 0, "identity")])
+        for work in (Abandon(build), LateWriting([build])):
+            writer.submit(work)
+        writer.submit(claim)
+        await claim.finished
+        await _nothing_is_left_of(app, build)
+        again = Claim(processor_of(build), [("tally", 0, 0, "identity")])
+        writer.submit(again)
+        await again.finished
+        assert again.rows == []
+        await _nothing_is_left_of(app, build)
+
+
 PROMISES = (
     pages_cover_everything_once,
     rebuilt_view_is_equal,
@@ -197,4 +277,6 @@ PROMISES = (
     new_definition_is_built_beside_the_old,
     waiting_folds_go_on,
     views_follow_other_processes,
+    swap_follows_what_the_old_build_writes,
+    abandoned_builds_leave_nothing,
 )
