@@ -33,7 +33,7 @@ from millrace.delivery import Delivery
 from millrace.errors import NotYet, Recovery, Rejected
 from millrace.intake import Intake
 from millrace.pace import Pace
-from millrace.ports import Log, LogFeed, PositionRow, TopicInfo
+from millrace.ports import LogParts, PositionRow, TopicInfo
 from millrace.processor import Mode
 from millrace.turn import Chunk, Place, Turn, is_cancelling
 from millrace.unit_of_work import UnitOfWork
@@ -87,7 +87,7 @@ class Loop:
     Args:
         intake: the processor's records.
         topics: the topics it reads.
-        writer, log, feed, clock: where it reads and writes.
+        writer, parts, clock: where it writes and reads.
         pace: the beat in which a store's loops take what is not urgent.
         batch_max: records per turn.
     """
@@ -98,8 +98,7 @@ class Loop:
         intake: Intake,
         topics: tuple[str, ...],
         writer: Writer,
-        log: Log,
-        feed: LogFeed,
+        parts: LogParts,
         clock: Clock,
         pace: Pace,
         batch_max: int = BATCH_MAX,
@@ -109,8 +108,8 @@ class Loop:
         self._intake = intake
         self._store = writer.store
         self._writer = writer
-        self._log = log
-        self._feed = feed
+        self._log = parts.log
+        self._feed = parts.feed
         self._clock = clock
         self._batch_max = batch_max
         self._pace = pace

@@ -111,7 +111,7 @@ class Service:
             self.said.update(said_messages(function))
             if inspect.iscoroutinefunction(function):
                 if rows or patient:
-                    raise ConfigurationError(f"{function.__name__}: rows and patience are for pure handlers; an async handler reads for itself")
+                    raise ConfigurationError(f"{function.__name__}: rows and patience are for pure handlers; it reads for itself")
                 name = processor or function.__name__.replace("_", "-")
                 self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name))
             else:

@@ -433,7 +433,7 @@ def is_cancelling() -> bool:
 
 
 def _is_copy(delivery: Delivery, sources: dict[str, int]) -> bool:
-    """Return whether a record that no relay of ours appended is a copy of one that was seen: its sequence is not above its source's last."""
+    """Return whether a record that no relay of ours appended copies one that was seen: its sequence is not above its source's last."""
     if delivery.claim is None:
         return False
     origin, sequence = delivery.claim

@@ -258,11 +258,11 @@ class UnitOfWork:
             await self.transaction.timers.set(new)
 
     async def _append(self) -> None:
-        position = await self.transaction.journal.reserve(len(self.drafts))
+        first = await self.transaction.journal.reserve(len(self.drafts))
         prefix = f"{self._saying.service}-{self._epoch}-"
         entries: list[tuple[Any, ...]] = []
         add = entries.append
-        for position, draft in enumerate(self.drafts, position):
+        for position, draft in enumerate(self.drafts, first):
             envelope = draft.envelope
             envelope.id = f"{prefix}{position}"
             envelope.sequence = f"{position:019d}"

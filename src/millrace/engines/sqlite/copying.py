@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import apsw
@@ -22,6 +23,7 @@ from millrace.engines.sqlite.queries import LOG as Q
 from millrace.serialization import RECORD_BYTES_MAX
 
 BYTES_MAX = 32 << 20
+Row = tuple[Any, ...]
 
 
 class Copier:
@@ -49,22 +51,25 @@ class Copier:
         return position
 
     def _copy(self, source: str, epoch: int, after: int, limit: int) -> int | None:
-        run = self._connection.execute
-        position, count = next(iter(run(Q["published"], (source, epoch))), (0, 0))
+        found = self._run("published", (source, epoch))
+        position, count = found[0] if found else (0, 0)
         if position != after:
             return position
-        upto, rows, size, largest = run(Q["copy_range"], (after, limit)).fetchall()[0]
+        upto, rows, size, largest = self._run("copy_range", (after, limit))[0]
         while size is not None and size > BYTES_MAX and limit > 1:
             limit //= 2
-            upto, rows, size, largest = run(Q["copy_range"], (after, limit)).fetchall()[0]
+            upto, rows, size, largest = self._run("copy_range", (after, limit))[0]
         if not rows or largest > RECORD_BYTES_MAX:
             return None
-        run(Q["copy"], (after, upto, time.time_ns() // 1000))
+        self._run("copy", (after, upto, time.time_ns() // 1000))
         if self._connection.changes() != rows:
             return None
-        run(Q["copy_ends"], (after, upto))
-        run(Q["move_relay"], (source, epoch, upto, count + rows))
-        return int(upto)
+        self._run("copy_ends", (after, upto))
+        self._run("move_relay", (source, epoch, upto, count + rows))
+        return upto
+
+    def _run(self, query: str, values: Row) -> list[Row]:
+        return self._connection.execute(Q[query], values).fetchall()
 
     def close(self) -> None:
         """Close the connection."""

@@ -149,11 +149,11 @@ async def totals(app: Application) -> dict[str, tuple[int, ...]]:
 async def records_of(app: Application, topic: str) -> list[list[Record]]:
     """Return all records of a topic, per partition."""
     info = next(info for info in await app.parts.log.topics() if info.name == topic)
-    return [await _read_all(app, topic, partition, first, end) for partition, (first, end) in enumerate(info.ranges)]
+    return [await _read_all(app, topic, partition, of=of) for partition, of in enumerate(info.ranges)]
 
 
-async def _read_all(app: Application, topic: str, partition: int, first: int, end: int) -> list[Record]:
-    records: list[Record] = []
+async def _read_all(app: Application, topic: str, partition: int, *, of: tuple[int, int]) -> list[Record]:
+    (first, end), records = of, list[Record]()
     while len(records) < end - first:
         records += await app.parts.log.read(topic, partition, offset=first + len(records), limit=end - first - len(records))
     return records
