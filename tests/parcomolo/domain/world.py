@@ -317,6 +317,8 @@ def _types_of(function: Callable[..., Any], position: int) -> tuple[type, ...]:
 def _rows(world: World, service: str, function: Callable[..., Any], message: Any) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, hint in list(_hints(function).items())[1:]:
+        if name == "return":
+            continue
         if hint == StockRows:
             skus = {line.sku for line in message.lines}
             rows[name] = {sku: world.rows.get((service, Stock, sku)) for sku in skus}
