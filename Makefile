@@ -46,12 +46,12 @@ run: install ## start the shop on 127.0.0.1:8000, installing it when needed
 	@exec $(BIN)/parcomolo serve $(ARGS)
 
 test: install ## everything on the embedded engine that fits in ten minutes
-	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(ARGS)
 	$(PYTEST) -m "serial and not slow and not soak" $(ARGS) || test $$? -eq 5
+	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(ARGS)
 
 test-all: test ## the above, then every engine and every crash point
-	$(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS) || test $$? -eq 5
 	$(PYTEST) -m "slow and serial and not soak" --timeout 900 $(ARGS) || test $$? -eq 5
+	$(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS)
 
 soak: install ## what takes hours
 	$(PYTEST) -m soak --timeout 0 $(ARGS)
