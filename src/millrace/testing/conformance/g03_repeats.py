@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from millrace.serialization import pack_sequence
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
@@ -54,6 +56,22 @@ async def second_relay_appends_nothing(kit: EngineKit) -> None:
         rows, _ = await host.store.reader.journal.tail(0, limit=100)
         assert await app.parts.log.append(host.source, host.saying.epoch, rows[:2], after=0) == 5
         assert len(await published(app, "tally")) == 5
+
+
+async def crowds_are_published_once(kit: EngineKit) -> None:
+    """Commits of many rows in two processes at once, whose relays both publish them: each row once, in the order of its journal."""
+    async with Lab(kit) as lab:
+        one, two = await lab.start(), await lab.start()
+        names = [f"n{i}" for i in range(400)]
+        for _ in range(2):
+            await asyncio.gather(*(app.execute(Add(name=name)) for app, half in ((one, names[::2]), (two, names[1::2])) for name in half))
+        await lab.settled()
+        assert await totals(one) == dict.fromkeys(names, (1, 1))
+        partitions = await records_of(one, "tally")
+        sequences = [[record.position for record in records] for records in partitions]
+        assert sorted(number for each in sequences for number in each) == list(range(1, 801))
+        assert all(each == sorted(each) for each in sequences)
+        await balanced(one)
 
 
 async def restarts_publish_nothing_again(kit: EngineKit) -> None:
@@ -139,6 +157,7 @@ PROMISES = (
     second_publication_is_dropped,
     copied_bytes_are_dropped,
     second_relay_appends_nothing,
+    crowds_are_published_once,
     restarts_publish_nothing_again,
     foreign_records_are_handled_once,
     positions_are_never_reused,

@@ -14,10 +14,11 @@ from millrace.execution import Outcome
 from millrace.partitioning import partition_of
 from millrace.ports import Record
 from millrace.retry import RetryPolicy
+from millrace.service import Service
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
-from millrace.testing.conformance.lab import AT_ONCE, Lab, balanced, foreign, held, published, put, totals
-from millrace.testing.conformance.sample import Add, Added, Ready, Tally, caller, counter, decide, evolve, teller
+from millrace.testing.conformance.lab import AT_ONCE, Lab, balanced, foreign, held, published, put, records_of, totals
+from millrace.testing.conformance.sample import Add, Added, Ready, Refused, Tally, caller, counter, decide, evolve, teller
 from millrace.testing.wrapping import Wrapped, WrappedEngine
 
 SLOWLY = RetryPolicy(attempts=5, first_s=10.0, factor=1.0)
@@ -294,6 +295,43 @@ async def feed_goes_on_when_the_clock_was_set_back(kit: EngineKit) -> None:
         assert told == list(range(500))
 
 
+async def patience_keeps_order(kit: EngineKit) -> None:
+    """What may wait for company and what may not are handled in the order of their key, and both unasked."""
+    async with Lab(kit) as lab:
+        heard: list[tuple[str, int]] = []
+        app = await lab.start([teller(), _patient_and_not(heard)])
+        numbers = range(1, 41)
+        for number in numbers:
+            await asyncio.gather(*(app.execute(Add(name=name, n=number)) for name in "abc"))
+            await put(
+                app, "tally", *((name, foreign(app, Refused(name=name, command="c", reason=""), id=f"{name}{number}")) for name in "abc")
+            )
+        await lab.eventually(app, lambda: len(heard) == 6 * len(numbers))
+        for name in "abc":
+            assert [number for whose, number in heard if whose == name and number] == list(numbers)
+        records = [record for records in await records_of(app, "tally") for record in records]
+        order = {name: [bool(record.position) for record in records if record.key == name] for name in "abc"}
+        assert {name: [bool(number) for whose, number in heard if whose == name] for name in "abc"} == order
+        await lab.settled()
+        await balanced(app)
+
+
+def _patient_and_not(heard: list[tuple[str, int]]) -> Service:
+    service = Service("listener")
+
+    @service.handler(patient=True)
+    def added(event: Added) -> Any:
+        """Nobody waits for it."""
+        heard.append((event.name, event.n))
+
+    @service.handler
+    def refused(event: Refused) -> Any:
+        """This is urgent."""
+        heard.append((event.name, 0))
+
+    return service
+
+
 class ClockSetBack(Wrapped):
     """A log whose machine's clock was set back by an hour after the first hundred records of each partition."""
 
@@ -317,4 +355,5 @@ PROMISES = (
     long_queue_behind_a_key_leaves_room,
     waiting_is_no_failed_attempt,
     feed_goes_on_when_the_clock_was_set_back,
+    patience_keeps_order,
 )

@@ -137,6 +137,44 @@ async def failing_timers_are_tried_again(kit: EngineKit) -> None:
         assert [(row.key, row.state, row.attempts) for row in await held(app, "bells")] == [("a", "dead", 3)]
 
 
+async def timers_due_at_once_fire_at_once(kit: EngineKit) -> None:
+    """A timer for now fires with what set it, sets itself anew as often as it likes, and waits like a message when it fails."""
+    async with Lab(kit) as lab:
+        rung: list[str] = []
+        app = await lab.start([_ringing_at_once(rung)], policy=SLOWLY)
+        await put(app, "tally", *((name, foreign(app, Added(name=name), id=name)) for name in "ab"))
+        await lab.settled()
+        assert sorted(rung) == [*"aaaaa", "b"]
+        assert [row.key for row in await held(app, "bells")] == ["b"]
+        await balanced(app)
+        await lab.advance(app, 11)
+        assert sorted(rung) == [*"aaaaa", *"bbbbbb"]
+        assert await held(app, "bells") == []
+        await balanced(app)
+
+
+def _ringing_at_once(rung: list[str]) -> Service:
+    service = Service("bells")
+
+    def bell(name: str) -> Timer:
+        return Timer("bell", Ring(name=name), after=timedelta())
+
+    @service.handler
+    def start(event: Added) -> Any:
+        """Ring now."""
+        return bell(event.name)
+
+    @service.handler
+    def ring(command: Ring) -> Any:
+        """Ring five times in all; the first time of "b" goes wrong."""
+        rung.append(command.name)
+        if rung.count("b") == 1 and command.name == "b":
+            raise ConnectionError("not now")
+        return bell(command.name) if rung.count(command.name) < (6 if command.name == "b" else 5) else None
+
+    return service
+
+
 async def deadlines_in_event_time_see_the_answer_first(kit: EngineKit) -> None:
     """An answer that waits in the log is handled before the deadline is judged, though the deadline has passed meanwhile."""
     async with Lab(kit) as lab:
@@ -343,6 +381,7 @@ PROMISES = (
     timers_are_replaced_and_cancelled,
     timers_share_the_commit,
     failing_timers_are_tried_again,
+    timers_due_at_once_fire_at_once,
     deadlines_in_event_time_see_the_answer_first,
     deadlines_of_activities_see_the_answer_first,
     timers_changed_in_the_turn_they_are_due_in_obey,
