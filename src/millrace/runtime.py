@@ -187,6 +187,10 @@ class Loop:
             halted=self.halted,
         )
 
+    def offsets(self) -> dict[Place, int]:
+        """Return the next offset to read per owned (topic, partition)."""
+        return dict(self._offsets)
+
     def lag(self) -> int:
         """Return how many records of owned partitions are not read yet."""
         ends = self._feed.ends()

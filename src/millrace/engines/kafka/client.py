@@ -1,0 +1,220 @@
+"""How this process talks to the brokers: librdkafka's configuration, answers awaited on the event loop, errors in our words.
+
+librdkafka reports wrong credentials and certificates by no exception, only to `error_cb`; without it a wrong password looks like a
+silent network. `Client` keeps the last report, and every wait ends with it.
+
+Neighbours: all of this engine; only here and in the threads of `fetcher`, `producer` and `leases` a client of confluent-kafka is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from millrace.engines.kafka.settings import KafkaSettings
+from millrace.errors import ConfigurationError, StoreUnavailable
+
+T = TypeVar("T")
+ANSWER_S = 10.0
+LEADER_S = 5.0
+"""How long a partition may be without a leader before whoever asks is told."""
+DOWN_S = 3.0
+"""How long all brokers may be away before whoever waits is told."""
+RECORD_MAX = 4 << 20
+"""What a client sends and takes at most; records above the toolkit's limit come from foreign producers."""
+
+_UNAUTHORIZED = {
+    KafkaError._AUTHENTICATION,  # noqa: SLF001  # the library names its own codes so
+    KafkaError._SSL,  # noqa: SLF001
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+_FINAL = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001
+_OVERSIZED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+_ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+_LEADERLESS = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._NOENT,  # noqa: SLF001
+    KafkaError.KAFKA_STORAGE_ERROR,
+}
+_TOO_FEW = {KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND}
+
+
+class Client:
+    """The brokers, as seen from this process.
+
+    Args:
+        settings: where they are.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self.name = f"kafka {settings.brokers}"
+        self._admin: AdminClient | None = None
+        self._lock = threading.Lock()
+        self._refused: KafkaError | None = None
+        self._trouble = ""
+        self._down_since = 0.0
+
+    def configuration(self, **changes: Any) -> dict[str, Any]:
+        """Return the configuration of a client of librdkafka; names with `_` for `.`."""
+        ours = {
+            "bootstrap.servers": self.settings.brokers,
+            "error_cb": self._note,
+            "log_level": 0,  # it would print a line for every attempt; what matters comes to error_cb
+            "socket.keepalive.enable": True,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 2000,
+        }
+        return ours | {name.replace("_", "."): value for name, value in changes.items()} | dict(self.settings.properties)
+
+    def made(self, kind: Callable[[dict[str, Any]], T], **changes: Any) -> T:
+        """Return a client of librdkafka.
+
+        Raises:
+            ConfigurationError: a property is wrong; the message names it, never a value.
+        """
+        try:
+            return kind(self.configuration(**changes))
+        except KafkaException as error:
+            raise ConfigurationError(f"{self.name}: {error.args[0].str()}") from None
+
+    @property
+    def admin(self) -> AdminClient:
+        """Return the client for questions, made at the first."""
+        with self._lock:
+            if self._admin is None:
+                self._admin = self.made(AdminClient, client_id="millrace")
+            return self._admin
+
+    def close(self) -> None:
+        """Forget the client for questions."""
+        with self._lock:
+            self._admin = None
+
+    def _note(self, error: KafkaError) -> None:
+        """Remember what librdkafka reports, from whichever of its threads."""
+        self._trouble = error.str()
+        if error.code() in _FINAL:
+            self._refused = error
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self._down_since = self._down_since or time.monotonic()
+
+    def well(self) -> None:
+        """Note that a broker has answered."""
+        self._refused, self._trouble, self._down_since = None, "", 0.0
+
+    def check(self) -> None:
+        """Say why nothing can come, where that is known.
+
+        Raises:
+            StoreUnavailable: credentials or certificates were refused, or all brokers have been away for a while.
+        """
+        if self._refused is not None:
+            raise self.unavailable(self._refused)
+        if self._down_since and time.monotonic() - self._down_since > DOWN_S:
+            raise self.silent("all brokers are away")
+
+    def silent(self, what: str) -> StoreUnavailable:
+        """Return the error for an answer that did not come."""
+        return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {self._trouble or 'no answer'}; trying again")
+
+    def unavailable(self, error: KafkaError | KafkaException, *, what: str = "") -> StoreUnavailable:
+        """Return an error of librdkafka in our words."""
+        found: Any = error.args[0] if isinstance(error, KafkaException) else error
+        detail = f"{what}: {found.str()}" if what else found.str()
+        return StoreUnavailable(self.name, reason=reason_of(found.code()), detail=detail)
+
+    async def answers(self, futures: Mapping[Any, Future[T]], *, what: str, allowed: Iterable[int] = ()) -> dict[Any, T]:
+        """Wait for answers; those that failed with an allowed code are left out.
+
+        Raises:
+            StoreUnavailable: one failed otherwise, or none came.
+        """
+        waiting = {key: asyncio.ensure_future(asyncio.wrap_future(future)) for key, future in futures.items()}
+        try:
+            await self._await(list(waiting.values()), what)
+            found: dict[Any, T] = {}
+            for key, task in waiting.items():
+                error = task.exception()
+                if error is None:
+                    found[key] = task.result()
+                elif not isinstance(error, KafkaException) or error.args[0].code() not in set(allowed):
+                    raise self._failed(error, f"{what} {key}" if isinstance(key, str) else what)
+        finally:
+            for task in waiting.values():
+                task.cancel()
+            await asyncio.gather(*waiting.values(), return_exceptions=True)
+        self.well()
+        return found
+
+    async def offsets(self, asked: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+        """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
+
+        Raises:
+            StoreUnavailable: there is none for a while, or nobody answers.
+        """
+        found: dict[TopicPartition, int] = {}
+        until = time.monotonic() + LEADER_S
+        while missing := {place: which for place, which in asked.items() if place not in found}:
+            allowed = _ABSENT if time.monotonic() > until else _ABSENT | _LEADERLESS
+            futures = self.admin.list_offsets(missing, isolation_level=IsolationLevel.READ_COMMITTED)
+            answers = await self.answers(futures, what="asking for offsets", allowed=allowed)
+            found |= {place: answer.offset for place, answer in answers.items()}
+            if all(place in found or _code_of(future) in _ABSENT for place, future in futures.items()):
+                break
+            await asyncio.sleep(0.02)
+            with contextlib.suppress(KafkaException):  # what it remembers of the topics may be older than the topic
+                await asyncio.to_thread(self.admin.list_topics, timeout=LEADER_S)
+        return found
+
+    async def _await(self, tasks: list[asyncio.Future[Any]], what: str) -> None:
+        until = time.monotonic() + ANSWER_S
+        while tasks:
+            _, pending = await asyncio.wait(tasks, timeout=0.1)
+            tasks = list(pending)
+            if not tasks:
+                return
+            self.admin.poll(0)
+            self.check()
+            if time.monotonic() > until:
+                raise self.silent(what)
+
+    def _failed(self, error: BaseException, what: str) -> BaseException:
+        if not isinstance(error, KafkaException):
+            return error
+        found: Any = error.args[0]
+        if found.code() in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001
+            try:
+                self.check()
+            except StoreUnavailable as known:
+                return known
+        return self.unavailable(error, what=what)
+
+
+def _code_of(future: Future[Any]) -> int:
+    error = future.exception()
+    return error.args[0].code() if isinstance(error, KafkaException) else KafkaError.NO_ERROR
+
+
+def reason_of(code: int) -> str:
+    """Return the reason word of `StoreUnavailable` for a code of librdkafka."""
+    for reason, codes in (("unauthorized", _UNAUTHORIZED), ("oversized", _OVERSIZED), ("absent", _ABSENT), ("too_few_replicas", _TOO_FEW)):
+        if code in codes:
+            return reason
+    return "unreachable"
+
+
+__all__ = ["ANSWER_S", "RECORD_MAX", "Client", "reason_of"]
