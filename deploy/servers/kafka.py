@@ -223,7 +223,9 @@ class KafkaCluster:
         kept = self.folder / "cluster"
         if kept.exists():
             ports = [int(port) for port in kept.read_text().split()[1:]]
-            self.nodes = [KafkaNode(i + 1, folder=self.folder, jars=self._jars, port=port) for i, port in enumerate(ports[: len(ports) // 2])]
+            self.nodes = [
+                KafkaNode(i + 1, folder=self.folder, jars=self._jars, port=port) for i, port in enumerate(ports[: len(ports) // 2])
+            ]
 
     def stop(self) -> None:
         """Stop every node: SIGTERM to all, SIGKILL after ten seconds."""

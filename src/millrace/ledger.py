@@ -91,7 +91,9 @@ def _accounted(row: PositionRow) -> int:
 async def _log_lines(parts: LogParts) -> list[LedgerLine]:
     there = await parts.administration.counts()
     return [
-        LedgerLine("log", f"{info.name}/{partition}", end - (0 if info.retention_s is None else first), there.get((info.name, partition), 0))
+        LedgerLine(
+            "log", f"{info.name}/{partition}", end - (first if info.retention_s is not None else 0), there.get((info.name, partition), 0)
+        )
         for info in await parts.log.topics()
         for partition, (first, end) in enumerate(info.ranges)
     ]

@@ -1,8 +1,8 @@
 """The relay: journal -> log.
 
 Theory. The log keeps, per (source, epoch), the journal position of the last row it has (`Log.published`), written in the same log
-transaction as the rows, or found out from them where a log has no such transactions. The relay reads journal rows above that position, in order, and appends them naming the position it believes
-in; the log refuses when it knows better.
+transaction as the rows, or found out from them where a log has no such transactions. The relay reads journal rows above that position, in
+order, and appends them naming the position it believes in; the log refuses when it knows better.
 
     crash before the append commits      nothing happened; the rows are relayed again from the same position
     crash after it                       the position is where the rows are; nothing is sent twice

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicCollection
-from confluent_kafka.admin import ConfigResource, ResourceType
-
 from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.driver import Codes, TopicCollection, broker_resource
 from millrace.engines.kafka.relaying import MARKS
 from millrace.engines.kafka.topics import Topics
 from millrace.serialization import RECORD_BYTES_MAX
@@ -36,17 +34,18 @@ async def check_cluster(client: Client, topics: Topics) -> list[Finding]:
     found += _topics(configurations)
     marks = (await topics.configurations({MARKS: client.settings.internal(MARKS)})).get(MARKS, {})
     policy = marks.get("cleanup.policy", "absent")
-    found.append(("marks of relays", policy == "compact", f"cleanup.policy={policy}" + ("" if policy == "compact" else "; set it to compact")))
+    advice = "" if policy == "compact" else "; set it to compact"
+    found.append(("marks of relays", not advice, f"cleanup.policy={policy}{advice}"))
     return found
 
 
 async def _brokers(client: Client, nodes: list[str]) -> dict[str, dict[str, str]]:
     """Return the settings of brokers; none where this user may not see them."""
-    futures = client.admin.describe_configs([ConfigResource(ResourceType.BROKER, node) for node in nodes])
+    futures = client.admin.describe_configs([broker_resource(node) for node in nodes])
     answers = await client.answers(
         {resource.name: future for resource, future in futures.items()},
         what="describing the settings of broker",
-        allowed=[KafkaError.CLUSTER_AUTHORIZATION_FAILED],
+        allowed=[Codes.CLUSTER_REFUSED],
     )
     return {node: {name: entry.value for name, entry in config.items()} for node, config in answers.items()}
 
@@ -88,7 +87,7 @@ def _copies_of(copies: Mapping[str, int], configurations: Mapping[str, Mapping[s
     yield (
         "replication",
         not few,
-        f"at least {wanted} of every topic" if not few else f"fewer than {wanted} copies of {', '.join(few)}; reassign them to more brokers",
+        f"at least {wanted} of every topic" if not few else f"fewer than {wanted} of {', '.join(few)}; reassign them to more brokers",
     )
     if wanted == 1:
         return

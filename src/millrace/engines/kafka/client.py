@@ -12,17 +12,14 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
-
+from millrace.engines.kafka.driver import READ_COMMITTED, AdminClient, Codes, Failure, KafkaException, failure_of
 from millrace.engines.kafka.settings import KafkaSettings
 from millrace.errors import ConfigurationError, StoreUnavailable
 
-T = TypeVar("T")
 ANSWER_S = 10.0
 LEADER_S = 5.0
 """How long a partition may be without a leader before whoever asks is told."""
@@ -31,25 +28,21 @@ DOWN_S = 3.0
 RECORD_MAX = 4 << 20
 """What a client sends and takes at most; records above the toolkit's limit come from foreign producers."""
 
-_UNAUTHORIZED = {
-    KafkaError._AUTHENTICATION,  # noqa: SLF001  # the library names its own codes so
-    KafkaError._SSL,  # noqa: SLF001
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-}
-_FINAL = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001
-_OVERSIZED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
-_ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+_FINAL = {Codes.AUTHENTICATION, Codes.SSL}
+_UNAUTHORIZED = _FINAL | {Codes.TOPIC_REFUSED, Codes.GROUP_REFUSED, Codes.CLUSTER_REFUSED, Codes.TRANSACTION_REFUSED, Codes.SASL_FAILED}
+_OVERSIZED = {Codes.TOO_LARGE, Codes.BATCH_TOO_LARGE}
+_ABSENT = {Codes.UNKNOWN_TOPIC, Codes.UNKNOWN_TOPIC_HERE, Codes.UNKNOWN_PARTITION}
 _LEADERLESS = {
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError._NOENT,  # noqa: SLF001
-    KafkaError.KAFKA_STORAGE_ERROR,
+    Codes.NO_LEADER,
+    Codes.NOT_LEADER,
+    Codes.NO_ENTRY,
+    Codes.STORAGE,
+    Codes.NEW_EPOCH,
+    Codes.OLD_EPOCH,
+    Codes.NO_REPLICA,
 }
-_TOO_FEW = {KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND}
+_TOO_FEW = {Codes.TOO_FEW, Codes.TOO_FEW_AFTER}
+_SILENT = {Codes.TIMED_OUT, Codes.TRANSPORT, Codes.ALL_BROKERS_DOWN}
 
 
 class Client:
@@ -62,9 +55,9 @@ class Client:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.name = f"kafka {settings.brokers}"
-        self._admin: AdminClient | None = None
+        self._admin: Any = None
         self._lock = threading.Lock()
-        self._refused: KafkaError | None = None
+        self._refused: Failure | None = None
         self._trouble = ""
         self._down_since = 0.0
 
@@ -80,8 +73,8 @@ class Client:
         }
         return ours | {name.replace("_", "."): value for name, value in changes.items()} | dict(self.settings.properties)
 
-    def made(self, kind: Callable[[dict[str, Any]], T], **changes: Any) -> T:
-        """Return a client of librdkafka.
+    def made(self, kind: Any, **changes: Any) -> Any:
+        """Return a client of librdkafka of a kind.
 
         Raises:
             ConfigurationError: a property is wrong; the message names it, never a value.
@@ -89,10 +82,11 @@ class Client:
         try:
             return kind(self.configuration(**changes))
         except KafkaException as error:
-            raise ConfigurationError(f"{self.name}: {error.args[0].str()}") from None
+            found = failure_of(error)
+            raise ConfigurationError(f"{self.name}: {found.str() if found else error}") from None
 
     @property
-    def admin(self) -> AdminClient:
+    def admin(self) -> Any:
         """Return the client for questions, made at the first."""
         with self._lock:
             if self._admin is None:
@@ -104,12 +98,12 @@ class Client:
         with self._lock:
             self._admin = None
 
-    def _note(self, error: KafkaError) -> None:
+    def _note(self, error: Failure) -> None:
         """Remember what librdkafka reports, from whichever of its threads."""
         self._trouble = error.str()
         if error.code() in _FINAL:
             self._refused = error
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+        elif error.code() == Codes.ALL_BROKERS_DOWN:
             self._down_since = self._down_since or time.monotonic()
 
     def well(self) -> None:
@@ -131,13 +125,15 @@ class Client:
         """Return the error for an answer that did not come."""
         return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {self._trouble or 'no answer'}; trying again")
 
-    def unavailable(self, error: KafkaError | KafkaException, *, what: str = "") -> StoreUnavailable:
+    def unavailable(self, error: Failure | Exception, *, what: str = "") -> StoreUnavailable:
         """Return an error of librdkafka in our words."""
-        found: Any = error.args[0] if isinstance(error, KafkaException) else error
+        found = failure_of(error) if isinstance(error, Exception) else error
+        if found is None:
+            return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {error}")
         detail = f"{what}: {found.str()}" if what else found.str()
         return StoreUnavailable(self.name, reason=reason_of(found.code()), detail=detail)
 
-    async def answers(self, futures: Mapping[Any, Future[T]], *, what: str, allowed: Iterable[int] = ()) -> dict[Any, T]:
+    async def answers(self, futures: Mapping[Any, Future[Any]], *, what: str, allowed: Iterable[int] = ()) -> dict[Any, Any]:
         """Wait for answers; those that failed with an allowed code are left out.
 
         Raises:
@@ -146,12 +142,12 @@ class Client:
         waiting = {key: asyncio.ensure_future(asyncio.wrap_future(future)) for key, future in futures.items()}
         try:
             await self._await(list(waiting.values()), what)
-            found: dict[Any, T] = {}
+            found: dict[Any, Any] = {}
             for key, task in waiting.items():
                 error = task.exception()
                 if error is None:
                     found[key] = task.result()
-                elif not isinstance(error, KafkaException) or error.args[0].code() not in set(allowed):
+                elif (failure := failure_of(error)) is None or failure.code() not in set(allowed):
                     raise self._failed(error, f"{what} {key}" if isinstance(key, str) else what)
         finally:
             for task in waiting.values():
@@ -160,17 +156,17 @@ class Client:
         self.well()
         return found
 
-    async def offsets(self, asked: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+    async def offsets(self, asked: Mapping[Any, Any]) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
 
         Raises:
             StoreUnavailable: there is none for a while, or nobody answers.
         """
-        found: dict[TopicPartition, int] = {}
+        found: dict[Any, int] = {}
         until = time.monotonic() + LEADER_S
         while missing := {place: which for place, which in asked.items() if place not in found}:
             allowed = _ABSENT if time.monotonic() > until else _ABSENT | _LEADERLESS
-            futures = self.admin.list_offsets(missing, isolation_level=IsolationLevel.READ_COMMITTED)
+            futures = self.admin.list_offsets(missing, isolation_level=READ_COMMITTED)
             answers = await self.answers(futures, what="asking for offsets", allowed=allowed)
             found |= {place: answer.offset for place, answer in answers.items()}
             if all(place in found or _code_of(future) in _ABSENT for place, future in futures.items()):
@@ -193,20 +189,20 @@ class Client:
                 raise self.silent(what)
 
     def _failed(self, error: BaseException, what: str) -> BaseException:
-        if not isinstance(error, KafkaException):
+        found = failure_of(error)
+        if found is None:
             return error
-        found: Any = error.args[0]
-        if found.code() in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001
+        if found.code() in _SILENT:
             try:
                 self.check()
             except StoreUnavailable as known:
                 return known
-        return self.unavailable(error, what=what)
+        return self.unavailable(found, what=what)
 
 
 def _code_of(future: Future[Any]) -> int:
-    error = future.exception()
-    return error.args[0].code() if isinstance(error, KafkaException) else KafkaError.NO_ERROR
+    failure = failure_of(future.exception())
+    return failure.code() if failure is not None else 0
 
 
 def reason_of(code: int) -> str:

@@ -33,11 +33,9 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from millrace.engines.kafka.client import RECORD_MAX, Client
+from millrace.engines.kafka.driver import Codes, Consumer, Failure, KafkaException, Message, TopicPartition
 from millrace.errors import Recovery
 from millrace.ports import Record
 
@@ -68,7 +66,7 @@ class Stream:
         self.size = 0
         self.end = -1  # where the partition ended when the broker last said so
         self.paused = False
-        self.error: KafkaError | None = None
+        self.error: Failure | None = None
         self.read_at = time.monotonic()
 
     def take(self, offset: int, limit: int) -> list[Record] | None:
@@ -201,7 +199,7 @@ class Fetcher:
         if resumed:
             self._orders.append(("resume", place, 0))
         if error is not None:
-            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+            if error.code() == Codes.NO_OFFSET:
                 raise Recovery(f"{place[0]}/{place[1]}: offset {offset} is gone: {error.str()}")
             raise self._client.unavailable(error, what=f"reading {place[0]}/{place[1]}")
         return found
@@ -274,7 +272,7 @@ class Fetcher:
         touched: set[Place] = set()
         with self._lock:
             for message in messages:
-                place: Place = (message.topic() or "", message.partition() or 0)
+                place = (message.topic(), message.partition())
                 stream = self._streams.get(place)
                 if stream is None:
                     continue
@@ -283,8 +281,8 @@ class Fetcher:
                     stream.add(record_of(message))
                     stream.error = None
                     touched.add(place)
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    stream.reach(message.offset() or 0)
+                elif error.code() == Codes.END:
+                    stream.reach(message.offset())
                     stream.error = None
                 else:
                     stream.error = error
@@ -328,16 +326,16 @@ class Fetcher:
 
 def record_of(message: Message) -> Record:
     """Return a message as a record."""
-    key: Any = message.key()
+    key = message.key()
     position = 0
-    headers: Any = message.headers()
+    headers = message.headers()
     if headers:
         for name, value in headers:
             if name == HEADER and value is not None and len(value) <= 19 and value.isdigit():
                 position = int(value)
-    value: Any = message.value()
+    value = message.value()
     return Record(
-        message.offset() or 0,
+        message.offset(),
         None if key is None else key.decode("utf-8", "replace"),
         b"" if value is None else value,
         message.timestamp()[1] * 1000,

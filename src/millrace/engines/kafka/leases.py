@@ -31,10 +31,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from typing import Any
 
 from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.driver import Codes, Consumer, Failure, GroupOffsets, KafkaException, Message, TopicPartition
+from millrace.engines.kafka.driver import Place as Assigned
 from millrace.engines.kafka.fetcher import Place
 from millrace.engines.kafka.topics import Topics
 from millrace.ports import GroupSpec
@@ -116,14 +117,12 @@ class KafkaLeases:
     async def owners(self, group: str) -> Mapping[int, str]:
         """Return the instance that holds each partition of a group, as the coordinator knows it."""
         futures = self._client.admin.describe_consumer_groups([self._group])
-        described = await self._client.answers(
-            futures, what="describing group", allowed=[KafkaError.GROUP_ID_NOT_FOUND, KafkaError.COORDINATOR_NOT_AVAILABLE]
-        )
+        described = await self._client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
         found: dict[int, str] = {}
         for unit in (group.partition(".")[0], group):  # a build under way is a unit of its own
             for members in described.values():
                 for member in members.members:
-                    places = member.assignment.topic_partitions if member.assignment else []
+                    places: list[Assigned] = member.assignment.topic_partitions if member.assignment else []
                     found |= {place.partition: member.client_id for place in places if place.topic == self._topic(unit)}
         return found
 
@@ -134,7 +133,7 @@ class KafkaLeases:
         if not moved:
             return
         partitions = [TopicPartition(self._settings.topic(topic), p, offset) for (topic, p), offset in moved.items()]
-        asked = [ConsumerGroupTopicPartitions(self._settings.topic(group), partitions)]
+        asked = [GroupOffsets(self._settings.topic(group), partitions)]
         await self._client.answers(self._client.admin.alter_consumer_group_offsets(asked), what="writing offsets of group")
         self._written[group] = {**before, **moved}
 
@@ -152,7 +151,7 @@ class Member:
         self._client = client
         static = {"group_instance_id": client.settings.instance} if client.settings.instance else {}
         session_ms = int(client.settings.session_s * 1000)
-        self._consumer: Consumer | None = client.made(
+        self._consumer: Any = client.made(
             Consumer,
             group_id=group,
             client_id=instance,
@@ -165,13 +164,13 @@ class Member:
             queued_max_messages_kbytes=64,
             fetch_wait_max_ms=10_000,
             allow_auto_create_topics=False,
-            topic_metadata_refresh_interval_ms=30_000,
+            topic_metadata_refresh_interval_ms=1000,  # a topic that was just made may not be known yet to the broker that is asked
             **static,
         )
         self._wanted: list[str] = []
         self._subscribed: list[str] = []
         self._owned: dict[str, frozenset[int]] | None = None
-        self._error: KafkaError | None = None
+        self._error: Failure | None = None
         self._leaving = False
         self._dying = False
         self._thread = threading.Thread(target=self._run, name="kafka leases", daemon=True)
@@ -219,11 +218,11 @@ class Member:
         if self._wanted != self._subscribed:
             self._subscribed = self._wanted
             consumer.subscribe(self._wanted, on_assign=self._assigned, on_revoke=self._revoked)
-        message = consumer.poll(POLL_S if self._owned is not None else POLL_S / 5)
+        message: Message | None = consumer.poll(POLL_S if self._owned is not None else POLL_S / 5)
         if message is not None:
             self._error = message.error()
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Any, partitions: list[Assigned]) -> None:
         consumer.assign(partitions)
         if partitions:
             consumer.pause(partitions)
@@ -233,7 +232,7 @@ class Member:
         self._owned = {topic: frozenset(numbers) for topic, numbers in owned.items()}
         self._error = None
 
-    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _revoked(self, consumer: Any, partitions: list[Assigned]) -> None:
         consumer.unassign()  # what was owned is used until the next assignment is known
 
     def leave(self) -> None:

@@ -21,12 +21,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from confluent_kafka import KafkaError, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from typing import Any
 
 from millrace.engines.kafka.check import check_cluster
 from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.driver import Codes, OffsetSpec, TopicPartition
 from millrace.engines.kafka.fetcher import Place, Reader
 from millrace.engines.kafka.producer import Outgoing, RowProducer
 from millrace.engines.kafka.relaying import MARKS, Reach, Relays
@@ -105,7 +104,7 @@ class KafkaLog:
         await self._topics.create({MARKS: MARK_SETTINGS}, {MARKS: 1}, internal=True)
         return 0
 
-    async def _mark_offset(self, which: OffsetSpec) -> int:
+    async def _mark_offset(self, which: Any) -> int:
         return max((await self._client.offsets({TopicPartition(*self._marks): which})).values(), default=0)
 
     async def _fresh(self) -> None:
@@ -204,7 +203,7 @@ class KafkaLog:
 
     async def _delete(self, ends: Mapping[Place, int]) -> bool:
         asked = [TopicPartition(self._settings.topic(topic), partition, end) for (topic, partition), end in ends.items()]
-        refused = [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.POLICY_VIOLATION]
+        refused = [Codes.TOPIC_REFUSED, Codes.POLICY_VIOLATION]
         done = await self._client.answers(self._client.admin.delete_records(asked), what="removing old records", allowed=refused)
         return bool(done)  # without the right to it, the brokers do it later
 

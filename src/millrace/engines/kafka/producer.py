@@ -25,9 +25,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
 from millrace.engines.kafka.client import DOWN_S, RECORD_MAX, Client
+from millrace.engines.kafka.driver import Failure, KafkaException, Message, Producer
 from millrace.engines.kafka.fetcher import Place
 from millrace.errors import StoreUnavailable
 
@@ -60,19 +59,19 @@ class Delivery:
         self._ends: dict[Place, int] = {}
         self._lock = threading.Lock()
 
-    def answer(self, error: KafkaError | None, message: Message) -> None:
+    def answer(self, error: Failure | None, message: Message) -> None:
         """Take an acknowledgement, in the producer's thread."""
-        place: Place = (message.topic() or "", message.partition() or 0)
+        place = (message.topic(), message.partition())
         with self._lock:
             self._open.discard(place)
-            self._ends[place] = (message.offset() or 0) + 1
+            self._ends[place] = message.offset() + 1
             finished = not self._open
         if error is not None:
             self._loop.call_soon_threadsafe(self._fail, KafkaException(error))
         elif finished:
             self._loop.call_soon_threadsafe(self._succeed)
 
-    def _fail(self, error: KafkaException) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -90,7 +89,7 @@ class RowProducer:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._producer: Producer | None = None
+        self._producer: Any = None
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -122,10 +121,10 @@ class RowProducer:
         with contextlib.suppress(BufferError, KafkaException):
             self._current().produce(row.topic, row.value, row.key, row.partition)
 
-    async def _produce(self, producer: Producer, row: Outgoing, answer: Any) -> None:
+    async def _produce(self, producer: Any, row: Outgoing, answer: Any) -> None:
         while True:
             try:
-                producer.produce(row.topic, row.value, row.key, row.partition, headers=row.headers, on_delivery=answer)  # pyright: ignore[reportArgumentType]
+                producer.produce(row.topic, row.value, row.key, row.partition, headers=row.headers, on_delivery=answer)
                 return
             except BufferError:
                 await asyncio.sleep(0.005)
@@ -141,7 +140,7 @@ class RowProducer:
             if time.monotonic() - began > DELIVERED_S:
                 raise self._client.silent("waiting for acknowledgements")
 
-    def _current(self) -> Producer:
+    def _current(self) -> Any:
         if self._stopping:
             raise StoreUnavailable(self._client.name, reason="unreachable", detail="the log is closed")
         if self._producer is None:
@@ -162,11 +161,11 @@ class RowProducer:
             self._thread.start()
         return self._producer
 
-    def _serve(self, producer: Producer) -> None:
+    def _serve(self, producer: Any) -> None:
         while producer is self._producer:
             producer.poll(0.1)
 
-    def _forget(self, producer: Producer) -> None:
+    def _forget(self, producer: Any) -> None:
         """Drop a producer whose rows may have been lost; what it still holds is never sent."""
         if producer is self._producer:
             self._producer = None

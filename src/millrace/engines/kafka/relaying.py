@@ -164,13 +164,14 @@ class Relays:
         """Take what was read of the marks."""
         ends: dict[Place, int] = {}
         for record in marks:
-            if record[4] < 0 or not record[2] or record[1] is None:
+            key = record[1]
+            if record[4] < 0 or not record[2] or key is None:
                 continue
             mark = msgspec.json.decode(record[2], type=Mark)
-            standing = self.standings.setdefault(record[1], Standing())
+            standing = self.standings.setdefault(key, Standing())
             standing.fold(mark)
             ends.update({place_of(text): end for text, end in mark.places.items()})
-            self._heed(record[1], standing)
+            self._heed(key, standing)
         self._changed.set()
         self._changed = asyncio.Event()
         self._reach.acknowledged(ends)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from typing import Any
 
 from millrace.engines.kafka.client import ANSWER_S, RECORD_MAX, Client
+from millrace.engines.kafka.driver import Codes, Consumer, Message, TopicPartition
 from millrace.engines.kafka.fetcher import Place, record_of
 from millrace.ports import Record
 
@@ -47,20 +47,21 @@ def _scan(client: Client, ranges: dict[Place, tuple[int, int]], take: Take) -> N
         consumer.close()
 
 
-def _drain(client: Client, consumer: Consumer, ends: dict[Place, int], take: Take) -> None:
+def _drain(client: Client, consumer: Any, ends: dict[Place, int], take: Take) -> None:
     patience = time.monotonic() + ANSWER_S
     while ends:
-        message = consumer.poll(0.1)
+        message: Message | None = consumer.poll(0.1)
         if message is None:
             client.check()
             if time.monotonic() > patience:
                 raise client.silent("reading a topic from end to end")
             continue
         patience = time.monotonic() + ANSWER_S
-        for each in [message, *consumer.consume(5000, 0)]:
-            place: Place = (each.topic() or "", each.partition() or 0)
-            error, offset = each.error(), each.offset() or 0
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # the library names its own codes so
+        batch: list[Message] = [message, *consumer.consume(5000, 0)]
+        for each in batch:
+            place = (each.topic(), each.partition())
+            error, offset = each.error(), each.offset()
+            if error is not None and error.code() != Codes.END:
                 raise client.unavailable(error, what=f"reading {place[0]}/{place[1]}")
             if error is None and offset < ends.get(place, 0):
                 take(place, record_of(each))

@@ -15,10 +15,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
-
 from millrace.engines.kafka.client import ANSWER_S, Client
+from millrace.engines.kafka.driver import Codes, KafkaException, NewTopic, OffsetSpec, TopicCollection, TopicPartition, topic_resource
 from millrace.engines.kafka.fetcher import Place
 from millrace.errors import ConfigurationError
 from millrace.ports import TopicInfo, TopicSpec
@@ -70,7 +68,7 @@ class Topics:
         named = self._settings.internal if internal else self._settings.topic
         new = [NewTopic(named(name), partitions[name], copies, config=config | insync) for name, config in settings.items()]
         futures = self._client.admin.create_topics(new, operation_timeout=ANSWER_S)
-        await self._client.answers(futures, what="creating topic", allowed=[KafkaError.TOPIC_ALREADY_EXISTS])
+        await self._client.answers(futures, what="creating topic", allowed=[Codes.TOPIC_EXISTS])
 
     async def _copies(self) -> int:
         if self._settings.replication is not None:
@@ -92,7 +90,7 @@ class Topics:
         described = await self._client.answers(
             self._client.admin.describe_topics(TopicCollection([self._settings.topic(name) for name in names])) if names else {},
             what="describing topic",
-            allowed=[KafkaError.UNKNOWN_TOPIC_OR_PART],
+            allowed=[Codes.UNKNOWN_TOPIC],
         )
         counts = {name: len(described[topic].partitions) for name in names if (topic := self._settings.topic(name)) in described}
         await self._load_retention(counts)
@@ -123,8 +121,7 @@ class Topics:
         return sorted(name for topic in found.topics if (name := self._settings.declared(topic)) is not None)
 
     def _list(self) -> Any:
-        admin: AdminClient = self._client.admin
-        return admin.list_topics(timeout=ANSWER_S)
+        return self._client.admin.list_topics(timeout=ANSWER_S)
 
     async def _load_retention(self, names: Iterable[str]) -> None:
         fresh = {name: self._settings.topic(name) for name in names if name not in self._retention}
@@ -137,15 +134,15 @@ class Topics:
         if not topics:
             return {}
         asked = {topic: name for name, topic in topics.items()}
-        futures = self._client.admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic) for topic in asked])
+        futures = self._client.admin.describe_configs([topic_resource(topic) for topic in asked])
         answers = await self._client.answers(
             {resource.name: future for resource, future in futures.items()},
             what="describing the settings of topic",
-            allowed=[KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED],
+            allowed=[Codes.UNKNOWN_TOPIC, Codes.TOPIC_REFUSED],
         )
         return {asked[topic]: {name: entry.value for name, entry in found.items()} for topic, found in answers.items()}
 
-    async def offsets(self, places: Sequence[Place], which: OffsetSpec) -> dict[Place, int]:
+    async def offsets(self, places: Sequence[Place], which: Any) -> dict[Place, int]:
         """Return an offset of each partition: the first, the end, or that of a time."""
         if not places:
             return {}

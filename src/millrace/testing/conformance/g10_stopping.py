@@ -72,7 +72,7 @@ async def accepted_commands_survive_a_kill(kit: EngineKit) -> None:
 
 
 async def leases_of_the_dead_are_free_at_once(kit: EngineKit) -> None:
-    """The next process owns every partition at its first look, after a stop as after a kill; where a session has to end, that look waits."""
+    """The next process owns every partition at its first look, after a stop as after a kill; that look may wait for a session."""
     async with Lab(kit) as lab:
         for end in (lab.stop, lab.kill):
             app = await lab.start()

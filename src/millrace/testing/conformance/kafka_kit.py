@@ -1,8 +1,8 @@
 """A log on Kafka beside another engine's stores, ready to be held to the promises on a real cluster.
 
 The cluster's address is `MILLRACE_TEST_KAFKA=host:port`. Without it tests are skipped with that reason, or fail where
-`MILLRACE_REQUIRE_ENGINES=1` says that no engine may be left out. Every test has topics and groups of its own names; they are deleted when it
-has ended, in the background.
+`MILLRACE_REQUIRE_ENGINES=1` says that no engine may be left out. Every test has topics and groups of its own names; they are deleted when
+it has ended, in the background.
 
 Neighbours: implements `EngineKit`; `sqlite_kit` brings the stores.
 """
@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
-from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.driver import Codes, NewTopic, OffsetSpec, TopicPartition, broker_resource
 from millrace.engines.kafka.fetcher import HEADER, Place
 from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.kafka.log import KafkaLog
@@ -182,7 +181,7 @@ class KafkaDamage:
         await client.answers(
             client.admin.delete_topics(list(topics), operation_timeout=10),
             what="deleting topic",
-            allowed=[KafkaError.UNKNOWN_TOPIC_OR_PART],
+            allowed=[Codes.UNKNOWN_TOPIC],
         )
 
     async def _create(self, client: Client, topic: str, partitions: int) -> None:
@@ -240,7 +239,8 @@ class KafkaSqliteKit(KafkaKit):
     """Log on Kafka, stores on SQLite."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(SqliteKit(folder))
+        stores: Any = SqliteKit(folder)
+        super().__init__(stores)
 
 
 _sessions: dict[str, float] = {}
@@ -252,7 +252,7 @@ def _shortest_session_s(brokers: str) -> float:
         client = Client(KafkaSettings(brokers))
         try:
             node = next(iter(client.admin.list_topics(timeout=10).brokers))
-            (future,) = client.admin.describe_configs([ConfigResource(ResourceType.BROKER, str(node))]).values()
+            (future,) = client.admin.describe_configs([broker_resource(str(node))]).values()
             _sessions[brokers] = int(future.result(timeout=10)["group.min.session.timeout.ms"].value) / 1000
         except Exception as error:
             raise StoreUnavailable(f"kafka {brokers}", reason="unreachable", detail=f"{ADDRESS}: {error}") from error
@@ -263,7 +263,8 @@ def _clean(settings: KafkaSettings) -> None:
     try:
         admin = Client(settings).admin
         topics = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(settings.namespace)]
-        for future in (admin.delete_topics(topics) if topics else {}).values():
+        futures: dict[str, Any] = admin.delete_topics(topics) if topics else {}
+        for future in futures.values():
             future.exception(timeout=20)
     except Exception:  # noqa: BLE001, S110  # what is left behind disturbs nobody
         pass

@@ -79,8 +79,8 @@ class Damage(Protocol):
     """What happens to durable data behind the engine's back. Only called while no application is open.
 
     Attributes:
-        restored: words by which a reader is told that the log was replaced by a copy from before its position: "older copy", or where topics
-            cannot be put back under their old identities "created anew".
+        restored: words by which a reader is told that the log was replaced by a copy from before its position: "older copy", or
+            "created anew" where topics cannot be put back under their old identities.
     """
 
     restored: str
