@@ -168,7 +168,7 @@ class Fetcher:
             queued_min_messages=AHEAD * 2,
             queued_max_messages_kbytes=16384,
             message_max_bytes=RECORD_MAX,
-            topic_metadata_refresh_interval_ms=30_000,
+            topic_metadata_refresh_interval_ms=2000,
         )
 
     def start(self) -> None:

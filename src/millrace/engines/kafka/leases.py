@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -77,16 +78,29 @@ class KafkaLeases:
             units[spec.unit or name] = max(spec.partitions, units.get(spec.unit or name, 0))
         new = {unit: count for unit, count in units.items() if self._made.get(unit, 0) < count}
         if new:
-            topics = Topics(self._client, moved=lambda: None)
-            await topics.create({LEASES + unit: {} for unit in new}, {LEASES + unit: count for unit, count in new.items()}, internal=True)
-            self._made |= new
+            await self._create(new)
         if units and self._member is None:
             self._member = Member(self._client, self._group, self._instance)
         if self._member is not None:
             self._member.subscribe(sorted(self._topic(unit) for unit in units))
+        if gone := [unit for unit in self._made if unit not in units and "@" in unit]:
+            await self._delete(gone)
 
     def _topic(self, unit: str) -> str:
-        return self._settings.internal(LEASES + unit)
+        return self._settings.internal(_topic_of(unit))
+
+    async def _create(self, units: Mapping[str, int]) -> None:
+        topics = Topics(self._client, moved=lambda: None)
+        await topics.create({_topic_of(unit): {} for unit in units}, {_topic_of(unit): count for unit, count in units.items()}, internal=True)
+        self._made.update(units)
+
+    async def _delete(self, units: Iterable[str]) -> None:
+        """Remove the topics of builds that are no more; whoever still runs one is told by the next look at his store."""
+        gone = {unit: self._topic(unit) for unit in units}
+        for unit in gone:
+            del self._made[unit]
+        futures = self._client.admin.delete_topics(list(gone.values()))
+        await self._client.answers(futures, what="deleting topic", allowed=[Codes.UNKNOWN_TOPIC, Codes.TOPIC_REFUSED])
 
     async def refresh(self) -> Mapping[str, frozenset[int]]:
         """Return what is owned now; the first time, when there is an assignment.
@@ -142,6 +156,11 @@ class KafkaLeases:
         if self._member is not None:
             member, self._member = self._member, None
             member.die()
+
+
+def _topic_of(unit: str) -> str:
+    """Return the name of a unit's topic; builds are named with characters that Kafka does not take."""
+    return LEASES + re.sub(r"[^A-Za-z0-9._-]", "-", unit)
 
 
 class Member:

@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from millrace.engines.kafka.client import DOWN_S, RECORD_MAX, Client
@@ -62,14 +62,19 @@ class Delivery:
     def answer(self, error: Failure | None, message: Message) -> None:
         """Take an acknowledgement, in the producer's thread."""
         place = (message.topic(), message.partition())
+        if error is not None:
+            self._tell(self._fail, KafkaException(error))
+            return
         with self._lock:
             self._open.discard(place)
             self._ends[place] = message.offset() + 1
             finished = not self._open
-        if error is not None:
-            self._loop.call_soon_threadsafe(self._fail, KafkaException(error))
-        elif finished:
-            self._loop.call_soon_threadsafe(self._succeed)
+        if finished:
+            self._tell(self._succeed)
+
+    def _tell(self, step: Callable[..., None], *values: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(step, *values)
 
     def _fail(self, error: Exception) -> None:
         if not self.done.done():
