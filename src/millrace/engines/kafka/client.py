@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -156,6 +156,24 @@ class Client:
         self.well()
         return found
 
+    async def call(self, ask: Callable[[], Any], *, what: str) -> Any:
+        """Ask something that blocks, in a thread.
+
+        Raises:
+            StoreUnavailable: it failed, or nobody answers.
+        """
+        task = asyncio.ensure_future(asyncio.to_thread(ask))
+        try:
+            await self._await([task], what)
+            found = task.result()
+        except KafkaException as error:
+            self.check()
+            raise self.unavailable(error, what=what) from error
+        finally:
+            task.add_done_callback(_hear)
+        self.well()
+        return found
+
     async def offsets(self, asked: Mapping[Any, Any]) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
 
@@ -165,11 +183,12 @@ class Client:
         found: dict[Any, int] = {}
         until = time.monotonic() + LEADER_S
         while missing := {place: which for place, which in asked.items() if place not in found}:
-            allowed = _ABSENT if time.monotonic() > until else _ABSENT | _LEADERLESS
+            late = time.monotonic() > until
+            allowed = _ABSENT | ({Codes.NO_ENTRY} if late else _LEADERLESS)
             futures = self.admin.list_offsets(missing, isolation_level=READ_COMMITTED)
             answers = await self.answers(futures, what="asking for offsets", allowed=allowed)
             found |= {place: answer.offset for place, answer in answers.items()}
-            if all(place in found or _code_of(future) in _ABSENT for place, future in futures.items()):
+            if late or all(place in found or _code_of(future) in _ABSENT for place, future in futures.items()):
                 break
             await asyncio.sleep(0.02)
             with contextlib.suppress(KafkaException):  # what it remembers of the topics may be older than the topic
@@ -198,6 +217,12 @@ class Client:
             except StoreUnavailable as known:
                 return known
         return self.unavailable(found, what=what)
+
+
+def _hear(task: asyncio.Future[Any]) -> None:
+    """Take the end of what nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _code_of(future: Future[Any]) -> int:

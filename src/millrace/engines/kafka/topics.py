@@ -12,11 +12,12 @@ Neighbours: `log` asks; `client` waits for the answers.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from millrace.engines.kafka.client import ANSWER_S, Client
-from millrace.engines.kafka.driver import Codes, KafkaException, NewTopic, OffsetSpec, TopicCollection, TopicPartition, topic_resource
+from millrace.engines.kafka.driver import Codes, NewTopic, OffsetSpec, TopicCollection, TopicPartition, topic_resource
 from millrace.engines.kafka.fetcher import Place
 from millrace.errors import ConfigurationError
 from millrace.ports import TopicInfo, TopicSpec
@@ -58,8 +59,12 @@ class Topics:
         if not absent:
             return
         await self.create({spec.name: _settings_of(spec) for spec in absent}, {spec.name: spec.partitions for spec in absent})
-        self.ends.update({(spec.name, p): 0 for spec in absent for p in range(spec.partitions)})
-        await self.describe()
+        until = time.monotonic() + ANSWER_S
+        while any(spec.name not in self.known for spec in absent):
+            await self.describe()
+            if time.monotonic() > until:
+                raise self._client.silent(f"waiting for topics {[spec.name for spec in absent if spec.name not in self.known]}")
+            await asyncio.sleep(0)
 
     async def create(self, settings: Mapping[str, dict[str, str]], partitions: Mapping[str, int], *, internal: bool = False) -> None:
         """Create topics; one that another process has just made is well."""
@@ -96,6 +101,7 @@ class Topics:
         await self._load_retention(counts)
         places = [(name, partition) for name, count in counts.items() for partition in range(count)]
         first, end = await asyncio.gather(self.offsets(places, OffsetSpec.earliest()), self.offsets(places, OffsetSpec.latest()))
+        await self._forget_deleted(counts, {topic for topic, _ in places if any((topic, p) not in end for p in range(counts[topic]))})
         self.known = counts
         self.move(end)
         return [
@@ -103,25 +109,27 @@ class Topics:
                 name=name,
                 identity=str(described[self._settings.topic(name)].topic_id),
                 retention_s=self._retention.get(name),
-                ranges=tuple((first.get((name, p), 0), end.get((name, p), 0)) for p in range(count)),
+                ranges=tuple((first[name, p], end[name, p]) for p in range(count)),
             )
             for name, count in counts.items()
         ]
 
+    async def _forget_deleted(self, counts: dict[str, int], unanswered: set[str]) -> None:
+        """Leave topics out that were deleted meanwhile; a range is never guessed, for a reader would take its place for lost.
+
+        Raises:
+            StoreUnavailable: one is there and has no leader.
+        """
+        if unanswered & set(await self.names() if unanswered else ()):
+            raise self._client.silent(f"asking for offsets of {sorted(unanswered)}")
+        for name in unanswered:
+            del counts[name]
+
     async def names(self) -> list[str]:
         """Return the names of the installation's topics that exist."""
-        try:
-            found: Any = await asyncio.to_thread(self._list)
-        except KafkaException as error:
-            self._client.admin.poll(0)
-            self._client.check()
-            raise self._client.unavailable(error, what="listing topics") from error
-        self._client.well()
+        found = await self._client.call(lambda: self._client.admin.list_topics(timeout=ANSWER_S), what="listing topics")
         self.internal = {topic for topic in found.topics if topic.startswith(self._settings.internal(""))}
         return sorted(name for topic in found.topics if (name := self._settings.declared(topic)) is not None)
-
-    def _list(self) -> Any:
-        return self._client.admin.list_topics(timeout=ANSWER_S)
 
     async def _load_retention(self, names: Iterable[str]) -> None:
         fresh = {name: self._settings.topic(name) for name in names if name not in self._retention}

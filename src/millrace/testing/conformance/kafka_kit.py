@@ -9,7 +9,6 @@ Neighbours: implements `EngineKit`; `sqlite_kit` brings the stores.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import threading
@@ -156,11 +155,11 @@ class KafkaDamage:
         await _append(client, [row for rows in await self._records(client, self._settings.topic(topic)) for row in rows])
 
     async def _topics(self, client: Client) -> list[str]:
-        found: Any = await asyncio.to_thread(lambda: client.admin.list_topics(timeout=10))
+        found: Any = await client.call(lambda: client.admin.list_topics(timeout=10), what="listing topics")
         return sorted(topic for topic in found.topics if topic.startswith(self._settings.namespace))
 
     async def _ranges(self, client: Client, topics: Sequence[str]) -> dict[Place, tuple[int, int]]:
-        found: Any = await asyncio.to_thread(lambda: client.admin.list_topics(timeout=10))
+        found: Any = await client.call(lambda: client.admin.list_topics(timeout=10), what="listing topics")
         places = [TopicPartition(topic, partition) for topic in topics for partition in found.topics[topic].partitions]
         first, end = [await client.offsets(dict.fromkeys(places, which)) for which in (OffsetSpec.earliest(), OffsetSpec.latest())]
         return {(place.topic, place.partition): (first[place], end[place]) for place in places}
@@ -230,7 +229,7 @@ class KafkaKit:
     def close(self) -> None:
         """Delete topics and groups, in the background."""
         self._stores.close()
-        thread = threading.Thread(target=_clean, args=(self._settings,), daemon=True)
+        thread = threading.Thread(target=delete_topics, args=(self._settings,), daemon=True)
         _cleaning.append(thread)
         thread.start()
 
@@ -259,14 +258,15 @@ def _shortest_session_s(brokers: str) -> float:
     return _sessions[brokers]
 
 
-def _clean(settings: KafkaSettings) -> None:
+def delete_topics(settings: KafkaSettings) -> None:
+    """Delete every topic of a namespace; what is left behind disturbs nobody."""
     try:
         admin = Client(settings).admin
         topics = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(settings.namespace)]
         futures: dict[str, Any] = admin.delete_topics(topics) if topics else {}
         for future in futures.values():
             future.exception(timeout=20)
-    except Exception:  # noqa: BLE001, S110  # what is left behind disturbs nobody
+    except Exception:  # noqa: BLE001, S110  # as said
         pass
 
 
@@ -276,4 +276,4 @@ def _finish_cleaning() -> None:
         thread.join(5)
 
 
-__all__ = ["KafkaKit", "KafkaSqliteKit"]
+__all__ = ["KafkaKit", "KafkaSqliteKit", "address", "delete_topics"]
