@@ -10,6 +10,7 @@ Neighbours: users; `hosting` runs each service, `execution` the commands, `readi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -22,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
-from millrace.errors import ConfigurationError, PositionUnknown, UnknownMessage
+from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
 from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
@@ -166,6 +167,8 @@ class Application:
         self._tasks = []
         hosts, self.hosts = self.hosts, {}
         await asyncio.gather(*(host.stop() for host in hosts.values() if hasattr(host, "writer")))
+        with contextlib.suppress(MillraceError):
+            await self._tell_progress(hosts.values(), every_s=0.0)
         await self._leases.leave()
         for host in hosts.values():
             await host.close()
@@ -335,16 +338,16 @@ class Application:
             await asyncio.sleep(LEASES_EVERY_S)
             try:
                 await self._balance()
-                await self._tell_progress()
+                await self._tell_progress(self.hosts.values())
             except Exception:
                 log.exception("renewing leases failed; trying again")
 
-    async def _tell_progress(self, *, every_s: float = PROGRESS_EVERY_S) -> None:
+    async def _tell_progress(self, hosts: Iterable[Host], *, every_s: float = PROGRESS_EVERY_S) -> None:
         """Tell the log's own tools how far the groups have read, off the hot path."""
         now = time.monotonic()
         if isinstance(self._leases, Progress) and now - self._told >= every_s:
             self._told = now
-            for host in self.hosts.values():
+            for host in list(hosts):
                 for group, offsets in host.progress().items():
                     await self._leases.reached(group, offsets)
 

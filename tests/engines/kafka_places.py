@@ -58,6 +58,16 @@ class Places:
         await asyncio.to_thread(delete_topics, self.settings)
 
 
+async def moved(log: Any, *, timeout_s: float = 0.2) -> None:
+    """Wait until something is appended, or for a while."""
+    change = asyncio.Event()
+    forget = log.on_change(change.set)
+    waiting = asyncio.ensure_future(change.wait())
+    await asyncio.wait([waiting], timeout=timeout_s)
+    waiting.cancel()
+    forget()
+
+
 async def all_records(log: Any) -> list[list[Record]]:
     """Return every record, per partition."""
     (info,) = [info for info in await log.topics() if info.name == TOPIC]

@@ -23,7 +23,6 @@ async def relay(log: Any, last: int, *, together: int) -> None:
     position = await log.append(SOURCE, 1, [], after=await log.published(SOURCE, 1))
     while position < last:
         position = await log.append(SOURCE, 1, rows_of(position + 1, min(last, position + together)), after=position)
-        await asyncio.sleep(0)
 
 
 def breaks_at(log: Any, monkeypatch: pytest.MonkeyPatch, partition: int) -> None:

@@ -23,6 +23,8 @@ from millrace.errors import ConfigurationError, StoreUnavailable
 ANSWER_S = 10.0
 LEADER_S = 5.0
 """How long a partition may be without a leader before whoever asks is told."""
+REFUSED_S = 0.5
+"""How long a refusal of credentials is given to be taken back: one broker may know a new password later than another."""
 DOWN_S = 3.0
 """How long all brokers may be away before whoever waits is told."""
 RECORD_MAX = 4 << 20
@@ -83,7 +85,7 @@ class Client:
             return kind(self.configuration(**changes))
         except KafkaException as error:
             found = failure_of(error)
-            raise ConfigurationError(f"{self.name}: {found.str() if found else error}") from None
+            raise ConfigurationError(f"{self.name}: {self._said(found) if found else 'a client property is wrong'}") from None
 
     @property
     def admin(self) -> Any:
@@ -98,9 +100,12 @@ class Client:
         with self._lock:
             self._admin = None
 
+    def _said(self, failure: Failure) -> str:
+        return self.settings.without_secrets(failure.str())
+
     def _note(self, error: Failure) -> None:
         """Remember what librdkafka reports, from whichever of its threads."""
-        self._trouble = error.str()
+        self._trouble = self._said(error)
         if error.code() in _FINAL:
             self._refused = error
         elif error.code() == Codes.ALL_BROKERS_DOWN:
@@ -110,15 +115,18 @@ class Client:
         """Note that a broker has answered."""
         self._refused, self._trouble, self._down_since = None, "", 0.0
 
-    def check(self) -> None:
+    def check(self, *, since: float = 0.0) -> None:
         """Say why nothing can come, where that is known.
+
+        Args:
+            since: when waiting began; brokers that went away before may have returned.
 
         Raises:
             StoreUnavailable: credentials or certificates were refused, or all brokers have been away for a while.
         """
-        if self._refused is not None:
+        if self._refused is not None and time.monotonic() - since > REFUSED_S:
             raise self.unavailable(self._refused)
-        if self._down_since and time.monotonic() - self._down_since > DOWN_S:
+        if self._down_since and time.monotonic() - max(since, self._down_since) > DOWN_S:
             raise self.silent("all brokers are away")
 
     def silent(self, what: str) -> StoreUnavailable:
@@ -129,8 +137,8 @@ class Client:
         """Return an error of librdkafka in our words."""
         found = failure_of(error) if isinstance(error, Exception) else error
         if found is None:
-            return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {error}")
-        detail = f"{what}: {found.str()}" if what else found.str()
+            return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {type(error).__name__}")
+        detail = f"{what}: {self._said(found)}" if what else self._said(found)
         return StoreUnavailable(self.name, reason=reason_of(found.code()), detail=detail)
 
     async def answers(self, futures: Mapping[Any, Future[Any]], *, what: str, allowed: Iterable[int] = ()) -> dict[Any, Any]:
@@ -196,15 +204,15 @@ class Client:
         return found
 
     async def _await(self, tasks: list[asyncio.Future[Any]], what: str) -> None:
-        until = time.monotonic() + ANSWER_S
+        began = time.monotonic()
         while tasks:
             _, pending = await asyncio.wait(tasks, timeout=0.1)
             tasks = list(pending)
             if not tasks:
                 return
             self.admin.poll(0)
-            self.check()
-            if time.monotonic() > until:
+            self.check(since=began)
+            if time.monotonic() > began + ANSWER_S:
                 raise self.silent(what)
 
     def _failed(self, error: BaseException, what: str) -> BaseException:

@@ -26,8 +26,8 @@ class Failure(Protocol):
         ...
 
 
-class Message(Protocol):
-    """A record that was read, or an event in its place."""
+class Event(Protocol):
+    """What happened at a place: a record was read, or something else."""
 
     def topic(self) -> str:
         """Return the topic."""
@@ -44,6 +44,10 @@ class Message(Protocol):
     def error(self) -> Failure | None:
         """Return what happened instead, None for a record."""
         ...
+
+
+class Message(Event, Protocol):
+    """A record that was read, or an event in its place."""
 
     def key(self) -> bytes | None:
         """Return the key."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -79,6 +80,8 @@ class KafkaLog:
         Raises:
             StoreUnavailable: they cannot be reached, refuse us, or (only looking) have nothing of this installation.
         """
+        if not self._reading:
+            self._producer.start()
         await self._topics.load()
         first = await self._first_mark()
         reader = self._reader = Reader(self._client, arrived=self._arrived)
@@ -112,10 +115,10 @@ class KafkaLog:
         if self._moment is not None:
             return
         end = await self._mark_offset(OffsetSpec.latest())
-        until = asyncio.get_running_loop().time() + FRESH_S
+        began = time.monotonic()
         while self._marks_read < end:
-            self._client.check()
-            if asyncio.get_running_loop().time() > until:
+            self._client.check(since=began)
+            if time.monotonic() > began + FRESH_S:
                 raise self._client.silent("reading the marks of relays")
             moved = asyncio.ensure_future(self._marks_moved.wait())
             await asyncio.wait([moved], timeout=0.25)

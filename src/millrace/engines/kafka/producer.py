@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from millrace.engines.kafka.client import DOWN_S, RECORD_MAX, Client
+from millrace.engines.kafka.client import RECORD_MAX, Client
 from millrace.engines.kafka.driver import Failure, KafkaException, Message, Producer
 from millrace.engines.kafka.fetcher import Place
 from millrace.errors import StoreUnavailable
@@ -98,6 +98,10 @@ class RowProducer:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
+    def start(self) -> None:
+        """Connect now: the first append of a producer waits half a second for its id."""
+        self._current()
+
     async def send(self, rows: Sequence[Outgoing]) -> dict[Place, int]:
         """Append rows and wait until they are safe; return the next offset of each partition, by name on the brokers.
 
@@ -140,8 +144,7 @@ class RowProducer:
             if delivery.done.done():
                 self._client.well()
                 return delivery.done.result()
-            if time.monotonic() - began > DOWN_S:
-                self._client.check()
+            self._client.check(since=began)
             if time.monotonic() - began > DELIVERED_S:
                 raise self._client.silent("waiting for acknowledgements")
 

@@ -270,8 +270,9 @@ class Relays:
         new = {(row[1], row[2]) for row in rows} - {place_of(text) for text in source.places}
         if new:
             ends = await self._reach.ask(new)
-            source.places |= {text_of(place): ends.get(place, 0) for place in new}
-            await self._write(key, Mark(AT, self.name, source.position, source.rows, source.places), wait=True)
+            places = source.places | {text_of(place): ends.get(place, 0) for place in new}
+            await self._write(key, Mark(AT, self.name, source.position, source.rows, places), wait=True)
+            source.places = places
 
     async def _find(self, key: str, source: Source) -> dict[Place, dict[int, bytes]]:
         """Return the rows beyond the position that are there."""

@@ -52,7 +52,7 @@ def _drain(client: Client, consumer: Any, ends: dict[Place, int], take: Take) ->
     while ends:
         message: Message | None = consumer.poll(0.1)
         if message is None:
-            client.check()
+            client.check(since=patience - ANSWER_S)
             if time.monotonic() > patience:
                 raise client.silent("reading a topic from end to end")
             continue

@@ -25,6 +25,8 @@ SESSION_S = 6.0
 INTERNAL = "__millrace."
 """Topics that begin so after the namespace belong to the engine."""
 _OPTIONS = {"properties", "namespace", "replication", "session", "instance"}
+SECRET_MIN = 3
+_SECRET = ("password", "secret", "key", "token", "jaas", "oauth", "credential", "sasl.username")
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
 
 
@@ -77,6 +79,13 @@ class KafkaSettings(msgspec.Struct, frozen=True):
             )
         except ValueError as error:
             raise ConfigurationError(f"kafka://{brokers}: {error}") from None
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text of the library's with the values of secret properties blotted out."""
+        for name, value in self.properties.items():
+            if len(value) >= SECRET_MIN and any(word in name for word in _SECRET):
+                text = text.replace(value, "***")
+        return text
 
     def topic(self, name: str) -> str:
         """Return the name of a topic on the brokers."""
