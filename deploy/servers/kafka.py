@@ -140,9 +140,8 @@ class KafkaNode:
     def _reap(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self._process is not None and self._process.poll() is not None:
-                return True
-            if self.pid() is None:
+            gone = self.pid() is None if self._process is None else self._process.poll() is not None
+            if gone:
                 return True
             time.sleep(0.05)
         return False

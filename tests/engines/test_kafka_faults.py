@@ -76,10 +76,9 @@ async def test_a_broker_that_is_away_is_named(broker: KafkaCluster) -> None:
     log = await places.open()
     await log.append(SOURCE, 1, rows_of(1, 10), after=0)
     broker.nodes[0].kill()
-    with pytest.raises(StoreUnavailable, match="unreachable"):
-        async with asyncio.timeout(20):
-            while True:
-                await log.append(SOURCE, 1, rows_of(11, 20), after=10)
+    async with asyncio.timeout(20):
+        with pytest.raises(StoreUnavailable, match="unreachable"):
+            await log.append(SOURCE, 1, rows_of(11, 20), after=10)
     await asyncio.to_thread(broker.start)
     told: list[StoreUnavailable] = []
     async with asyncio.timeout(60):

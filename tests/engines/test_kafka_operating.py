@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest_asyncio
 from millrace.application import Application
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
-from millrace.engines.kafka.driver import GroupOffsets, NewTopic
+from millrace.engines.kafka.driver import Codes, GroupOffsets, NewTopic
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.ports import GroupSpec, TopicSpec
@@ -151,14 +152,26 @@ def test_lines_of_properties_are_not_repeated(tmp_path: Path) -> None:
     assert "s3cret" not in str(found.value)
 
 
-async def test_refused_certificates_end_the_start(places: Places) -> None:
-    """What librdkafka tells its error callback only is raised as a failure of the start, with its text, within seconds."""
+@pytest.mark.parametrize("code", [Codes.AUTHENTICATION, Codes.SSL])
+def test_refused_credentials_end_every_wait(code: int) -> None:
+    """A refusal, which librdkafka tells its error callback only, is raised with its text to whoever waits."""
+    refusal: Any = SimpleNamespace(code=lambda: code, str=lambda: "verify failed")
+    client = Client(KafkaSettings("one:9092"))
+    client.check()
+    client.configuration()["error_cb"](refusal)
+    with pytest.raises(StoreUnavailable, match="verify failed") as found:
+        client.check()
+    assert found.value.reason == "unauthorized"
+
+
+async def test_a_wrong_protocol_ends_the_start(places: Places) -> None:
+    """What librdkafka tells its error callback only is part of the failure of the start, within seconds."""
     settings = KafkaSettings(places.settings.brokers, properties={"security.protocol": "ssl"})
     log = KafkaEngine(settings).log().log
     async with asyncio.timeout(9):
-        with pytest.raises(StoreUnavailable, match="(?i)ssl") as found:
+        with pytest.raises(StoreUnavailable, match=r"(?i)ssl") as found:
             await log.open()
-    assert found.value.reason == "unauthorized"
+    assert found.value.reason == "unreachable"
 
 
 def test_secret_values_are_blotted_out() -> None:

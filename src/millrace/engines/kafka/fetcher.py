@@ -49,6 +49,7 @@ AHEAD = 5000
 READ_BYTES_MAX = 8 << 20
 POLL_S = 0.02
 PATIENCE_S = 5.0
+METADATA_S = 2.0
 UNREAD_S = 60.0
 """A partition that nobody has read for so long, and nobody here owns, is fetched no more."""
 
@@ -150,6 +151,7 @@ class Fetcher:
         self._asked: dict[Place, int] = {}
         self._orders: deque[tuple[str, Place, int]] = deque()
         self._kept: frozenset[Place] = frozenset()
+        self._topics: set[str] = set()
         self._stopping = False
         self._told = False
         self._thread = threading.Thread(target=self._run, name=f"kafka {name}", daemon=True)
@@ -260,13 +262,22 @@ class Fetcher:
                 self._streams[place].paused = False
                 self._consumer.resume([TopicPartition(*place)])
             return
-        known = place in self._streams
-        if known:
+        self._find_leader(place[0])
+        if place in self._streams:
             self._consumer.incremental_unassign([TopicPartition(*place)])
         with self._lock:
             self._streams[place] = Stream(offset)
         self._asked.pop(place, None)
         self._consumer.incremental_assign([TopicPartition(place[0], place[1], offset)])
+
+    def _find_leader(self, topic: str) -> None:
+        """Ask who leads a topic that is new here; left to itself the library does so once a second."""
+        if topic not in self._topics:
+            try:
+                self._consumer.list_topics(topic, timeout=METADATA_S)
+            except KafkaException:
+                return
+            self._topics.add(topic)
 
     def _take_in(self, messages: list[Message]) -> None:
         touched: set[Place] = set()
@@ -290,7 +301,8 @@ class Fetcher:
             full = [place for place in touched if self._bound(self._streams[place], budget)]
         if full:
             self._consumer.pause([TopicPartition(*place) for place in full])
-        self._client.well()
+        if touched:
+            self._client.well()
         self._tell()
 
     @staticmethod

@@ -56,6 +56,7 @@ class Delivery:
         self._loop = asyncio.get_running_loop()
         self._open = places
         self.done: asyncio.Future[dict[Place, int]] = self._loop.create_future()
+        self.done.add_done_callback(_hear)
         self._ends: dict[Place, int] = {}
         self._lock = threading.Lock()
 
@@ -83,6 +84,12 @@ class Delivery:
     def _succeed(self) -> None:
         if not self.done.done():
             self.done.set_result(self._ends)
+
+
+def _hear(done: asyncio.Future[dict[Place, int]]) -> None:
+    """Take a failure that nobody waits for any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 class RowProducer:
