@@ -109,6 +109,7 @@ class Loop:
         self._batch_max = batch_max
         self._wake = Broadcast()
         self._wanted: frozenset[int] = frozenset()
+        self._told = False
         self._owned: frozenset[int] = frozenset()
         self._tokens: dict[Place, int] = {}
         self._offsets: dict[Place, int] = {}
@@ -143,7 +144,7 @@ class Loop:
     def own(self, partitions: frozenset[int]) -> None:
         """Say which partitions this process holds the lease of."""
         if partitions != self._wanted or not self.assigned:
-            self._wanted = partitions
+            self._wanted, self._told = partitions, True
             self._wake.call()
 
     def wake(self) -> None:
@@ -223,6 +224,8 @@ class Loop:
         self._owned, self._tokens, self._offsets, self._idle = frozenset(), {}, {}, {}
 
     async def _step(self) -> bool:
+        if not self._told:
+            return False  # the leases have not said yet what is ours
         if self._wanted != self._owned or not self.assigned:
             await self._assign()
         if not self._owned:

@@ -45,6 +45,7 @@ from millrace.ports import GroupSpec
 
 JOIN_S = 10.0
 """How long the first look waits for an assignment, beyond a session; brokers hold a new group back for 3 s by default."""
+METADATA_S = 2.0
 POLL_S = 0.1
 LEASES = "leases."
 
@@ -238,12 +239,20 @@ class Member:
         consumer = self._consumer
         if consumer is None:
             return
-        if self._wanted != self._subscribed:
+        if self._wanted != self._subscribed and self._are_known(consumer, self._wanted):
             self._subscribed = self._wanted
             consumer.subscribe(self._wanted, on_assign=self._assigned, on_revoke=self._revoked)
         message: Message | None = consumer.poll(POLL_S if self._owned is not None else POLL_S / 5)
         if message is not None:
             self._error = message.error()
+
+    def _are_known(self, consumer: Any, topics: list[str]) -> bool:
+        """Return whether the brokers know all topics by now; who joins earlier gets nothing and has to join again."""
+        for topic in topics:
+            found = consumer.list_topics(topic, timeout=METADATA_S).topics.get(topic)
+            if found is None or found.error is not None or not found.partitions:
+                return False
+        return True
 
     def _assigned(self, consumer: Any, partitions: list[Assigned]) -> None:
         consumer.assign(partitions)

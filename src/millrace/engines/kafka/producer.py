@@ -177,15 +177,23 @@ class RowProducer:
         return self._producer
 
     def _serve(self, producer: Any) -> None:
-        while producer is self._producer:
-            producer.poll(0.1)
+        fatal = False
+        while producer is self._producer and not (fatal and not len(producer)):
+            try:
+                producer.poll(0.1)
+            except KafkaException:  # it is done for, and says so at every call; what it still holds is told to those who wait
+                fatal = True
+                time.sleep(0.01)
+        if producer is self._producer:
+            self._producer = None
 
     def _forget(self, producer: Any) -> None:
         """Drop a producer whose rows may have been lost; what it still holds is never sent."""
         if producer is self._producer:
             self._producer = None
-            producer.purge()
-            producer.poll(0)
+            with contextlib.suppress(KafkaException):
+                producer.purge()
+                producer.poll(0)
 
     def stop(self) -> None:
         """Stop; what is under way is given up."""

@@ -60,11 +60,10 @@ class Topics:
             return
         await self.create({spec.name: _settings_of(spec) for spec in absent}, {spec.name: spec.partitions for spec in absent})
         until = time.monotonic() + ANSWER_S
-        while any(spec.name not in self.known for spec in absent):
-            await self.describe()
+        while missing := [spec.name for spec in absent if spec.name not in self.known]:
             if time.monotonic() > until:
-                raise self._client.silent(f"waiting for topics {[spec.name for spec in absent if spec.name not in self.known]}")
-            await asyncio.sleep(0)
+                raise self._client.silent(f"waiting for topics {missing}")
+            await self.describe()
 
     async def create(self, settings: Mapping[str, dict[str, str]], partitions: Mapping[str, int], *, internal: bool = False) -> None:
         """Create topics; one that another process has just made is well."""
