@@ -12,6 +12,7 @@ from typing import Any
 
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.driver import Producer
 from millrace.engines.kafka.log import KafkaLog
 from millrace.ports import JournalRow, Record, TopicSpec
 from millrace.serialization import Envelope, pack_sequence, seal
@@ -56,6 +57,18 @@ class Places:
         for log in self._logs:
             await log.close()
         await asyncio.to_thread(delete_topics, self.settings)
+
+
+def two_transactions(places: Places, gone: bytes, kept: bytes) -> None:
+    """Let a foreign producer abort one transaction and commit another, two records each; blocks."""
+    producer = places.client.made(Producer, transactional_id=places.settings.namespace, retry_backoff_ms=2, retry_backoff_max_ms=20)
+    producer.init_transactions(20)
+    for value in (gone, kept):
+        producer.begin_transaction()
+        for _ in range(2):
+            producer.produce(places.settings.topic(TOPIC), value, partition=0)
+        producer.flush(10)
+        (producer.commit_transaction if value == kept else producer.abort_transaction)(20)
 
 
 async def moved(log: Any, *, timeout_s: float = 0.2) -> None:

@@ -21,8 +21,9 @@ from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.ports import GroupSpec, TopicSpec
 from millrace.split import SplitEngine
 from millrace.testing import settled
-from millrace.testing.conformance.sample import APPLICATION, Add, Behaviour, counter, teller
-from tests.engines.kafka_places import PARTITIONS, TOPIC, Places, moved
+from millrace.testing.conformance.lab import balanced, foreign
+from millrace.testing.conformance.sample import APPLICATION, Add, Added, Behaviour, counter, teller
+from tests.engines.kafka_places import PARTITIONS, TOPIC, Places, moved, two_transactions
 
 
 @pytest_asyncio.fixture
@@ -53,6 +54,19 @@ async def test_kafkas_tools_see_the_lag(app: Application, places: Places) -> Non
     while await committed(places, "counter.handlers") != wanted:
         assert time.monotonic() < until, await committed(places, "counter.handlers")
         await moved(app.parts.feed)
+
+
+async def test_transactions_of_others_are_accounted_for(app: Application, places: Places) -> None:
+    """Markers and aborted records of a foreign producer move the position, count as ignored, and the ledger balances."""
+    await app.execute(Add(name="a"))
+    gone, kept = (foreign(app, Added(name="a", n=n), id=str(n)) for n in (8, 9))
+    await asyncio.to_thread(two_transactions, places, gone, kept)
+    await app.parts.log.topics()
+    await settled(app, timeout=20)
+    rows = [row for row in await app.hosts["counter"].store.reader.positions.load("handlers") if row.topic == "tally"]
+    assert sum(row.handled for row in rows) == 2
+    assert [(row.duplicate, row.ignored) for row in rows if row.partition == 0] == [(1, 4)]
+    await balanced(app)
 
 
 async def test_owners_are_known_to_who_only_looks(app: Application, places: Places) -> None:

@@ -13,7 +13,7 @@ from millrace.engines.kafka.fetcher import Stream, hole
 from millrace.errors import Recovery, StoreUnavailable
 from millrace.partitioning import partition_of
 from millrace.ports import Record
-from tests.engines.kafka_places import TOPIC, Places, all_records
+from tests.engines.kafka_places import TOPIC, Places, all_records, two_transactions
 
 
 async def put(log: Any, count: int, *, size: int = 100) -> None:
@@ -51,7 +51,7 @@ async def test_holes_are_told(places: Places) -> None:
     """Aborted transactions and the markers of others are holes: every offset is accounted for, only what was committed is there."""
     log = await places.open()
     await put(log, 2)
-    await asyncio.to_thread(_two_transactions, places)
+    await asyncio.to_thread(two_transactions, places, b"gone", b"kept")
     await put(log, 1)
     await log.topics()
     records = (await all_records(log))[0]
@@ -59,17 +59,6 @@ async def test_holes_are_told(places: Places) -> None:
     covered = [offset for r in records for offset in range(r.offset + 1 + min(0, r.position) if r.position < 0 else r.offset, r.offset + 1)]
     assert covered == list(range(records[-1].offset + 1))
     assert (await log.counts())[TOPIC, 0] == records[-1].offset + 1
-
-
-def _two_transactions(places: Places) -> None:
-    producer = places.client.made(Producer, transactional_id=places.settings.namespace, retry_backoff_ms=2, retry_backoff_max_ms=20)
-    producer.init_transactions(20)
-    for keep in (False, True):
-        producer.begin_transaction()
-        for _ in range(2):
-            producer.produce(places.settings.topic(TOPIC), b"kept" if keep else b"gone", partition=0)
-        producer.flush(10)
-        (producer.commit_transaction if keep else producer.abort_transaction)(20)
 
 
 async def test_offsets_that_are_gone_are_named(places: Places) -> None:
