@@ -27,6 +27,7 @@ after `GRACE_S` without progress. Two live relays therefore put nothing twice on
     the owner is stopped, goes on      somebody else took over; rows may come twice. Each relay sends the rows of a partition in order and
                                        without a gap from a place where all before are there, so whoever reads meets a row first only after
                                        all rows before it, and drops the second: its sequence is not newer (guarantee 3)
+    an append gave up                  what was on its way to a broker may arrive after the look at what is there: the same
     two of these at once               the same holds for each
 
 The header is no secret: who may write a topic can forge it. Only access rights keep others from writing a service's topics.
