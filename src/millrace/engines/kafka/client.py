@@ -25,6 +25,8 @@ LEADER_S = 5.0
 """How long a partition may be without a leader before whoever asks is told."""
 REFUSED_S = 0.5
 """How long a refusal of credentials is given to be taken back: one broker may know a new password later than another."""
+UNKNOWN_S = 1.0
+"""How long a broker may not know a topic that another one has just made."""
 DOWN_S = 3.0
 """How long all brokers may be away before whoever waits is told."""
 RECORD_MAX = 4 << 20
@@ -196,7 +198,8 @@ class Client:
             futures = self.admin.list_offsets(missing, isolation_level=READ_COMMITTED)
             answers = await self.answers(futures, what="asking for offsets", allowed=allowed)
             found |= {place: answer.offset for place, answer in answers.items()}
-            if late or all(place in found or _code_of(future) in _ABSENT for place, future in futures.items()):
+            absent = all(place in found or _code_of(future) in _ABSENT for place, future in futures.items())
+            if late or (absent and time.monotonic() > until - LEADER_S + UNKNOWN_S):
                 break
             await asyncio.sleep(0.02)
             with contextlib.suppress(KafkaException):  # what it remembers of the topics may be older than the topic

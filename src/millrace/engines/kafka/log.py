@@ -215,7 +215,7 @@ class KafkaLog:
         ranges: dict[Place, tuple[int, int]] = {}
         for info in await self.topics():
             ranges |= {(self._settings.topic(info.name), p): found for p, found in enumerate(info.ranges)}
-        await scan(self._client, ranges, lambda *_: None)
+        await scan(self._client, ranges, _drop)
         prefix = len(self._settings.namespace)
         return {(topic[prefix:], p): end - first for (topic, p), (first, end) in ranges.items()}
 
@@ -294,6 +294,10 @@ class KafkaLog:
         self._producer.stop()
         if self._reader is not None:
             self._reader.stop()
+
+
+def _drop(place: Place, record: Record) -> None:
+    """Read a record and forget it."""
 
 
 __all__ = ["KafkaLog"]
