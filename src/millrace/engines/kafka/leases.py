@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.client import Client, reason_of
 from millrace.engines.kafka.driver import Codes, Consumer, Failure, GroupOffsets, KafkaException, Message, TopicPartition
 from millrace.engines.kafka.driver import Place as Assigned
 from millrace.engines.kafka.fetcher import Place
@@ -243,8 +243,9 @@ class Member:
             self._subscribed = self._wanted
             consumer.subscribe(self._wanted, on_assign=self._assigned, on_revoke=self._revoked)
         message: Message | None = consumer.poll(POLL_S if self._owned is not None else POLL_S / 5)
-        if message is not None:
-            self._error = message.error()
+        error = message.error() if message is not None else None
+        if error is not None and reason_of(error.code()) == "unauthorized":  # what else happens passes by itself
+            self._error = error
 
     def _are_known(self, consumer: Any, topics: list[str]) -> bool:
         """Return whether the brokers know all topics by now; who joins earlier gets nothing and has to join again."""
