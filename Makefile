@@ -16,12 +16,12 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run test test-all soak check fix bench coverage pins clean reset
+.PHONY: help install run test test-all soak check fix bench coverage pins servers stop-servers clean reset
 
 help: ## list these words
 	@echo "Millrace, and Parcomolo built on it. Start with: make run"
 	@echo
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with both packages and every tool
 
@@ -76,6 +76,12 @@ coverage: install ## what the fast tests reach, as a table and in build/coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report
+
+servers: install ## start Kafka and PostgreSQL for development and tests; writes .servers.env
+	@$(BIN)/python -m deploy.servers start $(ARGS)
+
+stop-servers: install ## stop them
+	@$(BIN)/python -m deploy.servers stop
 
 pins: ## resolve the newest versions that the packages allow and write them to constraints.txt
 	@rm -rf build/pins && "$(PYTHON)" -m venv build/pins

@@ -173,7 +173,7 @@ async def _age(inspection: Inspection, topic: str, partition: int, offset: int) 
         found = await inspection.log.log.read(topic, partition, offset=offset, limit=1)
     except Recovery:
         return 0.0  # the record is gone; the ledger and the doctor say so
-    return max(0, inspection.now - found[0][3]) / 1_000_000 if found else 0.0
+    return max(0, inspection.now - found[0].at) / 1_000_000 if found and found[0].position >= 0 else 0.0
 
 
 class HeldMessage(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ Neighbours: users; `hosting` runs each service, `execution` the commands, `readi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -22,14 +23,14 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
-from millrace.errors import ConfigurationError, PositionUnknown, UnknownMessage
+from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
 from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
 from millrace.keyed import Stream
 from millrace.message import Command, declaration
 from millrace.pace import Pace
-from millrace.ports import Engine, LogParts, TopicSpec, ViewInfo
+from millrace.ports import Engine, GroupSpec, LogParts, Progress, TopicSpec, ViewInfo
 from millrace.position import Position
 from millrace.reading import StateReader, ViewReader
 from millrace.rebuild import processor_of
@@ -48,6 +49,7 @@ log = logging.getLogger("millrace")
 PARTITIONS = 3
 COMMANDS_RETENTION_S = 7 * 86_400
 LEASES_EVERY_S = 0.5
+PROGRESS_EVERY_S = 1.0
 CLEAN_EVERY_S = 60.0
 ANSWERS_KEPT_S = 7 * 86_400
 
@@ -92,6 +94,8 @@ class Application:
         self._leases = engine.leases(self.instance)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
+        self._balanced = False
+        self._told = 0.0
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
         for service in self.services:
@@ -115,7 +119,7 @@ class Application:
             batch_max=self._batch_max,
         )
         for service in self._hosted if services is None else services:
-            host = Host(service, self.engine.store(service.name), installation, regroup=self._balance)
+            host = Host(service, self.engine.store(service.name), installation, regroup=self._regroup)
             self.hosts[service.name] = host
             await host.open()
 
@@ -166,6 +170,8 @@ class Application:
         self._tasks = []
         hosts, self.hosts = self.hosts, {}
         await asyncio.gather(*(host.stop() for host in hosts.values() if hasattr(host, "writer")))
+        with contextlib.suppress(MillraceError):
+            await self._tell_progress(hosts.values(), every_s=0.0)
         await self._leases.leave()
         for host in hosts.values():
             await host.close()
@@ -321,8 +327,14 @@ class Application:
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
         return [self._specs.get(name) or TopicSpec(name, PARTITIONS, _retention_of(name)) for name in sorted(names | set(self._specs))]
 
+    async def _regroup(self) -> None:
+        """The set of groups has changed; while services are being started, that is seen to once for all."""
+        if self._balanced:
+            await self._balance()
+
     async def _balance(self) -> None:
-        groups: dict[str, int] = {}
+        self._balanced = True
+        groups: dict[str, GroupSpec] = {}
         for host in self.hosts.values():
             groups.update(host.groups())
         await self._leases.join(groups)
@@ -335,8 +347,18 @@ class Application:
             await asyncio.sleep(LEASES_EVERY_S)
             try:
                 await self._balance()
+                await self._tell_progress(self.hosts.values())
             except Exception:
                 log.exception("renewing leases failed; trying again")
+
+    async def _tell_progress(self, hosts: Iterable[Host], *, every_s: float = PROGRESS_EVERY_S) -> None:
+        """Tell the log's own tools how far the groups have read, off the hot path."""
+        now = time.monotonic()
+        if isinstance(self._leases, Progress) and now - self._told >= every_s:
+            self._told = now
+            for host in list(hosts):
+                for group, offsets in host.progress().items():
+                    await self._leases.reached(group, offsets)
 
     async def _clean_forever(self) -> None:
         """Forget old answers and expired records; what nobody waits for may go late."""

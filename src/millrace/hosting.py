@@ -18,7 +18,7 @@ from millrace.errors import ConfigurationError
 from millrace.intake import Intake
 from millrace.message import Message
 from millrace.pace import Pace
-from millrace.ports import LogParts, Store, ViewInfo
+from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
 from millrace.relay import Relay
@@ -193,9 +193,19 @@ class Host:
         self._unsubscribe[name] = installation.parts.feed.on_change(loop.log_changed)
         loop.start()
 
-    def groups(self) -> dict[str, int]:
-        """Return its consumer groups with their numbers of partitions."""
-        return {self._installation.group(self.service.name, name): self.partitions_of(loop.topics) for name, loop in self.loops.items()}
+    def groups(self) -> dict[str, GroupSpec]:
+        """Return its consumer groups; a build that does not serve yet is a unit of its own, because operators may run it elsewhere."""
+        building = {processor_of(build) for build in self.builds.values() if build.state == BUILDING}
+        return {
+            self._installation.group(self.service.name, name): GroupSpec(
+                self.partitions_of(loop.topics), loop.topics, "" if name in building else self.service.name
+            )
+            for name, loop in self.loops.items()
+        }
+
+    def progress(self) -> dict[str, dict[tuple[str, int], int]]:
+        """Return how far this process has read, per consumer group."""
+        return {self._installation.group(self.service.name, name): loop.offsets() for name, loop in self.loops.items()}
 
     def partitions_of(self, topics: Iterable[str]) -> int:
         """Return the number of partitions of a processor: of its widest topic, or of the service's own where it reads none."""

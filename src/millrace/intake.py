@@ -4,6 +4,7 @@ What a record can be:
 
 - a message that a pattern of this processor takes: becomes a `Delivery`;
 - a type nobody here takes, or a fact that only its topic's owner may say, said by somebody else: ignored, counted;
+- no record at all, but a hole of offsets that hold none (see `ports.Record`): ignored, counted;
 - unreadable (oversized, no CloudEvent, data that do not fit): a `Delivery` without a pattern, for the dead letters with reason and bytes.
   It blocks its key only when its envelope decodes and names a source of this application; otherwise its key is not to be trusted.
 
@@ -104,6 +105,9 @@ class Intake:
         sources: dict[str, int] = {}
         ignored, latest, urgent = 0, "", False
         for record in records:
+            if record[4] < 0:
+                ignored -= record[4]
+                continue
             try:
                 envelope = open_envelope(record[2])
             except DecodeError as error:

@@ -4,7 +4,7 @@ Equations, checked over what is durable, with a server running or without one:
 
     journal of a service    rows ever appended = rows there + rows removed by retention
     publication             rows for the log up to the relay's position = rows published + relay's dead letters
-    log                     records there = end - start of each partition
+    log                     records there = end - start of each partition; where nothing expires the start is 0
     processor               position - start = received = handled + duplicate + ignored + skipped + waiting + dead
     held                    waiting and dead in the position's counters = held rows that are there
 
@@ -91,7 +91,9 @@ def _accounted(row: PositionRow) -> int:
 async def _log_lines(parts: LogParts) -> list[LedgerLine]:
     there = await parts.administration.counts()
     return [
-        LedgerLine("log", f"{info.name}/{partition}", end - first, there.get((info.name, partition), 0))
+        LedgerLine(
+            "log", f"{info.name}/{partition}", end - (first if info.retention_s is not None else 0), there.get((info.name, partition), 0)
+        )
         for info in await parts.log.topics()
         for partition, (first, end) in enumerate(info.ranges)
     ]

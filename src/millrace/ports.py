@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
@@ -51,7 +51,8 @@ class Record(NamedTuple):
     """One row of a partition.
 
     `at` is the append time in microseconds, `position` the journal position under which a relay of this installation appended
-    it, 0 for foreign producers.
+    it, 0 for foreign producers. Below 0 there is no record: so many offsets up to this one hold none (logs whose offsets are not dense tell
+    their holes, so that every offset is accounted for and a lost record is noticed).
     """
 
     offset: int
@@ -86,7 +87,11 @@ class Log(Protocol):
         """Append rows of a source, in order and all or none, if its last position is `after`.
 
         Returns the last position of the source now: the last of `rows`, or where the source really stands when another
-        relay was faster (then nothing was appended).
+        relay was faster (then nothing was appended). A log whose appends are not one thing may have some of these rows already, from a
+        relay that died; it appends the others.
+
+        Raises:
+            Recovery: what it has under one of these positions is another row.
         """
         ...
 
@@ -154,11 +159,23 @@ class LogAdministration(Protocol):
         ...
 
 
+class GroupSpec(msgspec.Struct, frozen=True):
+    """A consumer group: a processor, and what is shared out among the processes that run it.
+
+    Groups of one `unit` are run together by everybody who takes part, so an engine may share them out as one; empty: the group is a unit
+    of its own. Partition n is partition number n of all its topics.
+    """
+
+    partitions: int
+    topics: tuple[str, ...] = ()
+    unit: str = ""
+
+
 class Leases(Protocol):
     """Who owns which partition, among the processes that share services."""
 
-    async def join(self, groups: Mapping[str, int]) -> None:
-        """Take part in groups (name -> number of partitions)."""
+    async def join(self, groups: Mapping[str, GroupSpec]) -> None:
+        """Take part in groups, by name."""
         ...
 
     async def refresh(self) -> Mapping[str, frozenset[int]]:
@@ -178,11 +195,20 @@ class Leases(Protocol):
         ...
 
 
+@runtime_checkable
+class Progress(Protocol):
+    """What leases may do besides: tell the log's own tools how far groups have read. Nothing of ours reads it."""
+
+    async def reached(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Take the next offset per (topic, partition); called about once a second for what moved."""
+        ...
+
+
 class PositionRow(msgspec.Struct):
     """How far a processor has read one partition, who owns it, and what became of what it read.
 
     `sources` maps "source@epoch" to the last sequence seen. The counters only grow: received = handled + duplicate +
-    ignored + skipped + what is held (waiting or dead) now.
+    ignored + skipped + what is held (waiting or dead) now. Offsets that hold no record count as ignored.
     """
 
     processor: str

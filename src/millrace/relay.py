@@ -1,8 +1,8 @@
 """The relay: journal -> log.
 
 Theory. The log keeps, per (source, epoch), the journal position of the last row it has (`Log.published`), written in the same log
-transaction as the rows. The relay reads journal rows above that position, in order, and appends them naming the position it believes
-in; the log refuses when it knows better.
+transaction as the rows, or found out from them where a log has no such transactions. The relay reads journal rows above that position, in
+order, and appends them naming the position it believes in; the log refuses when it knows better.
 
     crash before the append commits      nothing happened; the rows are relayed again from the same position
     crash after it                       the position is where the rows are; nothing is sent twice
@@ -111,7 +111,8 @@ class Relay:
                 f"{self._saying.source}: the log has position {published} of epoch {self._saying.epoch}, the store only {head}; "
                 "the store was restored from an older copy. Publishing would reuse positions; restore the newer store or open a new epoch"
             )
-        self._published = self._looked = published
+        # With an append of nothing the log says from where to go on: some rows above may be missing after a crash.
+        self._published = self._looked = await self._log.append(self._saying.source, self._saying.epoch, [], after=published)
         self._head = head
 
     def start(self) -> None:

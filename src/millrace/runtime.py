@@ -116,6 +116,7 @@ class Loop:
         self._hurried = False
         self._wake = Broadcast()
         self._wanted: frozenset[int] = frozenset()
+        self._told = False
         self._owned: frozenset[int] = frozenset()
         self._tokens: dict[Place, int] = {}
         self._offsets: dict[Place, int] = {}
@@ -150,7 +151,7 @@ class Loop:
     def own(self, partitions: frozenset[int]) -> None:
         """Say which partitions this process holds the lease of."""
         if partitions != self._wanted or not self.assigned:
-            self._wanted = partitions
+            self._wanted, self._told = partitions, True
             self._wake.call()
 
     def wake(self) -> None:
@@ -200,6 +201,10 @@ class Loop:
             halted=self.halted,
         )
 
+    def offsets(self) -> dict[Place, int]:
+        """Return the next offset to read per owned (topic, partition)."""
+        return dict(self._offsets)
+
     def lag(self) -> int:
         """Return how many records of owned partitions are not read yet."""
         ends = self._feed.ends()
@@ -232,6 +237,8 @@ class Loop:
         self._owned, self._tokens, self._offsets, self._idle = frozenset(), {}, {}, {}
 
     async def _step(self) -> bool:
+        if not self._told:
+            return False  # the leases have not said yet what is ours
         if self._wanted != self._owned or not self.assigned:
             await self._assign()
         if not self._owned:

@@ -86,7 +86,8 @@ class Tail:
             at = accumulate((record.at for record in records), max)  # a clock that was set back must not turn a partition around
             found += [(moment, record.position, topic, partition, record) for moment, record in zip(at, records, strict=True)]
         found.sort(key=lambda row: row[:2])
-        return [self._tell(topic, partition, record) for at, _, topic, partition, record in found if at <= horizon]
+        told = [(self._tell(topic, partition, record), record) for at, _, topic, partition, record in found if at <= horizon]
+        return [tailed for tailed, record in told if record.position >= 0]
 
     def _tell(self, topic: str, partition: int, record: Record) -> Tailed:
         self._offsets[topic, partition] = record.offset + 1

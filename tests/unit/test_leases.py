@@ -11,6 +11,7 @@ import pytest
 
 from millrace.engines.sqlite.leases import FileLeases
 from millrace.errors import StoreUnavailable
+from millrace.ports import GroupSpec
 
 GROUP = "orders.handlers"
 ALL = frozenset(range(4))
@@ -26,7 +27,7 @@ class Processes:
     async def start(self, name: str, *, groups: tuple[str, ...] = (GROUP,)) -> FileLeases:
         """One more process."""
         leases = FileLeases(self._folder, name, session_s=4.0)
-        await leases.join(dict.fromkeys(groups, 4))
+        await leases.join(dict.fromkeys(groups, GroupSpec(4)))
         self.leases.append(leases)
         return leases
 

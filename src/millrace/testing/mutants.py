@@ -260,7 +260,8 @@ class Mutant(msgspec.Struct, frozen=True):
 class _MutantKit:
     def __init__(self, kit: EngineKit, mutant: Mutant) -> None:
         self.name = f"{kit.name}, {mutant.breaks}"
-        self.patience = IMPATIENT_S
+        self.patience = max(IMPATIENT_S, kit.patience / 5)
+        self.session_s = kit.session_s
         self.faults = kit.faults
         self.damage = kit.damage
         self._kit, self._mutant = kit, mutant
@@ -271,6 +272,9 @@ class _MutantKit:
 
     async def kill(self, engine: Engine) -> None:
         await self._kit.kill(engine)
+
+    def close(self) -> None:
+        self._kit.close()
 
 
 MUTANTS = (

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from millrace.errors import StoreUnavailable
+from millrace.ports import GroupSpec
 
 SESSION_S = 4.0
 
@@ -44,10 +45,10 @@ class FileLeases:
         self._locks: dict[tuple[str, int], int] = {}
         self._member: int | None = None
 
-    async def join(self, groups: Mapping[str, int]) -> None:
+    async def join(self, groups: Mapping[str, GroupSpec]) -> None:
         """Take part in groups."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._groups.update(groups)
+        self._groups.update({name: spec.partitions for name, spec in groups.items()})
         path = self._member_path(self._instance)
         if self._member is None:
             for _ in range(5):  # another process that sweeps the dead may hold or unlink the file for a moment

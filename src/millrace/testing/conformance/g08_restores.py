@@ -68,7 +68,7 @@ async def older_log_is_noticed(kit: EngineKit) -> None:
         await lab.settled()
         await lab.stop(app)
         await kit.damage.restore_copy("log")
-        await _expect_recovery(lab, match="older copy")
+        await _expect_recovery(lab, match=kit.damage.restored)
 
 
 async def older_log_is_noticed_before_it_is_filled_up(kit: EngineKit) -> None:
@@ -86,7 +86,7 @@ async def older_log_is_noticed_before_it_is_filled_up(kit: EngineKit) -> None:
         assert (await totals(app))["a"] == (1, 2, 3)
         await lab.stop(app)
         await kit.damage.restore_copy("log")
-        await _expect_recovery(lab, match="older copy")
+        await _expect_recovery(lab, match=kit.damage.restored)
 
 
 async def recreated_topic_is_noticed(kit: EngineKit) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from millrace.application import Application
-from millrace.ports import JournalRow
+from millrace.ports import GroupSpec, JournalRow
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, held, published, totals
@@ -67,7 +67,7 @@ async def accepted_commands_survive_a_kill(kit: EngineKit) -> None:
 
 
 async def leases_of_the_dead_are_free_at_once(kit: EngineKit) -> None:
-    """The next process owns every partition at its first look, after a stop as after a kill."""
+    """The next process owns every partition at its first look, after a stop as after a kill; that look may wait for a session."""
     async with Lab(kit) as lab:
         for end in (lab.stop, lab.kill):
             app = await lab.start()
@@ -75,8 +75,10 @@ async def leases_of_the_dead_are_free_at_once(kit: EngineKit) -> None:
             assert _partitions(app) == [0, 1, 2]
             await end(app)
             leases = kit.new_engine().leases("probe")
-            await leases.join({"counter.handlers": 3})
-            assert (await leases.refresh())["counter.handlers"] == {0, 1, 2}
+            async with asyncio.timeout(kit.session_s + 2.0):
+                await leases.join({"counter.handlers": GroupSpec(3, ("tally",), "counter")})
+                owned = await leases.refresh()
+            assert owned["counter.handlers"] == {0, 1, 2}
             await leases.leave()
 
 

@@ -15,7 +15,10 @@ from typing import Protocol
 from millrace.errors import StoreUnavailable
 from millrace.ports import Engine
 
-KITS = {"sqlite": "millrace.testing.conformance.sqlite_kit:SqliteKit"}
+KITS = {
+    "sqlite": "millrace.testing.conformance.sqlite_kit:SqliteKit",
+    "kafka/sqlite": "millrace.testing.conformance.kafka_kit:KafkaSqliteKit",
+}
 """Engines that can be named; another one is named `module:Class`."""
 
 
@@ -73,7 +76,14 @@ class Faults:
 
 
 class Damage(Protocol):
-    """What happens to durable data behind the engine's back. Only called while no application is open."""
+    """What happens to durable data behind the engine's back. Only called while no application is open.
+
+    Attributes:
+        restored: words by which a reader is told that the log was replaced by a copy from before its position: "older copy", or
+            "created anew" where topics cannot be put back under their old identities.
+    """
+
+    restored: str
 
     async def empty_journal(self, service: str) -> int:
         """Do what retention does: remove every row of a journal and count them as removed; return how many."""
@@ -122,12 +132,14 @@ class EngineKit(Protocol):
     Attributes:
         name: as `--millrace-engine` names it.
         patience: seconds that a check waits for what must happen.
+        session_s: seconds for which leases of a process that was killed may stay taken; 0: they are free at once.
         faults: consulted by every engine of this kit.
         damage: works on the same place.
     """
 
     name: str
     patience: float
+    session_s: float
     faults: Faults
     damage: AnyDamage
 
@@ -137,6 +149,10 @@ class EngineKit(Protocol):
 
     async def kill(self, engine: Engine) -> None:
         """Do what the end of a process by kill -9 does: open transactions are undone, locks free, nothing is written any more."""
+        ...
+
+    def close(self) -> None:
+        """Remove what lies outside the kit's folder; the test has ended."""
         ...
 
 

@@ -77,6 +77,8 @@ class FaultyEngine(SqliteEngine):
 class SqliteDamage:
     """See `kit.Damage`."""
 
+    restored = "older copy"
+
     def __init__(self, folder: Path, copies: Path) -> None:
         self._folder = folder
         self._copies = copies
@@ -139,6 +141,7 @@ class SqliteKit:
 
     def __init__(self, folder: Path) -> None:
         self.patience = 5.0
+        self.session_s = 0.0
         self.faults = Faults()
         self.damage = SqliteDamage(folder / "data", folder / "copies")
         self._folder = folder / "data"
@@ -150,3 +153,6 @@ class SqliteKit:
     async def kill(self, engine: Any) -> None:
         """End an engine without a goodbye."""
         engine.die()
+
+    def close(self) -> None:
+        """Nothing lies outside the folder."""

@@ -1,0 +1,1 @@
+"""What runs beside the toolkit: servers for development and tests."""

@@ -1,0 +1,252 @@
+"""How this process talks to the brokers: librdkafka's configuration, answers awaited on the event loop, errors in our words.
+
+librdkafka reports wrong credentials and certificates by no exception, only to `error_cb`; without it a wrong password looks like a
+silent network. `Client` keeps the last report, and every wait ends with it.
+
+Neighbours: all of this engine; only here and in the threads of `fetcher`, `producer` and `leases` a client of confluent-kafka is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from millrace.engines.kafka.driver import READ_COMMITTED, AdminClient, Codes, Failure, KafkaException, failure_of
+from millrace.engines.kafka.settings import KafkaSettings
+from millrace.errors import ConfigurationError, StoreUnavailable
+
+ANSWER_S = 10.0
+LEADER_S = 5.0
+"""How long a partition may be without a leader before whoever asks is told."""
+REFUSED_S = 0.5
+"""How long a refusal of credentials is given to be taken back: one broker may know a new password later than another."""
+UNKNOWN_S = 1.0
+"""How long a broker may not know a topic that another one has just made."""
+DOWN_S = 3.0
+"""How long all brokers may be away before whoever waits is told."""
+RECORD_MAX = 4 << 20
+"""What a client sends and takes at most; records above the toolkit's limit come from foreign producers."""
+
+_FINAL = {Codes.AUTHENTICATION, Codes.SSL}
+_UNAUTHORIZED = _FINAL | {Codes.TOPIC_REFUSED, Codes.GROUP_REFUSED, Codes.CLUSTER_REFUSED, Codes.TRANSACTION_REFUSED, Codes.SASL_FAILED}
+_OVERSIZED = {Codes.TOO_LARGE, Codes.BATCH_TOO_LARGE}
+_ABSENT = {Codes.UNKNOWN_TOPIC, Codes.UNKNOWN_TOPIC_HERE, Codes.UNKNOWN_PARTITION}
+_LEADERLESS = {
+    Codes.NO_LEADER,
+    Codes.NOT_LEADER,
+    Codes.NO_ENTRY,
+    Codes.STORAGE,
+    Codes.NEW_EPOCH,
+    Codes.OLD_EPOCH,
+    Codes.NO_REPLICA,
+}
+_TOO_FEW = {Codes.TOO_FEW, Codes.TOO_FEW_AFTER}
+_SILENT = {Codes.TIMED_OUT, Codes.TRANSPORT, Codes.ALL_BROKERS_DOWN}
+
+
+class Client:
+    """The brokers, as seen from this process.
+
+    Args:
+        settings: where they are.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self.name = f"kafka {settings.brokers}"
+        self._admin: Any = None
+        self._lock = threading.Lock()
+        self._refused: Failure | None = None
+        self._trouble = ""
+        self._down_since = 0.0
+
+    def configuration(self, **changes: Any) -> dict[str, Any]:
+        """Return the configuration of a client of librdkafka; names with `_` for `.`."""
+        ours = {
+            "bootstrap.servers": self.settings.brokers,
+            "error_cb": self._note,
+            "log_level": 0,  # it would print a line for every attempt; what matters comes to error_cb
+            "socket.keepalive.enable": True,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 2000,
+        }
+        return ours | {name.replace("_", "."): value for name, value in changes.items()} | dict(self.settings.properties)
+
+    def made(self, kind: Any, **changes: Any) -> Any:
+        """Return a client of librdkafka of a kind.
+
+        Raises:
+            ConfigurationError: a property is wrong; the message names it, never a value.
+        """
+        try:
+            return kind(self.configuration(**changes))
+        except KafkaException as error:
+            found = failure_of(error)
+            raise ConfigurationError(f"{self.name}: {self._said(found) if found else 'a client property is wrong'}") from None
+
+    @property
+    def admin(self) -> Any:
+        """Return the client for questions, made at the first."""
+        with self._lock:
+            if self._admin is None:
+                self._admin = self.made(AdminClient, client_id="millrace")
+            return self._admin
+
+    def close(self) -> None:
+        """Forget the client for questions."""
+        with self._lock:
+            self._admin = None
+
+    def _said(self, failure: Failure) -> str:
+        return self.settings.without_secrets(failure.str())
+
+    def _note(self, error: Failure) -> None:
+        """Remember what librdkafka reports, from whichever of its threads."""
+        self._trouble = self._said(error)
+        if error.code() in _FINAL:
+            self._refused = error
+        elif error.code() == Codes.ALL_BROKERS_DOWN:
+            self._down_since = self._down_since or time.monotonic()
+
+    def well(self) -> None:
+        """Note that a broker has answered."""
+        self._refused, self._trouble, self._down_since = None, "", 0.0
+
+    def check(self, *, since: float = 0.0) -> None:
+        """Say why nothing can come, where that is known.
+
+        Args:
+            since: when waiting began; brokers that went away before may have returned.
+
+        Raises:
+            StoreUnavailable: credentials or certificates were refused, or all brokers have been away for a while.
+        """
+        if self._refused is not None and time.monotonic() - since > REFUSED_S:
+            raise self.unavailable(self._refused)
+        if self._down_since and time.monotonic() - max(since, self._down_since) > DOWN_S:
+            raise self.silent("all brokers are away")
+
+    def silent(self, what: str) -> StoreUnavailable:
+        """Return the error for an answer that did not come."""
+        return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {self._trouble or 'no answer'}; trying again")
+
+    def unavailable(self, error: Failure | Exception, *, what: str = "") -> StoreUnavailable:
+        """Return an error of librdkafka in our words."""
+        found = failure_of(error) if isinstance(error, Exception) else error
+        if found is None:
+            return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {type(error).__name__}")
+        detail = f"{what}: {self._said(found)}" if what else self._said(found)
+        return StoreUnavailable(self.name, reason=reason_of(found.code()), detail=detail)
+
+    async def answers(self, futures: Mapping[Any, Future[Any]], *, what: str, allowed: Iterable[int] = ()) -> dict[Any, Any]:
+        """Wait for answers; those that failed with an allowed code are left out.
+
+        Raises:
+            StoreUnavailable: one failed otherwise, or none came.
+        """
+        waiting = {key: asyncio.ensure_future(asyncio.wrap_future(future)) for key, future in futures.items()}
+        try:
+            await self._await(list(waiting.values()), what)
+            found: dict[Any, Any] = {}
+            for key, task in waiting.items():
+                error = task.exception()
+                if error is None:
+                    found[key] = task.result()
+                elif (failure := failure_of(error)) is None or failure.code() not in set(allowed):
+                    raise self._failed(error, f"{what} {key}" if isinstance(key, str) else what)
+        finally:
+            for task in waiting.values():
+                task.cancel()
+            await asyncio.gather(*waiting.values(), return_exceptions=True)
+        self.well()
+        return found
+
+    async def call(self, ask: Callable[[], Any], *, what: str) -> Any:
+        """Ask something that blocks, in a thread.
+
+        Raises:
+            StoreUnavailable: it failed, or nobody answers.
+        """
+        task = asyncio.ensure_future(asyncio.to_thread(ask))
+        try:
+            await self._await([task], what)
+            found = task.result()
+        except KafkaException as error:
+            self.check()
+            raise self.unavailable(error, what=what) from error
+        finally:
+            task.add_done_callback(_hear)
+        self.well()
+        return found
+
+    async def offsets(self, asked: Mapping[Any, Any]) -> dict[Any, int]:
+        """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
+
+        Raises:
+            StoreUnavailable: there is none for a while, or nobody answers.
+        """
+        found: dict[Any, int] = {}
+        until = time.monotonic() + LEADER_S
+        while missing := {place: which for place, which in asked.items() if place not in found}:
+            late = time.monotonic() > until
+            allowed = _ABSENT | ({Codes.NO_ENTRY} if late else _LEADERLESS)
+            futures = self.admin.list_offsets(missing, isolation_level=READ_COMMITTED)
+            answers = await self.answers(futures, what="asking for offsets", allowed=allowed)
+            found |= {place: answer.offset for place, answer in answers.items()}
+            absent = all(place in found or _code_of(future) in _ABSENT for place, future in futures.items())
+            if late or (absent and time.monotonic() > until - LEADER_S + UNKNOWN_S):
+                break
+            await asyncio.sleep(0.02)
+            with contextlib.suppress(KafkaException):  # what it remembers of the topics may be older than the topic
+                await asyncio.to_thread(self.admin.list_topics, timeout=LEADER_S)
+        return found
+
+    async def _await(self, tasks: list[asyncio.Future[Any]], what: str) -> None:
+        began = time.monotonic()
+        while tasks:
+            _, pending = await asyncio.wait(tasks, timeout=0.1)
+            tasks = list(pending)
+            if not tasks:
+                return
+            self.admin.poll(0)
+            self.check(since=began)
+            if time.monotonic() > began + ANSWER_S:
+                raise self.silent(what)
+
+    def _failed(self, error: BaseException, what: str) -> BaseException:
+        found = failure_of(error)
+        if found is None:
+            return error
+        if found.code() in _SILENT:
+            try:
+                self.check()
+            except StoreUnavailable as known:
+                return known
+        return self.unavailable(found, what=what)
+
+
+def _hear(task: asyncio.Future[Any]) -> None:
+    """Take the end of what nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _code_of(future: Future[Any]) -> int:
+    failure = failure_of(future.exception())
+    return failure.code() if failure is not None else 0
+
+
+def reason_of(code: int) -> str:
+    """Return the reason word of `StoreUnavailable` for a code of librdkafka."""
+    for reason, codes in (("unauthorized", _UNAUTHORIZED), ("oversized", _OVERSIZED), ("absent", _ABSENT), ("too_few_replicas", _TOO_FEW)):
+        if code in codes:
+            return reason
+    return "unreachable"
+
+
+__all__ = ["ANSWER_S", "RECORD_MAX", "Client", "reason_of"]

@@ -1,0 +1,89 @@
+"""A real broker that dies while rows are appended: nothing is lost, repeats come in an order that readers see through, work resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.servers.kafka import KafkaCluster, fetch
+from millrace.errors import StoreUnavailable
+from millrace.testing.conformance.kafka_kit import REQUIRED
+from tests.engines.kafka_places import PARTITIONS, SOURCE, Places, first_seen, moved, positions, rows_of
+
+JARS = Path(__file__).parents[2] / "build" / "servers" / "kafka" / "jars"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[KafkaCluster]:
+    """A broker of this test's own."""
+    if os.environ.get(REQUIRED) == "1":
+        fetch(JARS)
+    if not any(JARS.glob("*.jar")):
+        pytest.skip("needs the jars of Kafka: `make servers` fetches them")
+    cluster = KafkaCluster(tmp_path / "kafka", jars=JARS)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+async def publish(log: Any, last: int, told: list[StoreUnavailable]) -> None:
+    """Publish a journal of so many rows as a relay does, which tries again whatever happens."""
+    position = -1
+    while position < last:
+        try:
+            if position < 0:
+                position = await log.append(SOURCE, 1, [], after=await log.published(SOURCE, 1))
+            position = await log.append(SOURCE, 1, rows_of(position + 1, min(last, position + 40)), after=position)
+        except StoreUnavailable as error:
+            told.append(error)
+            await moved(log)
+
+
+async def reached(log: Any, position: int) -> None:
+    """Wait until so much was published."""
+    until = time.monotonic() + 60
+    while (await log.sources() or [("", 1, 0, 0)])[0][2] < position:
+        assert time.monotonic() < until, "nothing is published any more"
+        await moved(log)
+
+
+async def test_a_broker_that_dies_loses_nothing(broker: KafkaCluster) -> None:
+    """Killed and started again three times in the middle of appends: whoever drops what is not newer sees every row once, in order."""
+    places = Places(broker.address)
+    log, told = await places.open(), list[StoreUnavailable]()
+    publishing = asyncio.create_task(publish(log, 20_000, told))
+    for part in (2_000, 6_000, 10_000):
+        await reached(log, part)
+        broker.nodes[0].kill()
+        await asyncio.to_thread(broker.start)
+    async with asyncio.timeout(120):
+        await publishing
+    found = await positions(log)
+    print(f"{sum(map(len, found)) - 20_000} repeats, {len(told)} failures told")
+    assert [first_seen(each) for each in found] == [[n for n in range(1, 20_001) if n % PARTITIONS == p] for p in range(PARTITIONS)]
+    assert await log.sources() == [(SOURCE, 1, 20_000, 20_000)]
+    await log.close()
+
+
+async def test_a_broker_that_is_away_is_named(broker: KafkaCluster) -> None:
+    """An append while nobody is there fails with the reason within seconds; the next one after the return goes on."""
+    places = Places(broker.address)
+    log = await places.open()
+    await log.append(SOURCE, 1, rows_of(1, 10), after=0)
+    broker.nodes[0].kill()
+    async with asyncio.timeout(20):
+        with pytest.raises(StoreUnavailable, match="unreachable"):
+            await log.append(SOURCE, 1, rows_of(11, 20), after=10)
+    await asyncio.to_thread(broker.start)
+    told: list[StoreUnavailable] = []
+    async with asyncio.timeout(60):
+        await publish(log, 30, told)
+    assert sorted(n for each in await positions(log) for n in each) == list(range(1, 31))
+    await log.close()
