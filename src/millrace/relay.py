@@ -153,7 +153,7 @@ class Relay:
 
     async def publish_once(self) -> bool:
         """Publish the next rows; return whether there may be more."""
-        after = self.published
+        published, after = self._published, self.published  # taken before the read, which another run of this may overtake
         rows, upto = await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
         if upto == after:
             return False
@@ -165,7 +165,7 @@ class Relay:
         if sound:
             await self._ensure(sound)
             self._last_append = asyncio.get_running_loop().time()
-            self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=self._published)
+            self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=published)
             if self._published != sound[-1][0]:
                 self._looked = 0
                 return True

@@ -218,6 +218,7 @@ class _MutantKit:
     def __init__(self, kit: EngineKit, mutant: Mutant) -> None:
         self.name = f"{kit.name}, {mutant.breaks}"
         self.patience = IMPATIENT_S
+        self.placeholder = kit.placeholder
         self.faults = kit.faults
         self.damage = kit.damage
         self._kit, self._mutant = kit, mutant
@@ -228,6 +229,9 @@ class _MutantKit:
 
     async def kill(self, engine: Engine) -> None:
         await self._kit.kill(engine)
+
+    def close(self) -> None:
+        self._kit.close()
 
 
 MUTANTS = (

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="engine(s) to hold to the conformance suite: a name that millrace knows, or module:KitClass; default sqlite",
+        help="engine(s) to hold to the conformance suite: a name that millrace knows, or module:KitClass, or two of them as log/stores; default sqlite",
     )
 
 
@@ -61,9 +61,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def engine_kit(request: pytest.FixtureRequest, tmp_path: Path) -> EngineKit:
+def engine_kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineKit]:
     """An engine as the conformance suite wants it, on a place of its own."""
-    return kit_of(request.param, tmp_path)
+    kit = kit_of(request.param, tmp_path)
+    yield kit
+    kit.close()
 
 
 @pytest.fixture

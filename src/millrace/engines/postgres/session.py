@@ -77,6 +77,7 @@ class Session:
         self._name = name
         self._answer_s = answer_s
         self._prepared: set[bytes] = set()
+        self._ready: asyncio.Future[None] | None = None
         self.backend = self._pg.backend_pid
 
     @classmethod
@@ -163,29 +164,35 @@ class Session:
                 return results
 
     async def _readable(self) -> None:
-        loop, socket = asyncio.get_running_loop(), self._pg.socket
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(socket, _wake, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(socket)
+        await self._watched(writing=False)
 
     async def _drained(self) -> None:
         """Send what did not fit into the socket at once, taking in what the server has to say meanwhile."""
-        loop, pg, socket = asyncio.get_running_loop(), self._pg, self._pg.socket
         while True:
-            ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(socket, _wake, ready)
-            loop.add_writer(socket, _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(socket)
-                loop.remove_writer(socket)
-            pg.consume_input()
-            if not pg.flush():
+            await self._watched(writing=True)
+            self._pg.consume_input()
+            if not self._pg.flush():
                 return
+
+    async def _watched(self, *, writing: bool) -> None:
+        """Wait until the socket has something, or with `writing` takes something; woken as well when the session is closed."""
+        loop, socket = asyncio.get_running_loop(), self._pg.socket
+        ready: asyncio.Future[None] = loop.create_future()
+        self._ready = ready
+        loop.add_reader(socket, _wake, ready)
+        if writing:
+            loop.add_writer(socket, _wake, ready)
+        try:
+            await ready
+        finally:
+            if self._ready is ready:
+                self._unwatch(socket)
+
+    def _unwatch(self, socket: int) -> None:
+        self._ready = None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(socket)
+        loop.remove_writer(socket)
 
     def _rows(self, questions: Sequence[_Question], order: list[bytes | None], results: list[pq.abc.PGresult]) -> list[Rows]:
         found: list[Rows] = []
@@ -227,6 +234,10 @@ class Session:
 
     def close(self) -> None:
         """Close the connection at once; the server undoes what was open."""
+        if self._ready is not None:
+            ready, socket = self._ready, self._pg.socket
+            self._unwatch(socket)  # before the number of the socket can be another one's
+            _wake(ready)
         self._pg.finish()
 
 

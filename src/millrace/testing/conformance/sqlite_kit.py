@@ -139,6 +139,7 @@ class SqliteKit:
 
     def __init__(self, folder: Path) -> None:
         self.patience = 5.0
+        self.placeholder = "?"
         self.faults = Faults()
         self.damage = SqliteDamage(folder / "data", folder / "copies")
         self._folder = folder / "data"
@@ -150,3 +151,6 @@ class SqliteKit:
     async def kill(self, engine: Any) -> None:
         """End an engine without a goodbye."""
         engine.die()
+
+    def close(self) -> None:
+        """Nothing: everything is in the folder."""
