@@ -95,8 +95,8 @@ class Overloaded(MillraceError):
 class StoreUnavailable(MillraceError):
     """A store or log cannot be used now.
 
-    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding, conflict; and for who
-    only looks: absent, lost, older_version.
+    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding, conflict;
+    and for who only looks: absent, lost, older_version.
     """
 
     def __init__(self, name: str, *, reason: str, detail: str) -> None:

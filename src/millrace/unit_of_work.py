@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -29,10 +28,6 @@ from millrace.position import Position
 from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key
 from millrace.timers import Cancel, Timer
-
-
-_kind: Callable[[Rows], str] = attrgetter("kind")
-_build: Callable[[Documents], int] = attrgetter("build")
 
 
 class Saying(msgspec.Struct, frozen=True):
@@ -105,9 +100,9 @@ class UnitOfWork:
 
     async def load(self) -> None:
         """Load everything that was named, one query per kind; kinds in one order, because a load may lock what it reads."""
-        for rows in sorted(self._rows.values(), key=_kind):
+        for rows in sorted(self._rows.values(), key=lambda rows: rows.kind):
             await rows.load()
-        for documents in sorted(self._documents.values(), key=_build):
+        for documents in sorted(self._documents.values(), key=lambda documents: documents.build):
             await documents.load()
         if self.wanted_streams:
             await self._load_streams()

@@ -43,11 +43,19 @@ def judge(found: tuple[Any, ...], *, before: float, after: float, version: int) 
         _switched_on("fsync", fsync, "a crash of the machine may lose or damage everything"),
         _switched_on("full_page_writes", pages, "a crash of the machine may damage pages"),
         _commit(commit),
-        ("wal_level", wal != "minimal", wal if wal != "minimal" else "minimal; set wal_level = replica, so that it can be backed up while it runs"),
+        (
+            "wal_level",
+            wal != "minimal",
+            wal if wal != "minimal" else "minimal; set wal_level = replica, so that it can be backed up while it runs",
+        ),
         _clock(now / 1_000_000, before, after),
         _connections(most, used),
         ("schema", version == len(migrations()), f"version {version}; this release writes {len(migrations())}"),
-        ("migrate", create, "this role may create tables" if create else "this role may not create tables here; grant it create on the schema"),
+        (
+            "migrate",
+            create,
+            "this role may create tables" if create else "this role may not create tables here; grant it create on the schema",
+        ),
     ]
 
 
@@ -56,7 +64,7 @@ def _switched_on(name: str, value: str, danger: str) -> Finding:
 
 
 def _commit(value: str) -> Finding:
-    well = value not in {"off"}
+    well = value != "off"
     return "synchronous_commit", well, value if well else "off; set it to on, or a crash loses commits that were answered"
 
 

@@ -52,7 +52,9 @@ class PostgresEngine:
         Raises:
             ConfigurationError: always.
         """
-        raise ConfigurationError("PostgreSQL keeps stores and has no log; combine it with an engine that has one: SplitEngine(log=..., store=...)")
+        raise ConfigurationError(
+            "PostgreSQL keeps stores and has no log; combine it with an engine that has one: SplitEngine(log=..., store=...)"
+        )
 
     def leases(self, instance: str) -> Leases:
         """Refuse.

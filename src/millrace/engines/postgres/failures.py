@@ -39,7 +39,7 @@ _OWN_REASONS = {"42501": "read_only"}
 def is_lost(error: psycopg.Error) -> bool:
     """Return whether the connection is what failed, so that the same work may succeed on another one."""
     state = error.sqlstate
-    return (state is None and isinstance(error, psycopg.OperationalError)) or (state or "")[:2] in {"08"} or state in _ENDED
+    return (state is None and isinstance(error, psycopg.OperationalError)) or (state or "")[:2] == "08" or state in _ENDED
 
 
 _ENDED = {"57P01", "57P02", "57P03", "57P05", "25P03"}

@@ -1,8 +1,9 @@
 """Hints between processes: "something was committed in this schema". Nothing depends on their arrival; who waits looks again by itself.
 
-Theory. NOTIFY inside a transaction takes a lock of the whole server at its commit, so hints are sent afterwards, by a task that takes together
-what has gathered, on a session that does not wait for the disk. At most one hint per schema leaves in `SEND_S`, and callers are called at most once in
-`HEAR_S`: what they do then costs queries, and under load there is always something new. The first hint after a silence passes at once.
+Theory. NOTIFY inside a transaction takes a lock of the whole server at its commit, so hints are sent afterwards, by a task that takes
+together what has gathered, on a session that does not wait for the disk. At most one hint per schema leaves in `SEND_S`, and callers are
+called at most once in `HEAR_S`: what they do then costs queries, and under load there is always something new. The first hint after a
+silence passes at once.
 
 One connection listens to every schema of the process. It has no time-outs. When it ends it is made anew, with a pause that doubles and is
 jittered so that a restarted server is not met by everybody at once; after each connect all callers are called, because hints may have been

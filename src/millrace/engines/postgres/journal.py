@@ -37,9 +37,7 @@ class PostgresJournal(Table):
 
     async def streams(self, after: Mapping[str, int], *, until: int | None = None) -> list[StreamRow]:
         """Return the events of streams above a version each."""
-        rows = await self._all(
-            "streams", texts(list(after)), integers(list(after.values())), scalar(_FOREVER if until is None else until)
-        )
+        rows = await self._all("streams", texts(list(after)), integers(list(after.values())), scalar(_FOREVER if until is None else until))
         if any("\x01" in name for name in after):
             rows = [(restored(stream), version, value) for stream, version, value in rows]
         return rows_of(StreamRow, rows)

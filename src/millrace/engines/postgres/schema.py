@@ -1,8 +1,8 @@
 """A service's schema: found, made, migrated, refused.
 
-Migrations are numbered files; each start applies those that are missing, in one transaction under an advisory lock that names the schema, so
-instances that start at once do it one after the other and the later ones find nothing to do. The version that was reached stands
-in the schema itself. A newer version than this release knows is refused: what it means is not known here.
+Migrations are numbered files; each start applies those that are missing, in one transaction under an advisory lock that names the schema,
+so instances that start at once do it one after the other and the later ones find nothing to do. The version that was reached stands in the
+schema itself. A newer version than this release knows is refused: what it means is not known here.
 
 A schema that is there and empty is filled: where roles may not make schemas, a database administrator makes one for each service.
 
@@ -38,7 +38,9 @@ class Schema:
 
     def __init__(self, name: str, *, place: str) -> None:
         if len(name.encode()) > NAME_BYTES_MAX:
-            raise ConfigurationError(f"schema {name!r}: the name of a schema has at most {NAME_BYTES_MAX} bytes; shorten service or namespace")
+            raise ConfigurationError(
+                f"schema {name!r}: the name of a schema has at most {NAME_BYTES_MAX} bytes; shorten service or namespace"
+            )
         self.newest = len(migrations())
         self.name = name
         self._place = place

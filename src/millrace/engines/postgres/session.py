@@ -1,10 +1,10 @@
 """One connection to the server, driven in pipelines: any number of statements, one round trip.
 
 Theory. A transaction of the runtime is a handful of bulk statements; what it costs beside the server's work is round trips and the
-driver's handling of each statement. A session therefore sends a list of steps with one flush, waits once, and reads every result. Statements
-are prepared at their first use in the same pipeline. Measured on one machine: five statements in 107 microseconds, 445 by the driver's
-own pipeline mode, 650 one after the other; so the driver's connection serves for connecting, and its documented libpq
-layer (`psycopg.pq`) for everything that runs per batch.
+driver's handling of each statement. A session therefore sends a list of steps with one flush, waits once, and reads every result.
+Statements are prepared at their first use in the same pipeline. Measured on one machine: five statements in 107 microseconds, 445 by the
+driver's own pipeline mode, 650 one after the other; so the driver's connection serves for connecting, and its documented libpq layer
+(`psycopg.pq`) for everything that runs per batch.
 
 After an error the server skips what follows until the end of the pipeline, so nothing after a failed step has happened; the error of the
 first failed step is raised, with the others' results dropped. A caller that is cancelled, or a server that does not answer in time, leaves
@@ -59,7 +59,7 @@ class Timeouts(NamedTuple):
     statement: float = 60.0
     lock: float = 20.0
     idle: float = 60.0
-    connect: float = 5.0
+    connect: float = 10.0
 
 
 class Session:

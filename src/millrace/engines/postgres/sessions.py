@@ -35,6 +35,7 @@ class Sessions:
         self._timeouts = timeouts
         self._free: list[Session] = []
         self._turn = asyncio.Semaphore(most)
+        self._closed = False
 
     async def connect(self, name: str, *, idle_s: float | None = None) -> Session:
         """Return a session of one's own.
@@ -69,11 +70,14 @@ class Sessions:
         try:
             return await session.run(steps)
         finally:
-            if session.usable:
+            if self._closed:
+                session.close()
+            elif session.usable:
                 self._free.append(session)
 
     def close(self) -> None:
-        """Close the sessions that are free."""
+        """Close the sessions that are free now, and each of the others when it is given back."""
+        self._closed = True
         for session in self._free:
             session.close()
         self._free.clear()

@@ -58,6 +58,8 @@ class PostgresStore:
         hints: where commits are told.
     """
 
+    _idle_s: float | None = None
+
     def __init__(self, name: str, schema: str, *, sessions: Sessions, hints: Hints) -> None:
         self.name = name
         self.schema = schema
@@ -75,9 +77,16 @@ class PostgresStore:
         Raises:
             StoreUnavailable: with the reason, for a server or schema that cannot be used.
         """
-        self._writer = await self._sessions.connect(self.name)
-        await self._schema.open(self._writer)
+        self._writer = await self._sessions.connect(self.name, idle_s=self._idle_s)
+        try:
+            await self._prepare(self._writer)
+        except BaseException:
+            await self.close()
+            raise
         self.reader = PostgresTables(_Reads(self, self._sql))
+
+    async def _prepare(self, session: Session) -> None:
+        await self._schema.open(session)
 
     async def epoch(self) -> int:
         """Return the epoch of the journal."""
@@ -129,23 +138,23 @@ class PostgresSnapshot(PostgresStore):
     however busy the store is. It holds back the server's clean-up meanwhile, so it is for commands that end, not for servers.
     """
 
-    async def open(self) -> None:
-        """Open the schema as it is now.
+    _idle_s = 0.0
+
+    async def _prepare(self, session: Session) -> None:
+        """Begin the transaction in a schema as it is now.
 
         Raises:
             StoreUnavailable: `absent` for a schema that is not there or empty, `older_version` for one that the application has not
                 yet migrated, otherwise the reason why it cannot be read.
         """
-        self._writer = await self._sessions.connect(self.name, idle_s=0)
-        await self._writer.run([Step(Statements("server.sql")["begin_snapshot"])])
-        version = await self._schema.version(self._writer)
+        await session.run([Step(Statements("server.sql")["begin_snapshot"])])
+        version = await self._schema.version(session)
         if not version:
             detail = f"the database has no schema {self.schema!r} with tables; the application makes it at its first start"
             raise StoreUnavailable(self.name, reason="absent", detail=detail)
         if version < self._schema.newest:
             detail = f"schema {version}, this release writes {self._schema.newest}; the application's next start migrates it"
             raise StoreUnavailable(self.name, reason="older_version", detail=detail)
-        self.reader = PostgresTables(_Reads(self, self._sql))
 
     async def ask(self, *steps: Step) -> Rows:
         """Run statements in the snapshot; return the rows of the last one."""

@@ -4,7 +4,8 @@ The server is named by `MILLRACE_TEST_POSTGRES`, an address whose role may make 
 database and removes it at its end. Where no server is named the tests are skipped with that reason; with
 `MILLRACE_REQUIRE_ENGINES=1` they fail, so that a build cannot leave an engine out unseen.
 
-Neighbours: implements the store side of `EngineKit`; `split_kit` puts a log beside it; the statements that do damage are in `postgres_damage.sql`.
+Neighbours: implements the store side of `EngineKit`; `split_kit` puts a log beside it; the statements that do damage are in
+`postgres_damage.sql`.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ class MortalSessions(Sessions):
     def die(self) -> list[int]:
         """Close every connection; return the numbers of the processes that served them."""
         self.dead = True
-        for session in self.made:
+        made, self.made = self.made, []
+        for session in made:
             session.close()
-        return [session.backend for session in self.made]
+        return [session.backend for session in made]
 
 
 class FaultyStore(PostgresStore):
@@ -155,19 +157,27 @@ class PostgresKit:
         self.placeholder = "%s"
         self.faults = Faults()
         self._url = server_address()
+        self._made: list[FaultyEngine] = []
         self._namespace = f"t{os.urandom(5).hex()}"
         self.damage = PostgresDamage(self._url, self._namespace)
 
     def new_engine(self) -> FaultyEngine:
         """Return an engine on the namespace."""
-        return FaultyEngine(self._url, namespace=self._namespace, faults=self.faults)
+        engine = FaultyEngine(self._url, namespace=self._namespace, faults=self.faults)
+        self._made.append(engine)
+        return engine
 
     async def kill(self, engine: Any) -> None:
         """End an engine without a goodbye, and its processes on the server with it."""
+        self._end(engine)
+
+    def _end(self, engine: FaultyEngine) -> None:
         backends = engine.mortal.die()
         while self.damage.run("end_backends", backends)[0][0]:
             pass
 
     def close(self) -> None:
-        """Remove the schemas."""
+        """End what a failed check has left running, and remove the schemas."""
+        for engine in self._made:
+            self._end(engine)
         self.damage.run("forget_schemas")
