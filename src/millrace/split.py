@@ -16,13 +16,13 @@ class SplitEngine:
 
     Args:
         log: the engine that keeps log and leases.
-        store: the engine that keeps stores.
+        stores: the engine that keeps stores.
     """
 
-    def __init__(self, *, log: Engine, store: Engine) -> None:
-        self.name = f"{log.name}/{store.name}"
+    def __init__(self, *, log: Engine, stores: Engine) -> None:
+        self.name = f"{log.name}/{stores.name}"
         self.of_log = log
-        self.of_stores = store
+        self.of_stores = stores
 
     def log(self) -> LogParts:
         """Return the log."""
@@ -38,7 +38,7 @@ class SplitEngine:
 
     def reading(self) -> SplitEngine:
         """Return an engine for the same places that creates, changes and owns nothing."""
-        return SplitEngine(log=self.of_log.reading(), store=self.of_stores.reading())
+        return SplitEngine(log=self.of_log.reading(), stores=self.of_stores.reading())
 
     async def start(self) -> None:
         """Begin what runs in the background."""

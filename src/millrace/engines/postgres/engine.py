@@ -53,7 +53,7 @@ class PostgresEngine:
             ConfigurationError: always.
         """
         raise ConfigurationError(
-            "PostgreSQL keeps stores and has no log; combine it with an engine that has one: SplitEngine(log=..., store=...)"
+            "PostgreSQL keeps stores and has no log; combine it with an engine that has one: SplitEngine(log=..., stores=...)"
         )
 
     def leases(self, instance: str) -> Leases:
@@ -62,7 +62,7 @@ class PostgresEngine:
         Raises:
             ConfigurationError: always.
         """
-        raise ConfigurationError("leases come from the engine of the log; combine them: SplitEngine(log=..., store=...)")
+        raise ConfigurationError("leases come from the engine of the log; combine them: SplitEngine(log=..., stores=...)")
 
     def store(self, service: str) -> PostgresStore:
         """Return the store of a service."""

@@ -75,7 +75,7 @@ class SplitKit:
 
     def new_engine(self) -> SplitEngine:
         """Return an engine of one of each."""
-        return SplitEngine(log=self._log.new_engine(), store=self._stores.new_engine())
+        return SplitEngine(log=self._log.new_engine(), stores=self._stores.new_engine())
 
     async def kill(self, engine: Any) -> None:
         """End both without a goodbye."""

@@ -1,0 +1,1 @@
+"""Servers for development and tests, without containers: see `kafka` and `postgres`."""
