@@ -32,6 +32,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import psycopg
+
 from millrace.engines.postgres.arrays import scalar
 from millrace.engines.postgres.documents import PostgresDocuments, PostgresViews
 from millrace.engines.postgres.journal import PostgresJournal
@@ -174,7 +176,12 @@ class PostgresTransaction(PostgresTables):
             raise ConfigurationError(f"{sql!r}: the transaction is the runtime's to begin and end")
         self._wrote = True
         self._waiting.append(OwnSql(sql, values))
-        return await self._send()
+        try:
+            return await self._send()
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, psycopg.errors.SyntaxError) and "multiple commands" in error.detail:
+                raise ConfigurationError(f"{sql!r}: one statement at a time; the transaction is the runtime's to end") from error
+            raise
 
     async def savepoint(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work`; undo what it did when it raises. Work that sends nothing costs nothing."""
