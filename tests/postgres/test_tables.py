@@ -190,7 +190,7 @@ async def test_handlers_cannot_end_the_transaction(store: PostgresStore, sql: st
 
 
 @pytest.mark.parametrize(
-    ("sql", "values", "rows"),
+    "sql, values, rows",
     [
         ("select %s::int + 1, %s::text, '100%%'", (4, "a"), [(5, "a", "100%")]),
         ("select '100%' like '%0%'", (), [(True,)]),
@@ -205,7 +205,7 @@ async def test_handlers_have_sql_of_their_own(store: PostgresStore, sql: str, va
     await transaction.rollback()
 
 
-@pytest.mark.parametrize(("sql", "values"), [("select %d", (1,)), ("select %s", (1, 2)), ("select '5%', %s", (1,))])
+@pytest.mark.parametrize("sql, values", [("select %d", (1,)), ("select %s", (1, 2)), ("select '5%', %s", (1,))])
 async def test_placeholders_are_checked(store: PostgresStore, sql: str, values: tuple[Any, ...]) -> None:
     """A statement whose placeholders do not fit is refused before it is sent, and harms nothing."""
     transaction = await store.begin()
