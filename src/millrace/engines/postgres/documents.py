@@ -25,7 +25,7 @@ class PostgresDocuments(Guarded):
 
     async def load(self, view: int, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the documents that exist, locked in a write transaction."""
-        found = restored_keys(await self._locked("load_documents", scalar(view), texts(keys)))
+        found = restored_keys(await self._locked("load_documents", scalar(view), texts(sorted(keys))))
         self._note(str(view), keys, found)
         return found
 

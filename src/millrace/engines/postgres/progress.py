@@ -30,7 +30,8 @@ class PostgresPositions(Table):
         if places is None:
             rows = await self._locked("load_positions", scalar(processor))
         else:
-            topics, partitions = texts([topic for topic, _ in places]), integers([partition for _, partition in places])
+            ordered = sorted(set(places))
+            topics, partitions = texts([topic for topic, _ in ordered]), integers([partition for _, partition in ordered])
             rows = await self._locked("load_places", scalar(processor), topics, partitions)
         return [_row(token, body) for _, _, token, body in rows]
 
@@ -81,7 +82,7 @@ class PostgresHeld(Table):
         """Return held messages of a processor, locked in a write transaction."""
         if keys is None:
             return _held(await self._locked("load_held", scalar(processor)))
-        return _held(await self._locked("load_held_keys", scalar(processor), texts(keys)))
+        return _held(await self._locked("load_held_keys", scalar(processor), texts(sorted(set(keys)))))
 
     async def blocked(self, processor: str) -> list[tuple[str, int, str, str, int]]:
         """Return (topic, partition, key, state of the first, due) per held key."""

@@ -1,7 +1,8 @@
 """The engine's SQL, loaded from the `.sql` files beside this module by name and bound to a schema.
 
 A query opens with `-- name: <name>`; the name is kept as a comment in front of the statement, so that the server's own views say which
-operation runs. One that is marked `locking` exists a second time under `<name> for update`. `{schema}` stands for the quoted schema.
+operation runs. One that is marked `locking` exists a second time as `<name> for update`; one that is marked `fresh` is not prepared.
+`{schema}` stands for the quoted schema.
 
 Neighbours: every table module of this engine; `session` prepares a statement the first time it meets it.
 """
@@ -17,12 +18,13 @@ _numbers = count(1)
 
 
 class Statement:
-    """One statement: its text for the server, and a name under which a session prepares it."""
+    """One statement: its text for the server, and a name under which a session prepares it, unless it is to be planned each time."""
 
-    __slots__ = ("id", "name", "text")
+    __slots__ = ("fresh", "id", "name", "text")
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, *, fresh: bool = False) -> None:
         self.name = name
+        self.fresh = fresh
         self.text = text.encode()
         self.id = b"m%d" % next(_numbers)
 
@@ -37,23 +39,26 @@ class Statements:
 
     def __init__(self, file: str, schema: str = "") -> None:
         self.place = quoted(schema)
-        self._found = {name: Statement(name, text.replace("{schema}", self.place)) for name, text in _load(file).items()}
+        self._found = {
+            name: Statement(name, text.replace("{schema}", self.place), fresh=fresh) for name, (text, fresh) in _load(file).items()
+        }
 
     def __getitem__(self, name: str) -> Statement:
         return self._found[name]
 
 
 @cache
-def _load(file: str) -> dict[str, str]:
-    queries: dict[str, str] = {}
+def _load(file: str) -> dict[str, tuple[str, bool]]:
+    queries: dict[str, tuple[str, bool]] = {}
     for block in _text(file).split("-- name: ")[1:]:
         title, _, body = block.partition("\n")
         name, _, mark = title.strip().partition(", ")
         lines = [line for line in body.splitlines() if not line.startswith("--")]
         text = f"/* {name} */ " + "\n".join(lines).strip()
-        queries[name] = text
+        queries[name] = (text, mark == "fresh")
         if mark == "locking":
-            queries[f"{name} for update"] = f"{text} for update"
+            locking = text.replace("offset 0", "for update") if "offset 0" in text else f"{text} for update"
+            queries[f"{name} for update"] = (locking, False)
     return queries
 
 

@@ -70,7 +70,7 @@ class PostgresStates(Guarded):
 
     async def load(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the rows that exist, locked in a write transaction."""
-        found = restored_keys(await self._locked("load_states", scalar(kind), texts(keys)))
+        found = restored_keys(await self._locked("load_states", scalar(kind), texts(sorted(keys))))
         self._note(kind, keys, found)
         return found
 

@@ -1,12 +1,12 @@
 -- The statements that concern the server, or a schema as a whole.
 
 -- name: settings
--- Of every connection. Plans are made by index whatever the statistics say: all our statements look up by key, and a plan made while a
--- table was empty would read all of it for as long as the connection lives.
+-- Of every connection. Plans look rows up one by one whatever the statistics say: all our statements know their keys, and a plan made while
+-- a table was empty would read all of it for as long as the connection lives.
 select set_config('application_name', 'millrace', false), set_config('statement_timeout', $1::text, false),
     set_config('lock_timeout', $2::text, false), set_config('idle_in_transaction_session_timeout', $3::text, false),
     set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
-    set_config('jit', 'off', false), set_config('client_min_messages', 'warning', false), set_config('synchronous_commit', 'on', false)
+    set_config('enable_bitmapscan', 'off', false), set_config('enable_material', 'off', false), set_config('jit', 'off', false), set_config('client_min_messages', 'warning', false), set_config('synchronous_commit', 'on', false)
 
 -- name: begin_snapshot
 -- One moment, to be looked at.

@@ -135,6 +135,8 @@ class Session:
             if statement is None:
                 transformer = question.transformer
                 pg.send_query_params(question.text, question.values, transformer.types, transformer.formats, pq.Format.BINARY)
+            elif statement.fresh:
+                pg.send_query_params(statement.text, question.values, None, _FORMATS[len(question.values)], pq.Format.BINARY)
             else:
                 if statement.id not in self._prepared and statement.id not in fresh:
                     pg.send_prepare(statement.id, statement.text)

@@ -1,5 +1,11 @@
--- The statements of a store. {schema} is the service's schema, quoted. A statement marked `locking` exists twice: as it stands for
--- readers, and with `for update` for write transactions; it names the order in which its rows are locked.
+-- The statements of a store. {schema} is the service's schema, quoted.
+--
+-- A statement marked `locking` exists twice: as it stands for readers, and for write transactions with `for update` in place of
+-- `offset 0`, or at its end where it has none. Keys are joined as `lateral (... offset 0)`, which the planner may not take apart: it is one
+-- look-up per key, in the order of the keys, whatever the statistics say. A plain join, or `any`, is planned by them, and a plan made
+-- while a table was small would read all of it later. Callers sort the keys, so rows are locked in that order.
+--
+-- A statement marked `fresh` is planned anew each time, by the size that its table has then; a delete has no other way.
 
 -- name: begin
 -- A write transaction.
@@ -28,15 +34,18 @@ rollback to savepoint work
 -- name: for_the_application
 -- The application's own SQL finds the tables of its service first, and is planned as it would be anywhere.
 select set_config('search_path', $1::text || ', public', true), set_config('enable_seqscan', 'on', true),
-    set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true)
+    set_config('enable_bitmapscan', 'on', true), set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true),
+    set_config('enable_material', 'on', true)
 
 -- name: for_ourselves
 -- The engine's statements are planned by index again.
-select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true)
 
 -- name: load_states, locking
 -- Rows of a kind by key.
-select key, value from {schema}.state where kind = $1::text and key = any($2::text[]) order by key
+select s.key, s.value from unnest($2::text[]) w(key)
+cross join lateral (select * from {schema}.state s where s.kind = $1::text and s.key = w.key offset 0) s
 
 -- name: save_states
 -- Insert or replace rows.
@@ -47,14 +56,15 @@ on conflict (kind, key) do update set value = excluded.value
 -- Rows that this transaction found absent; one that is there by now is a conflict.
 insert into {schema}.state (kind, key, value) select * from unnest($1::text[], $2::text[], $3::bytea[])
 
--- name: delete_states
+-- name: delete_states, fresh
 -- Remove rows.
 delete from {schema}.state s using unnest($1::text[], $2::text[]) w(kind, key) where s.kind = w.kind and s.key = w.key
 
 -- name: expect_no_states
 -- Fails by a division if one of the rows is there.
 select 1 / (not exists (
-    select from unnest($1::text[], $2::text[]) w(kind, key) join {schema}.state s on s.kind = w.kind and s.key = w.key))::int
+    select from unnest($1::text[], $2::text[]) w(kind, key)
+    cross join lateral (select from {schema}.state s where s.kind = w.kind and s.key = w.key offset 0) s))::int
 
 -- name: page_states
 -- Rows of a kind in key order.
@@ -64,12 +74,14 @@ select key, value from {schema}.state where kind = $1::text and key > $2::text c
 -- Events of streams above a version each.
 select j.stream, j.version, j.value
 from unnest($1::text[], $2::int8[]) w(stream, version)
-join {schema}.journal j on j.stream = w.stream and j.version > w.version and j.version <= $3::int8
+cross join lateral (
+    select * from {schema}.journal j where j.stream = w.stream and j.version > w.version and j.version <= $3::int8 offset 0) j
 order by j.stream, j.version
 
 -- name: load_snapshots
 -- The last snapshot of streams.
-select stream, value from {schema}.snapshot where stream = any($1::text[])
+select s.stream, s.value from unnest($1::text[]) w(stream)
+cross join lateral (select * from {schema}.snapshot s where s.stream = w.stream offset 0) s
 
 -- name: save_snapshots
 -- Replace snapshots.
@@ -113,13 +125,13 @@ from {schema}.journal_head h
 
 -- name: load_positions, locking
 -- Every position of a processor.
-select topic, partition, token, body from {schema}.position where processor = $1::text order by topic, partition
+select p.topic, p.partition, p.token, p.body from {schema}.position p where p.processor = $1::text order by p.topic, p.partition
 
 -- name: load_places, locking
 -- Some positions of a processor.
-select p.topic, p.partition, p.token, p.body from {schema}.position p
-where p.processor = $1::text and (p.topic, p.partition) in (select * from unnest($2::text[], $3::int8[]))
-order by p.topic, p.partition
+select p.topic, p.partition, p.token, p.body from unnest($2::text[], $3::int8[]) w(topic, partition)
+cross join lateral (
+    select * from {schema}.position p where p.processor = $1::text and p.topic = w.topic and p.partition = w.partition offset 0) p
 
 -- name: claim_positions
 -- A new fencing token in each position; the rest of a row that is there stays as it is.
@@ -156,13 +168,15 @@ select distinct processor from {schema}.position order by 1
 
 -- name: load_held, locking
 -- Held messages of a processor in the order of the log.
-select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at
-from {schema}.held where processor = $1::text order by topic, partition, "offset"
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at
+from {schema}.held h where h.processor = $1::text order by h.topic, h.partition, h."offset"
 
 -- name: load_held_keys, locking
 -- Held messages of some keys in the order of the log.
-select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at
-from {schema}.held where processor = $1::text and key = any($2::text[]) order by topic, partition, "offset"
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at
+from unnest($2::text[]) w(key)
+cross join lateral (select * from {schema}.held h where h.processor = $1::text and h.key = w.key offset 0) h
+order by h.topic, h.partition, h."offset"
 
 -- name: blocked
 -- The first held message of every key.
@@ -178,7 +192,7 @@ on conflict (processor, topic, partition, "offset") do update set key = excluded
     reason = excluded.reason, detail = excluded.detail, attempts = excluded.attempts, due = excluded.due,
     deadline = excluded.deadline, first_at = excluded.first_at
 
--- name: remove_held
+-- name: remove_held, fresh
 -- Messages that wait no more.
 delete from {schema}.held h using unnest($1::text[], $2::text[], $3::int8[], $4::int8[]) w(processor, topic, partition, "offset")
 where h.processor = w.processor and h.topic = w.topic and h.partition = w.partition and h."offset" = w."offset"
@@ -202,7 +216,7 @@ from unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8
 on conflict (processor, key, name) do update set partition = excluded.partition, due = excluded.due, event_time = excluded.event_time,
     type = excluded.type, data = excluded.data, correlation = excluded.correlation, causation = excluded.causation
 
--- name: cancel_timers
+-- name: cancel_timers, fresh
 -- Forget timers; say which there were.
 delete from {schema}.timer t using unnest($1::text[], $2::text[], $3::text[]) w(processor, key, name)
 where t.processor = w.processor and t.key = w.key and t.name = w.name returning t.processor, t.key, t.name
@@ -210,7 +224,7 @@ where t.processor = w.processor and t.key = w.key and t.name = w.name returning 
 -- name: due_timers, locking
 -- What is due, earliest first.
 select processor, key, name, partition, due, event_time, type, data, correlation, causation
-from {schema}.timer where processor = $1::text and partition = $2::int8 and due <= $3::int8 order by due, key, name limit $4::int8
+from {schema}.timer t where processor = $1::text and partition = $2::int8 and due <= $3::int8 order by due, key, name limit $4::int8
 
 -- name: next_timers
 -- The earliest due time per partition.
@@ -222,7 +236,8 @@ select count(*) from {schema}.timer
 
 -- name: load_documents, locking
 -- Documents by key.
-select key, value from {schema}.document where view = $1::int8 and key = any($2::text[]) order by key
+select d.key, d.value from unnest($2::text[]) w(key)
+cross join lateral (select * from {schema}.document d where d.view = $1::int8 and d.key = w.key offset 0) d
 
 -- name: save_documents
 -- Insert or replace documents.
@@ -236,18 +251,19 @@ insert into {schema}.document (view, key, value) select $1::int8, * from unnest(
 -- name: expect_no_documents
 -- Fails by a division if one of the documents is there.
 select 1 / (not exists (
-    select from unnest($1::text[], $2::text[]) w(view, key) join {schema}.document d on d.view = w.view::int8 and d.key = w.key))::int
+    select from unnest($1::text[], $2::text[]) w(view, key)
+    cross join lateral (select from {schema}.document d where d.view = w.view::int8 and d.key = w.key offset 0) d))::int
 
--- name: delete_documents
+-- name: delete_documents, fresh
 -- Remove documents.
-delete from {schema}.document where view = $1::int8 and key = any($2::text[])
+delete from {schema}.document d using unnest($2::text[]) w(key) where d.view = $1::int8 and d.key = w.key
 
 -- name: add_lookups
 -- Look-up rows.
 insert into {schema}.lookup (view, field, value, sort, key) select $1::int8, * from unnest($2::text[], $3::text[], $4::text[], $5::text[])
 on conflict do nothing
 
--- name: remove_lookups
+-- name: remove_lookups, fresh
 -- Look-up rows.
 delete from {schema}.lookup l using unnest($2::text[], $3::text[], $4::text[], $5::text[]) w(field, value, sort, key)
 where l.view = $1::int8 and l.field = w.field and l.value = w.value and l.sort = w.sort and l.key = w.key
@@ -298,7 +314,8 @@ delete from {schema}.lookup where view = $1::int8
 -- name: find_answers
 -- First answers.
 select a.scope, a.key, a.fingerprint, a.value, a.at
-from unnest($1::text[], $2::text[]) w(scope, key) join {schema}.answer a on a.scope = w.scope and a.key = w.key
+from unnest($1::text[], $2::text[]) w(scope, key)
+cross join lateral (select * from {schema}.answer a where a.scope = w.scope and a.key = w.key offset 0) a
 
 -- name: add_answers
 -- First answers; one that is there by now is a conflict.
@@ -311,7 +328,7 @@ with gone as (delete from {schema}.answer where at < $1::int8 returning 1) selec
 -- name: find_seen
 -- Foreign records that were handled.
 select s.source, s.id from unnest($2::text[], $3::text[]) w(source, id)
-join {schema}.seen s on s.processor = $1::text and s.source = w.source and s.id = w.id
+cross join lateral (select * from {schema}.seen s where s.processor = $1::text and s.source = w.source and s.id = w.id offset 0) s
 
 -- name: add_seen
 -- Foreign records; one that is there by now is a conflict.

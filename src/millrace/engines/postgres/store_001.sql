@@ -63,7 +63,7 @@ create table {schema}.held (                    -- messages that wait or are dea
     first_at bigint not null,
     primary key (processor, topic, partition, "offset")
 );
-create index held_key on {schema}.held (processor, key);
+create index held_key on {schema}.held (key, processor);   -- led by what the primary key is not led by
 
 create table {schema}.timer (
     processor text collate "C" not null,
