@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -202,6 +203,14 @@ async def test_handlers_have_sql_of_their_own(store: PostgresStore, sql: str, va
     """Values of the driver's types go in and come out, in the schema of the service."""
     transaction = await store.begin()
     assert await transaction.execute(sql, *values) == rows
+    await transaction.rollback()
+
+
+async def test_handlers_may_do_two_things_at_once(store: PostgresStore) -> None:
+    """Statements of one transaction that are begun together run one after the other, and each gets its own rows."""
+    transaction = await store.begin()
+    found = await asyncio.gather(*(transaction.execute("select %s::int", n) for n in range(20)))
+    assert found == [[(n,)] for n in range(20)]
     await transaction.rollback()
 
 

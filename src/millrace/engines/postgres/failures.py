@@ -54,7 +54,8 @@ def translated(error: psycopg.Error, name: str, *, own: bool = True) -> StoreUna
         own: whether the statement was one of the engine's.
     """
     state = error.sqlstate or ""
-    detail = " ".join(str(error).split()) or type(error).__name__
+    # The server's sentence alone: its details quote values of rows, which are nobody's business in a log.
+    detail = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
     if state in _CONFLICTS or (own and state in _OWN_CONFLICTS):
         return Conflict(name, detail=detail)
     return StoreUnavailable(name, reason=_reason(error, state, own=own), detail=detail)

@@ -101,7 +101,7 @@ class Hints:
                 pause = PAUSE_S
                 self._call_all()
                 await self._ended.wait()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, psycopg.Error) as error:
                 log.debug("hints are not heard: %s", error)
             self._drop()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads out who comes back at once

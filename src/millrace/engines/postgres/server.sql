@@ -6,7 +6,8 @@
 select set_config('application_name', 'millrace', false), set_config('statement_timeout', $1::text, false),
     set_config('lock_timeout', $2::text, false), set_config('idle_in_transaction_session_timeout', $3::text, false),
     set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
-    set_config('enable_bitmapscan', 'off', false), set_config('enable_material', 'off', false), set_config('jit', 'off', false), set_config('client_min_messages', 'warning', false), set_config('synchronous_commit', 'on', false)
+    set_config('enable_bitmapscan', 'off', false), set_config('enable_material', 'off', false), set_config('jit', 'off', false), set_config('client_min_messages', 'warning', false), 
+    set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false)
 
 -- name: begin_snapshot
 -- One moment, to be looked at.
@@ -39,9 +40,9 @@ select set_config('lock_timeout', '60s', true), set_config('statement_timeout', 
 select set_config('synchronous_commit', 'off', true), pg_notify($1::text, $2::text)
 
 -- name: examine
--- What a server has to be set to.
+-- What a server has to be set to. Our own connections never commit without waiting; what is reported is what everybody else's do.
 select current_setting('server_version_num')::int8, current_setting('server_version'), current_setting('fsync'),
-    current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('wal_level'),
+    current_setting('full_page_writes'), (select reset_val from pg_catalog.pg_settings where name = 'synchronous_commit'), current_setting('wal_level'),
     (extract(epoch from clock_timestamp()) * 1000000)::int8, current_setting('max_connections')::int8,
     (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'),
     pg_is_in_recovery(), has_schema_privilege($1::text, 'create')

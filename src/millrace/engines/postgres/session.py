@@ -78,6 +78,7 @@ class Session:
         self._answer_s = answer_s
         self._prepared: set[bytes] = set()
         self._ready: asyncio.Future[None] | None = None
+        self._turn = asyncio.Lock()
         self.backend = self._pg.backend_pid
 
     @classmethod
@@ -111,6 +112,10 @@ class Session:
             ConfigurationError: a placeholder of the application's SQL is none.
         """
         questions = [_Question(self._connection, step, self._name) for step in steps]
+        async with self._turn:  # a handler may run two statements of its own at once
+            return await self._run(questions)
+
+    async def _run(self, questions: Sequence[_Question]) -> list[Rows]:
         try:
             order = self._send(questions)
             async with asyncio.timeout(self._answer_s):
