@@ -93,16 +93,17 @@ on conflict (stream) do update set value = excluded.value
 select last from {schema}.journal_head
 
 -- name: reserve
--- Wait for who appends, take positions, and say by which number the outcome of this transaction can be asked for.
-update {schema}.journal_head set last = last + $1::int8 returning last - $1::int8 + 1, pg_current_xact_id()::text
+-- Wait for who appends, and take positions.
+update {schema}.journal_head set last = last + $1::int8 returning last - $1::int8 + 1
 
 -- name: lock_head
 -- Wait for who appends.
 select 1 from {schema}.journal_head for update
 
 -- name: outcome
--- What became of a transaction.
-select pg_xact_status($1::text::xid8)
+-- Whether exactly these rows are in the journal.
+select count(*) = cardinality($1::int8[]) from unnest($1::int8[], $2::bytea[]) w(position, value)
+cross join lateral (select * from {schema}.journal j where j.position = w.position and j.value = w.value offset 0) j
 
 -- name: append_journal
 -- Facts at the positions that were reserved for them.

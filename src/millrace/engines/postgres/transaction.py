@@ -19,8 +19,10 @@ Travel. Statements that return nothing wait for the next one that somebody asks 
 append with it. A turn is four round trips: positions, keyed rows, everything changed with the positions of the journal, append and commit.
 
 Crash points. Before the commit is sent, a connection that ends undoes the transaction. While it is under way, the server alone knows: the
-transaction's number, which came with the positions of the journal, is asked for on a new connection (`pg_xact_status`), so that a caller
-hears what really happened. Only where no connection can be made in time does the error say that it is not known.
+journal is asked on a new connection whether exactly the rows of this transaction are at their positions, after a wait for the lock of its
+head, which the transaction keeps until it has ended; so a caller hears what really happened. Only where that cannot be done in time does
+the error say that it is not known. Rejected: `pg_xact_status`, because a server that crashed may give the number of a transaction that
+it lost to another one, which then answers for it.
 
 Neighbours: implements `StoreTransaction` of `ports`; `store` begins it.
 """
@@ -34,7 +36,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from millrace.engines.postgres.arrays import scalar
+from millrace.engines.postgres.arrays import Value, scalar
 from millrace.engines.postgres.documents import PostgresDocuments, PostgresViews
 from millrace.engines.postgres.journal import PostgresJournal
 from millrace.engines.postgres.progress import PostgresHeld, PostgresPositions, PostgresTimers
@@ -113,7 +115,7 @@ class PostgresTransaction(PostgresTables):
         self._session: Session | None = None
         self._waiting: list[Step | OwnSql] = [Step(sql["begin"])]
         self._checks: list[Check] = []
-        self._number: str | None = None
+        self._appended: tuple[Value, Value] | None = None
         self._as_application = False
         self._sent = 0
         self._wrote = False
@@ -123,6 +125,8 @@ class PostgresTransaction(PostgresTables):
         """Run a statement before the next that is asked."""
         self._wrote = True
         self._waiting.append(step)
+        if step.statement is self.sql["append_journal"]:
+            self._appended = step.values[0], step.values[-1]
 
     def add_check(self, check: Check) -> None:
         """Let a check have its say before the commit."""
@@ -132,10 +136,7 @@ class PostgresTransaction(PostgresTables):
         """Run what waits and then these statements; return the rows of the last one."""
         self._waiting += steps
         self._wrote = self._wrote or steps[-1].statement.name in _CHANGING
-        rows = await self._send()
-        if steps[-1].statement is self.sql["reserve"]:
-            self._number = rows[0][1]
-        return rows
+        return await self._send()
 
     async def _send(self) -> Rows:
         steps, self._waiting = self._settled(self._waiting), []
@@ -226,11 +227,11 @@ class PostgresTransaction(PostgresTables):
         try:
             await self._send()
         except StoreUnavailable as error:
-            if self._number is None or (self._session is not None and self._session.usable):
+            if self._appended is None or (self._session is not None and self._session.usable):
                 raise
-            await self._ask_after(self._number, error)
+            await self._ask_after(self._appended, error)
 
-    async def _ask_after(self, number: str, error: StoreUnavailable) -> None:
+    async def _ask_after(self, appended: tuple[Value, Value], error: StoreUnavailable) -> None:
         """Return if a transaction whose answer was lost has been committed.
 
         Raises:
@@ -242,16 +243,14 @@ class PostgresTransaction(PostgresTables):
             async with asyncio.timeout(OUTCOME_S):
                 while True:
                     try:
-                        ((status,),) = await self._home.ask(Step(self.sql["outcome"], (scalar(number),)))
+                        ((there,),) = await self._home.ask(Step(self.sql["lock_head"]), Step(self.sql["outcome"], appended))
+                        break
                     except StoreUnavailable:
-                        status = None
-                    if status == "committed":
-                        return
-                    if status == "aborted":
-                        raise error
-                    await asyncio.sleep(0.1)
+                        await asyncio.sleep(0.1)
         except TimeoutError:
             raise unknown from error
+        if not there:
+            raise error
 
     async def rollback(self) -> None:
         """Undo everything."""
