@@ -10,6 +10,7 @@
       DecodeError               inspect the bytes: they are in the dead letters
       Overloaded                retry later: the queue in front of the writer is full
       StoreUnavailable          retry when the file, disk or server is well again
+        Conflict                  another transaction was faster: do the same work again, at once
       Recovery                  stop: one side was restored or replaced, an operator decides
 
 `NotYet` is no error but a control signal: the message waits for another message of its key.
@@ -94,8 +95,8 @@ class Overloaded(MillraceError):
 class StoreUnavailable(MillraceError):
     """A store or log cannot be used now.
 
-    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding; and for who
-    only looks: absent, lost, older_version.
+    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding, conflict;
+    and for who only looks: absent, lost, older_version.
     """
 
     def __init__(self, name: str, *, reason: str, detail: str) -> None:
@@ -103,6 +104,16 @@ class StoreUnavailable(MillraceError):
         self.name = name
         self.reason = reason
         self.detail = detail
+
+
+class Conflict(StoreUnavailable):
+    """Another transaction has changed what this one had read; nothing of it has happened, and the same work may be done again.
+
+    The writer of a service does that by itself, so callers see this only where others are faster every time.
+    """
+
+    def __init__(self, name: str, *, detail: str) -> None:
+        super().__init__(name, reason="conflict", detail=detail)
 
 
 class Recovery(MillraceError):

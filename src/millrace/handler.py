@@ -25,7 +25,7 @@ class Transaction(Protocol):
     """What a plain handler may do inside the service's transaction."""
 
     async def execute(self, sql: str, /, *values: Any) -> list[tuple[Any, ...]]:
-        """Run SQL in the transaction; placeholders as the engine's driver takes them (`?` on SQLite)."""
+        """Run SQL in the transaction; placeholders as the engine's driver takes them (`?` on SQLite, `%s` on PostgreSQL)."""
         ...
 
 

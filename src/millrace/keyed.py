@@ -38,7 +38,7 @@ class Rows:
     """Rows of one State class."""
 
     def __init__(self, cls: type[State], tables: StoreReader) -> None:
-        self._kind = kind_of(cls).name
+        self.kind = kind_of(cls).name
         self._decode = decoder_of(cls)
         self._tables = tables
         # Public, because staging runs once per message: `dirty` holds the encoded row, empty for one that is removed.
@@ -56,7 +56,7 @@ class Rows:
         missing = [key for key in self.wanted if key not in self.values]
         self.wanted.clear()
         if missing:
-            found = await self._tables.states.load(self._kind, missing)
+            found = await self._tables.states.load(self.kind, missing)
             decode, values = self._decode, self.values
             for key in missing:
                 value = found.get(key)
@@ -74,7 +74,7 @@ class Rows:
         """
         for key in keys:
             if key in self.broken:
-                raise DecodeError("invalid", f"stored row {self._kind}/{key} cannot be read: {self.broken[key]}")
+                raise DecodeError("invalid", f"stored row {self.kind}/{key} cannot be read: {self.broken[key]}")
 
     def get(self, key: str) -> Any:
         """Return the row as this transaction sees it, or None."""
@@ -82,8 +82,8 @@ class Rows:
 
     async def flush(self) -> None:
         """Write what changed."""
-        saved = [(self._kind, key, value) for key, value in self.dirty.items() if value]
-        gone = [(self._kind, key) for key, value in self.dirty.items() if not value]
+        saved = [(self.kind, key, value) for key, value in self.dirty.items() if value]
+        gone = [(self.kind, key) for key, value in self.dirty.items() if not value]
         self.dirty.clear()
         if saved:
             await self._tables.states.save(saved)
@@ -109,7 +109,7 @@ class Documents:
     def __init__(self, cls: type[View], *, build: int, tables: StoreReader) -> None:
         self._kind = kind_of(cls)
         self._decode = decoder_of(cls)
-        self._build = build
+        self.build = build
         self._tables = tables
         self._wanted: set[str] = set()
         self._values: dict[str, Any] = {}
@@ -126,7 +126,7 @@ class Documents:
         missing = [key for key in self._wanted if key not in self._values]
         self._wanted.clear()
         if missing:
-            found = await self._tables.documents.load(self._build, missing)
+            found = await self._tables.documents.load(self.build, missing)
             for key in missing:
                 try:
                     self._values[key] = self._decode(found[key]) if key in found else None
@@ -176,11 +176,11 @@ class Documents:
     ) -> None:
         documents = self._tables.documents
         if saved:
-            await documents.save(self._build, saved)
+            await documents.save(self.build, saved)
         if gone:
-            await documents.delete(self._build, gone)
+            await documents.delete(self.build, gone)
         if remove or add:
-            await documents.index(self._build, remove=remove, add=add)
+            await documents.index(self.build, remove=remove, add=add)
 
     def _lookups(self, key: str, document: Any) -> set[tuple[str, str, str, str]]:
         if document is None:

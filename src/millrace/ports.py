@@ -10,7 +10,8 @@ Promises an engine makes (each has a conformance test):
   published; rows become visible in position order.
 - `Log.append` is atomic, keeps the order of its rows, and refuses rows of a source that are not newer than what it has.
 - A lease names its holder by an instance; a dead holder's lease is free at once, a stopped holder's after its session.
-- Every method raises `StoreUnavailable` with its reason, never a driver's own error.
+- Every method raises `StoreUnavailable` with its reason, never a driver's own error. Where several processes write one store at once, a
+  transaction that lost to another one raises `Conflict`: nothing of it has happened, and the writer does the same work again.
 """
 
 from __future__ import annotations

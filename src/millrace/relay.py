@@ -186,7 +186,7 @@ class Relay:
         """Publish the next rows; return whether there may be more."""
         if self._copies is not None and self._head - self.published >= COPY_MIN and await self._copy(self._copies):
             return True
-        after = self.published
+        published, after = self._published, self.published  # taken before the read, which another run of this may overtake
         fresh = self._take_fresh(after)
         rows, upto = fresh or await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
         if upto == after:
@@ -198,7 +198,7 @@ class Relay:
             await work.finished
         if sound:
             await self._ensure(sound)
-            self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=self._published)
+            self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=published)
             if self._published != sound[-1][0]:
                 self._looked = 0
                 return True

@@ -1,8 +1,9 @@
-"""Log and leases of one engine, stores of another.
+"""One installation on two engines: the log on one, the stores on another.
 
-    Application("shop", [...], engine=SplitEngine(log=KafkaEngine("kafka://one:9092"), stores=SqliteEngine("data")))
+Leases belong to partitions, so they come from the engine of the log. The two are started and stopped in order, and each keeps its own
+promises; nothing of the toolkit's needs a transaction over both.
 
-Neighbours: implements `Engine` of `ports`, names none.
+Neighbours: whoever assembles an application; knows the ports and no engine.
 """
 
 from __future__ import annotations
@@ -11,43 +12,42 @@ from millrace.ports import Engine, Leases, LogParts, Store
 
 
 class SplitEngine:
-    """An engine made of two.
+    """Log and leases of one engine, stores of another.
 
     Args:
-        log: keeps the log and says who owns which partition.
-        stores: keeps the services' stores.
+        log: the engine that keeps log and leases.
+        stores: the engine that keeps stores.
     """
 
     def __init__(self, *, log: Engine, stores: Engine) -> None:
         self.name = f"{log.name}/{stores.name}"
-        self._log = log
-        self._stores = stores
+        self.of_log = log
+        self.of_stores = stores
 
     def log(self) -> LogParts:
         """Return the log."""
-        return self._log.log()
+        return self.of_log.log()
 
     def leases(self, instance: str) -> Leases:
-        """Return the leases of the log's engine."""
-        return self._log.leases(instance)
+        """Return the leases of this process."""
+        return self.of_log.leases(instance)
 
     def store(self, service: str) -> Store:
         """Return the store of a service."""
-        return self._stores.store(service)
+        return self.of_stores.store(service)
 
     def reading(self) -> SplitEngine:
-        """Return engines for the same places that create, change and own nothing."""
-        return SplitEngine(log=self._log.reading(), stores=self._stores.reading())
+        """Return an engine for the same places that creates, changes and owns nothing."""
+        return SplitEngine(log=self.of_log.reading(), stores=self.of_stores.reading())
 
     async def start(self) -> None:
-        """Begin what both run in the background."""
-        await self._log.start()
-        await self._stores.start()
+        """Begin what runs in the background."""
+        await self.of_stores.start()
+        await self.of_log.start()
 
     async def stop(self) -> None:
-        """End it."""
-        await self._stores.stop()
-        await self._log.stop()
-
-
-__all__ = ["SplitEngine"]
+        """End it, the log's part last; both even where one fails."""
+        try:
+            await self.of_stores.stop()
+        finally:
+            await self.of_log.stop()

@@ -100,10 +100,10 @@ class UnitOfWork:
         return found
 
     async def load(self) -> None:
-        """Load everything that was named, one query per kind."""
-        for rows in self._rows.values():
+        """Load everything that was named, one query per kind; kinds in one order, because a load may lock what it reads."""
+        for rows in sorted(self._rows.values(), key=lambda rows: rows.kind):
             await rows.load()
-        for documents in self._documents.values():
+        for documents in sorted(self._documents.values(), key=lambda documents: documents.build):
             await documents.load()
         if self.wanted_streams:
             await self._load_streams()

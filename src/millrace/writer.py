@@ -10,6 +10,10 @@ Work that arrived together shares a commit: the loop takes what is queued and ne
 Crash points: before COMMIT returns nothing has happened, after it everything has; `done` only tells waiters. A commit whose group
 fails for a reason that lies in one item is repeated item by item, so one bad item fails alone.
 
+Conflicts. On a server other processes write the same store. A transaction that lost to another one (`Conflict`) has done nothing and is
+repeated from `prepare` on, after a short pause whose jitter keeps two losers from meeting again; where the group keeps losing, its items
+go one by one, so that only those with the conflicting keys wait. After `TRIES_MAX` an item fails with the conflict.
+
 Back-pressure: at most `queue_max` commands wait; one more raises `Overloaded`. Processors wait for their turn before they read on.
 
 Neighbours: `execution` and `turn` write work items; `hosting` starts one writer per service.
@@ -18,16 +22,21 @@ Neighbours: `execution` and `turn` write work items; `hosting` starts one writer
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Protocol
 
 from millrace.clock import Clock
-from millrace.errors import MillraceError, NotYet, Overloaded, StoreUnavailable
+from millrace.errors import Conflict, MillraceError, NotYet, Overloaded, StoreUnavailable
 from millrace.ports import Store
 from millrace.unit_of_work import Saying, UnitOfWork
 
 QUEUE_MAX = 4096
 TOGETHER_MAX = 256
+TRIES_MAX = 12
+TRIES_TOGETHER = 4
+CONFLICT_PAUSE_S = 0.002
+CONFLICT_PAUSE_MAX_S = 0.25
 
 
 class Work(Protocol):
@@ -77,6 +86,7 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self.commits = 0
+        self.conflicts = 0
         self.last_error: str | None = None
 
     def start(self) -> None:
@@ -126,9 +136,9 @@ class Writer:
 
     async def _commit(self, batch: list[Work]) -> None:
         try:
-            unit = await self._transact(batch)
+            unit = await self._repeat(batch)
         except BaseException as error:
-            if isinstance(error, StoreUnavailable) and error.reason != "failed":
+            if isinstance(error, StoreUnavailable) and error.reason != "failed" and not (isinstance(error, Conflict) and len(batch) > 1):
                 self.last_error = str(error)
             elif len(batch) > 1:
                 for work in batch:
@@ -144,6 +154,20 @@ class Writer:
         self._committed(unit)
         for work in batch:
             work.done()
+
+    async def _repeat(self, batch: list[Work]) -> UnitOfWork:
+        """Transact, again as long as others are faster."""
+        pause, tries = CONFLICT_PAUSE_S, TRIES_MAX if len(batch) == 1 else TRIES_TOGETHER
+        while True:
+            try:
+                return await self._transact(batch)
+            except Conflict:
+                self.conflicts += 1
+                tries -= 1
+                if not tries:
+                    raise
+            await asyncio.sleep(pause * random.random())  # noqa: S311  # keeps two losers from meeting again
+            pause = min(pause * 2, CONFLICT_PAUSE_MAX_S)
 
     async def _transact(self, batch: list[Work]) -> UnitOfWork:
         transaction = await self.store.begin()

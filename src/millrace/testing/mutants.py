@@ -77,6 +77,35 @@ class TokensKept(Wrapped):
         return rows
 
 
+class RowsRemembered(Wrapped):
+    """Gives a transaction the rows as this process has seen them last, whatever others have made of them."""
+
+    store: Any
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.states = _RememberedStates(inner.states, self)
+
+
+class _RememberedStates(Wrapped):
+    def __init__(self, inner: Any, transaction: RowsRemembered) -> None:
+        super().__init__(inner)
+        self._transaction = transaction
+
+    def _known(self) -> dict[tuple[str, str], bytes]:
+        return self._transaction.store.__dict__.setdefault("remembered", {})
+
+    async def load(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        known = self._known()
+        for key, value in (await self.inner.load(kind, keys)).items():
+            known.setdefault((kind, key), value)
+        return {key: known[kind, key] for key in keys if (kind, key) in known}
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        self._known().update({(kind, key): value for kind, key, value in rows})
+        await self.inner.save(rows)
+
+
 class RelayPositionApart(Wrapped):
     """Appends without writing the relay's position down."""
 
@@ -92,6 +121,7 @@ class PositionsReused(Wrapped):
 
     async def reserve(self, count: int) -> int:
         """Return a position that was given before, once the table was emptied."""
+        await self.inner.reserve(count)  # where the engine counts what it gave, it still does
         rows, _ = await self.inner.tail(0, limit=1 << 30)
         return len(rows) + 1
 
@@ -262,6 +292,7 @@ class _MutantKit:
         self.name = f"{kit.name}, {mutant.breaks}"
         self.patience = max(IMPATIENT_S, kit.patience / 5)
         self.session_s = kit.session_s
+        self.placeholder = kit.placeholder
         self.faults = kit.faults
         self.damage = kit.damage
         self._kit, self._mutant = kit, mutant
@@ -280,6 +311,7 @@ class _MutantKit:
 MUTANTS = (
     Mutant(1, "commits positions apart", {"transaction": PositionsApart}, g01_fact_and_announcement.any_commit_of_a_turn_may_fail),
     Mutant(2, "keeps the fencing token", {"tables": _table("positions", TokensKept)}, g02_effects_once.stale_owner_is_refused),
+    Mutant(2, "remembers rows", {"transaction": RowsRemembered}, g02_effects_once.shared_rows_are_changed_one_after_the_other),
     Mutant(3, "keeps the relay's position nowhere", {"log": RelayPositionApart}, g03_repeats.restarts_publish_nothing_again),
     Mutant(3, "reuses journal positions", {"tables": _table("journal", PositionsReused)}, g03_repeats.positions_are_never_reused),
     Mutant(3, "forgets sequences", {"tables": _table("positions", SequencesForgotten)}, g03_repeats.second_publication_is_dropped),

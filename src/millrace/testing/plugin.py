@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="engine(s) to hold to the conformance suite: a name that millrace knows, or module:KitClass; default sqlite",
+        help="engine(s) to hold to the conformance suite: a known name, module:KitClass, or two of these as log/stores; default sqlite",
     )
 
 

@@ -10,6 +10,8 @@ from millrace.ports import PositionRow
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, published, totals
 from millrace.testing.conformance.sample import Add, Added, Slow, caller, teller
+from millrace.unit_of_work import UnitOfWork
+from millrace.writer import Waiting
 
 
 async def add(app: Application, *names: str, times: int = 1) -> None:
@@ -129,10 +131,40 @@ async def facts_of_the_outside_are_kept_once(kit: EngineKit) -> None:
         assert len(await published(app, "calls")) == 1
 
 
+class _CountUp(Waiting):
+    """Reads rows that any process may change and writes them back increased, in the order of their keys."""
+
+    def __init__(self, keys: str) -> None:
+        super().__init__()
+        self._keys = keys
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Change one row after the other."""
+        states = unit.transaction.states
+        for key in self._keys:
+            found = await states.load("shared", [key])
+            await states.save([("shared", key, b"%d" % (int(found.get(key, b"0")) + 1))])
+
+
+async def shared_rows_are_changed_one_after_the_other(kit: EngineKit) -> None:
+    """Two processes change the same rows at once, absent ones at first: each change builds on the one before it, and none is refused."""
+    async with Lab(kit) as lab:
+        apps = await lab.start([teller()]), await lab.start([teller()])
+        for n in range(20):
+            works = [_CountUp("abc") for _ in range(3)]
+            for m, work in enumerate(works, n):
+                apps[m % 2].hosts["teller"].writer.submit(work)
+            await asyncio.gather(*(work.finished for work in works))
+        for app in apps:
+            found = await app.hosts["teller"].store.reader.states.load("shared", list("abc"))
+            assert found == dict.fromkeys("abc", b"60")
+
+
 PROMISES = (
     restarts_repeat_nothing,
     stale_owner_is_refused,
     moved_position_is_read_again,
     two_processes_handle_each_message_once,
     facts_of_the_outside_are_kept_once,
+    shared_rows_are_changed_one_after_the_other,
 )

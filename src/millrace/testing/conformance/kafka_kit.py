@@ -1,10 +1,10 @@
-"""A log on Kafka beside another engine's stores, ready to be held to the promises on a real cluster.
+"""A log on a real Kafka, ready to be held to the promises together with the stores of another engine.
 
 The cluster's address is `MILLRACE_TEST_KAFKA=host:port`. Without it tests are skipped with that reason, or fail where
 `MILLRACE_REQUIRE_ENGINES=1` says that no engine may be left out. Every test has topics and groups of its own names; they are deleted when
 it has ended, in the background.
 
-Neighbours: implements `EngineKit`; `sqlite_kit` brings the stores.
+Neighbours: implements the log side of `EngineKit`; `split_kit` puts stores beside it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from millrace.engines.kafka.producer import Outgoing, RowProducer
 from millrace.engines.kafka.scanning import scan
 from millrace.errors import StoreUnavailable
 from millrace.ports import JournalRow, LogParts, Record
-from millrace.split import SplitEngine
-from millrace.testing.conformance.kit import AnyDamage, EngineKit, Faults
-from millrace.testing.conformance.sqlite_kit import SqliteKit
+from millrace.testing.conformance.kit import Faults
 
 ADDRESS = "MILLRACE_TEST_KAFKA"
 REQUIRED = "MILLRACE_REQUIRE_ENGINES"
@@ -92,32 +90,17 @@ class FaultyKafkaEngine(KafkaEngine):
             each.sever()
 
 
-class MortalSplitEngine(SplitEngine):
-    """Both halves, each of which can die."""
-
-    def __init__(self, log: FaultyKafkaEngine, stores: Any) -> None:
-        super().__init__(log=log, stores=stores)
-        self.halves = (log, stores)
-
-
 class KafkaDamage:
-    """See `kit.Damage`: the log's part; the rest is done by the stores' kit."""
+    """See `kit.Damage`; what concerns stores is not here."""
 
     restored = "created anew"
 
-    def __init__(self, settings: KafkaSettings, stores: AnyDamage) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._stores = stores
         self._copy: dict[str, list[list[Outgoing]]] = {}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stores, name)
-
     async def lose(self, what: str, service: str) -> None:
-        """Delete the oldest row."""
-        if what != "log":
-            await self._stores.lose(what, service)
-            return
+        """Delete the oldest record."""
         client = Client(self._settings)
         ranges = await self._ranges(client, await self._topics(client))
         (topic, partition), (first, _) = next(
@@ -127,17 +110,11 @@ class KafkaDamage:
 
     async def save_copy(self, database: str) -> None:
         """Keep a copy: every record of every topic."""
-        if database != "log":
-            await self._stores.save_copy(database)
-            return
         client = Client(self._settings)
         self._copy = {topic: await self._records(client, topic) for topic in await self._topics(client)}
 
     async def restore_copy(self, database: str) -> None:
         """Put the copy back; topics that have changed since are deleted and made again, with other identities."""
-        if database != "log":
-            await self._stores.restore_copy(database)
-            return
         client = Client(self._settings)
         for topic, partitions in self._copy.items():
             if await self._records(client, topic) != partitions:
@@ -153,6 +130,18 @@ class KafkaDamage:
         """Append every record once more."""
         client = Client(self._settings)
         await _append(client, [row for rows in await self._records(client, self._settings.topic(topic)) for row in rows])
+
+    async def empty_journal(self, service: str) -> int:
+        """There is no journal here."""
+        raise NotImplementedError(service)
+
+    async def forget_snapshots(self, service: str) -> int:
+        """There is no stream here."""
+        raise NotImplementedError(service)
+
+    async def spoil_stream(self, service: str, stream: str) -> None:
+        """There is no stream here."""
+        raise NotImplementedError(service, stream)
 
     async def _topics(self, client: Client) -> list[str]:
         found: Any = await client.call(lambda: client.admin.list_topics(timeout=10), what="listing topics")
@@ -196,50 +185,35 @@ async def _append(client: Client, rows: Sequence[Outgoing]) -> None:
 
 
 class KafkaKit:
-    """See `kit.EngineKit`.
+    """See `kit.EngineKit`; its engines have no stores."""
 
-    Args:
-        stores: brings the other half.
-    """
+    name = "kafka"
+    placeholder = ""
 
-    def __init__(self, stores: EngineKit) -> None:
+    def __init__(self, folder: Path) -> None:
         brokers = address()
-        self.name = f"kafka/{stores.name}"
         self.patience = 15.0
-        self.faults = stores.faults
-        self._stores = stores
+        self.faults = Faults()
         self.session_s = max(SHORTEST_S, _shortest_session_s(brokers))
         properties = {"fetch.wait.max.ms": "20"}  # who is slow to wait is slow to turn to another partition
         self._settings = KafkaSettings(
             brokers, properties=properties, namespace=f"t{os.urandom(5).hex()}.", replication=1, session_s=self.session_s
         )
-        damage: Any = KafkaDamage(self._settings, stores.damage)
-        self.damage: AnyDamage = damage
+        self.damage = KafkaDamage(self._settings)
 
-    def new_engine(self) -> MortalSplitEngine:
-        """Return an engine on the same topics and stores."""
-        return MortalSplitEngine(FaultyKafkaEngine(self._settings, self.faults), self._stores.new_engine())
+    def new_engine(self) -> FaultyKafkaEngine:
+        """Return an engine on the same topics."""
+        return FaultyKafkaEngine(self._settings, self.faults)
 
     async def kill(self, engine: Any) -> None:
         """End an engine without a goodbye."""
-        log, stores = engine.halves
-        log.die()
-        await self._stores.kill(stores)
+        engine.die()
 
     def close(self) -> None:
         """Delete topics and groups, in the background."""
-        self._stores.close()
         thread = threading.Thread(target=delete_topics, args=(self._settings,), daemon=True)
         _cleaning.append(thread)
         thread.start()
-
-
-class KafkaSqliteKit(KafkaKit):
-    """Log on Kafka, stores on SQLite."""
-
-    def __init__(self, folder: Path) -> None:
-        stores: Any = SqliteKit(folder)
-        super().__init__(stores)
 
 
 _sessions: dict[str, float] = {}
@@ -276,4 +250,4 @@ def _finish_cleaning() -> None:
         thread.join(5)
 
 
-__all__ = ["KafkaKit", "KafkaSqliteKit", "address", "delete_topics"]
+__all__ = ["KafkaKit", "address", "delete_topics"]

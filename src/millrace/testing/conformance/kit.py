@@ -1,6 +1,9 @@
 """What an engine brings to be held to the promises: how to open it again, how to let it fail, how to damage what it keeps.
 
-Neighbours: `sqlite_kit` is the first; `lab` and the checks use kits through this module only.
+An installation whose log is on one engine and whose stores are on another is named `log/stores`, and its kit is made of both.
+
+Neighbours: `sqlite_kit`, `postgres_kit` and `kafka_kit` implement it, `split_kit` combines; `lab` and the checks use kits through this
+module only.
 """
 
 from __future__ import annotations
@@ -10,16 +13,18 @@ import importlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from millrace.errors import StoreUnavailable
 from millrace.ports import Engine
 
 KITS = {
+    "kafka": "millrace.testing.conformance.kafka_kit:KafkaKit",
+    "postgres": "millrace.testing.conformance.postgres_kit:PostgresKit",
     "sqlite": "millrace.testing.conformance.sqlite_kit:SqliteKit",
-    "kafka/sqlite": "millrace.testing.conformance.kafka_kit:KafkaSqliteKit",
 }
 """Engines that can be named; another one is named `module:Class`."""
+_SPLIT = "millrace.testing.conformance.split_kit:SplitKit"
 
 
 class Faults:
@@ -133,13 +138,15 @@ class EngineKit(Protocol):
         name: as `--millrace-engine` names it.
         patience: seconds that a check waits for what must happen.
         session_s: seconds for which leases of a process that was killed may stay taken; 0: they are free at once.
-        faults: consulted by every engine of this kit.
+        placeholder: how a value is marked in the application's own SQL.
+        faults: consulted by every engine of this kit; may be set before the first one is made.
         damage: works on the same place.
     """
 
     name: str
     patience: float
     session_s: float
+    placeholder: str
     faults: Faults
     damage: AnyDamage
 
@@ -152,14 +159,27 @@ class EngineKit(Protocol):
         ...
 
     def close(self) -> None:
-        """Remove what lies outside the kit's folder; the test has ended."""
+        """Remove what was made outside of the kit's folder."""
         ...
 
 
 def kit_of(name: str, folder: Path) -> EngineKit:
-    """Return a fresh kit by name (see `KITS`) or `module:Class`, which is called with a folder of its own."""
-    module, _, cls = KITS.get(name, name).partition(":")
-    return getattr(importlib.import_module(module), cls)(folder)
+    """Return a fresh kit by name.
+
+    Args:
+        name: one of `KITS`, or `module:Class`, which is called with a folder of its own; or two of these with `/` between them, where the
+            first keeps the log and the second the stores.
+        folder: empty.
+    """
+    log, _, stores = name.partition("/")
+    if stores:
+        return _class(_SPLIT)(kit_of(log, folder / "log"), kit_of(stores, folder / "stores"))
+    return _class(KITS.get(name, name))(folder)
+
+
+def _class(address: str) -> Any:
+    module, _, name = address.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 __all__ = ["KITS", "AnyDamage", "Damage", "EngineKit", "Faults", "StoreDamage", "kit_of"]

@@ -48,7 +48,7 @@ class Lab:
         self.kit = kit
         self.faults = kit.faults
         self.clock = ManualClock()
-        self.behaviour = Behaviour()
+        self.behaviour = Behaviour(placeholder=kit.placeholder)
         self._lives: dict[int, weakref.WeakSet[asyncio.Task[Any]]] = {}
         self._running: dict[Application, int] = {}
 

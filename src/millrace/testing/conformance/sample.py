@@ -5,7 +5,8 @@
     caller    activity: Added -> Called
     clerk     plain handler with the transaction: Added -> Filed; and timers: Remind -> a timer that becomes `Reminded`
 
-What a check wants to go wrong it puts on a `Behaviour`, whose functions the handlers call first.
+What a check wants to go wrong it puts on a `Behaviour`, whose functions the handlers call first; it knows as well how the engine's
+SQL marks a value.
 
 Neighbours: `lab` starts it.
 """
@@ -151,7 +152,8 @@ class Slow:
 class Behaviour:
     """What handlers do beside counting. Each may raise, or return more items."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, placeholder: str = "?") -> None:
+        self.placeholder = placeholder
         self.count: Callable[[Added, Context], Any] = _do_nothing
         self.fold: Callable[[Added, Context], Any] = _do_nothing
         self.call: Callable[[Added, Context], Awaitable[Any]] = _nothing
@@ -234,7 +236,7 @@ def clerk(behaviour: Behaviour) -> Service:
     async def file(event: Added, tx: Transaction, context: Context) -> Any:
         """Write a row with SQL of its own."""
         await tx.execute(SQL["make_filed"])
-        await tx.execute(SQL["file"], event.name, event.n)
+        await tx.execute(SQL["file"].replace("?", behaviour.placeholder), event.name, event.n)
         return await behaviour.file(event, context)
 
     @service.handler

@@ -142,6 +142,7 @@ class SqliteKit:
     def __init__(self, folder: Path) -> None:
         self.patience = 5.0
         self.session_s = 0.0
+        self.placeholder = "?"
         self.faults = Faults()
         self.damage = SqliteDamage(folder / "data", folder / "copies")
         self._folder = folder / "data"
@@ -155,4 +156,4 @@ class SqliteKit:
         engine.die()
 
     def close(self) -> None:
-        """Nothing lies outside the folder."""
+        """Nothing: everything is in the folder."""

@@ -1,0 +1,345 @@
+-- The statements of a store. {schema} is the service's schema, quoted.
+--
+-- A statement marked `locking` exists twice: as it stands for readers, and for write transactions with `for update` in place of
+-- `offset 0`, or at its end where it has none. Keys are joined as `lateral (... offset 0)`, which the planner may not take apart: it is one
+-- look-up per key, in the order of the keys, whatever the statistics say. A plain join, or `any`, is planned by them, and a plan made
+-- while a table was small would read all of it later. Callers sort the keys, so rows are locked in that order.
+--
+-- A statement marked `fresh` is planned anew each time, by the size that its table has then; a delete has no other way.
+
+-- name: begin
+-- A write transaction.
+begin isolation level read committed read write
+
+-- name: commit
+-- Make it durable.
+commit
+
+-- name: rollback
+-- Undo it.
+rollback
+
+-- name: savepoint
+-- What follows may be undone alone.
+savepoint work
+
+-- name: release
+-- What followed the savepoint stays.
+release savepoint work
+
+-- name: undo
+-- Undo what followed the savepoint.
+rollback to savepoint work
+
+-- name: for_the_application
+-- The application's own SQL finds the tables of its service first, and is planned as it would be anywhere.
+select set_config('search_path', $1::text || ', public', true), set_config('enable_seqscan', 'on', true),
+    set_config('enable_bitmapscan', 'on', true), set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true),
+    set_config('enable_material', 'on', true)
+
+-- name: for_ourselves
+-- The engine's statements are planned by index again.
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true)
+
+-- name: load_states, locking
+-- Rows of a kind by key.
+select s.key, s.value from unnest($2::text[]) w(key)
+cross join lateral (select * from {schema}.state s where s.kind = $1::text and s.key = w.key offset 0) s
+
+-- name: save_states
+-- Insert or replace rows.
+insert into {schema}.state (kind, key, value) select * from unnest($1::text[], $2::text[], $3::bytea[])
+on conflict (kind, key) do update set value = excluded.value
+
+-- name: add_states
+-- Rows that this transaction found absent; one that is there by now is a conflict.
+insert into {schema}.state (kind, key, value) select * from unnest($1::text[], $2::text[], $3::bytea[])
+
+-- name: delete_states, fresh
+-- Remove rows.
+delete from {schema}.state s using unnest($1::text[], $2::text[]) w(kind, key) where s.kind = w.kind and s.key = w.key
+
+-- name: expect_no_states
+-- Fails by a division if one of the rows is there.
+select 1 / (not exists (
+    select from unnest($1::text[], $2::text[]) w(kind, key)
+    cross join lateral (select from {schema}.state s where s.kind = w.kind and s.key = w.key offset 0) s))::int
+
+-- name: page_states
+-- Rows of a kind in key order.
+select key, value from {schema}.state where kind = $1::text and key > $2::text collate "C" order by key limit $3::int8
+
+-- name: streams
+-- Events of streams above a version each.
+select j.stream, j.version, j.value
+from unnest($1::text[], $2::int8[]) w(stream, version)
+cross join lateral (
+    select * from {schema}.journal j where j.stream = w.stream and j.version > w.version and j.version <= $3::int8 offset 0) j
+order by j.stream, j.version
+
+-- name: load_snapshots
+-- The last snapshot of streams.
+select s.stream, s.value from unnest($1::text[]) w(stream)
+cross join lateral (select * from {schema}.snapshot s where s.stream = w.stream offset 0) s
+
+-- name: save_snapshots
+-- Replace snapshots.
+insert into {schema}.snapshot (stream, value) select * from unnest($1::text[], $2::bytea[])
+on conflict (stream) do update set value = excluded.value
+
+-- name: last_position
+-- The last position given to a committed row, kept even when the journal is empty.
+select last from {schema}.journal_head
+
+-- name: reserve
+-- Wait for who appends, and take positions.
+update {schema}.journal_head set last = last + $1::int8 returning last - $1::int8 + 1
+
+-- name: lock_head
+-- Wait for who appends.
+select 1 from {schema}.journal_head for update
+
+-- name: outcome
+-- Whether exactly these rows are in the journal.
+select count(*) = cardinality($1::int8[]) from unnest($1::int8[], $2::bytea[]) w(position, value)
+cross join lateral (select * from {schema}.journal j where j.position = w.position and j.value = w.value offset 0) j
+
+-- name: append_journal
+-- Facts at the positions that were reserved for them.
+insert into {schema}.journal (position, topic, partition, key, stream, version, value)
+select * from unnest($1::int8[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::bytea[])
+
+-- name: tail_journal
+-- The next rows above a position, and no more of them than fit into some bytes.
+select position, topic, partition, key, value from (
+    select *, sum(octet_length(value)) over (order by position) as bytes
+    from (select * from {schema}.journal where position > $1::int8 order by position limit $2::int8) next
+) counted
+where bytes - octet_length(value) <= $3::int8 order by position
+
+-- name: count_journal
+-- Positions ever given, rows there, rows that retention removed, rows up to a position that are to be published.
+select h.last, (select count(*) from {schema}.journal), h.removed,
+    (select count(*) from {schema}.journal where topic is not null and position <= $1::int8)
+from {schema}.journal_head h
+
+-- name: load_positions, locking
+-- Every position of a processor.
+select p.topic, p.partition, p.token, p.body from {schema}.position p where p.processor = $1::text order by p.topic, p.partition
+
+-- name: load_places, locking
+-- Some positions of a processor.
+select p.topic, p.partition, p.token, p.body from unnest($2::text[], $3::int8[]) w(topic, partition)
+cross join lateral (
+    select * from {schema}.position p where p.processor = $1::text and p.topic = w.topic and p.partition = w.partition offset 0) p
+
+-- name: claim_positions
+-- A new fencing token in each position; the rest of a row that is there stays as it is.
+insert into {schema}.position as p (processor, topic, partition, token, body)
+select $1::text, w.topic, w.partition, 1, w.body from unnest($2::text[], $3::int8[], $4::bytea[]) w(topic, partition, body)
+on conflict (processor, topic, partition) do update set token = p.token + 1
+returning topic, partition, token, body
+
+-- name: save_positions
+-- Positions with their counters.
+insert into {schema}.position (processor, topic, partition, token, body)
+select * from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::bytea[])
+on conflict (processor, topic, partition) do update set token = excluded.token, body = excluded.body
+
+-- name: forget_positions
+-- A processor starts anew.
+delete from {schema}.position where processor = $1::text
+
+-- name: forget_held
+-- A processor starts anew.
+delete from {schema}.held where processor = $1::text
+
+-- name: forget_timers
+-- A processor starts anew.
+delete from {schema}.timer where processor = $1::text
+
+-- name: forget_seen
+-- A processor starts anew.
+delete from {schema}.seen where processor = $1::text
+
+-- name: processors
+-- Everyone who reads.
+select distinct processor from {schema}.position order by 1
+
+-- name: load_held, locking
+-- Held messages of a processor in the order of the log.
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at
+from {schema}.held h where h.processor = $1::text order by h.topic, h.partition, h."offset"
+
+-- name: load_held_keys, locking
+-- Held messages of some keys in the order of the log.
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at
+from unnest($2::text[]) w(key)
+cross join lateral (select * from {schema}.held h where h.processor = $1::text and h.key = w.key offset 0) h
+order by h.topic, h.partition, h."offset"
+
+-- name: blocked
+-- The first held message of every key.
+select distinct on (topic, partition, key) topic, partition, key, state, due
+from {schema}.held where processor = $1::text order by topic, partition, key, "offset"
+
+-- name: save_held
+-- Insert or replace.
+insert into {schema}.held (processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at)
+select * from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[],
+    $10::int8[], $11::int8[], $12::int8[], $13::int8[])
+on conflict (processor, topic, partition, "offset") do update set key = excluded.key, state = excluded.state, value = excluded.value,
+    reason = excluded.reason, detail = excluded.detail, attempts = excluded.attempts, due = excluded.due,
+    deadline = excluded.deadline, first_at = excluded.first_at
+
+-- name: remove_held, fresh
+-- Messages that wait no more.
+delete from {schema}.held h using unnest($1::text[], $2::text[], $3::int8[], $4::int8[]) w(processor, topic, partition, "offset")
+where h.processor = w.processor and h.topic = w.topic and h.partition = w.partition and h."offset" = w."offset"
+
+-- name: list_held
+-- Held messages of every processor, oldest first.
+select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at
+from {schema}.held where $1::text is null or state = $1::text order by first_at, processor, topic, partition, "offset" limit $2::int8
+
+-- name: count_held
+-- Waiting and dead per partition.
+select processor, topic, partition, count(*) filter (where state <> 'dead'), count(*) filter (where state = 'dead')
+from {schema}.held group by 1, 2, 3
+
+-- name: set_timers
+-- Insert or replace.
+insert into {schema}.timer (processor, key, name, partition, due, event_time, type, data, correlation, causation)
+select w.processor, w.key, w.name, w.partition, w.due, w.event_time <> 0, w.type, w.data, w.correlation, w.causation
+from unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::bytea[], $9::text[], $10::text[])
+    w(processor, key, name, partition, due, event_time, type, data, correlation, causation)
+on conflict (processor, key, name) do update set partition = excluded.partition, due = excluded.due, event_time = excluded.event_time,
+    type = excluded.type, data = excluded.data, correlation = excluded.correlation, causation = excluded.causation
+
+-- name: cancel_timers, fresh
+-- Forget timers; say which there were.
+delete from {schema}.timer t using unnest($1::text[], $2::text[], $3::text[]) w(processor, key, name)
+where t.processor = w.processor and t.key = w.key and t.name = w.name returning t.processor, t.key, t.name
+
+-- name: due_timers, locking
+-- What is due, earliest first.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from {schema}.timer t where processor = $1::text and partition = $2::int8 and due <= $3::int8 order by due, key, name limit $4::int8
+
+-- name: next_timers
+-- The earliest due time per partition.
+select partition, min(due) from {schema}.timer where processor = $1::text group by partition
+
+-- name: count_timers
+-- How many wait.
+select count(*) from {schema}.timer
+
+-- name: load_documents, locking
+-- Documents by key.
+select d.key, d.value from unnest($2::text[]) w(key)
+cross join lateral (select * from {schema}.document d where d.view = $1::int8 and d.key = w.key offset 0) d
+
+-- name: save_documents
+-- Insert or replace documents.
+insert into {schema}.document (view, key, value) select $1::int8, * from unnest($2::text[], $3::bytea[])
+on conflict (view, key) do update set value = excluded.value
+
+-- name: add_documents
+-- Documents that this transaction found absent; one that is there by now is a conflict.
+insert into {schema}.document (view, key, value) select $1::int8, * from unnest($2::text[], $3::bytea[])
+
+-- name: expect_no_documents
+-- Fails by a division if one of the documents is there.
+select 1 / (not exists (
+    select from unnest($1::text[], $2::text[]) w(view, key)
+    cross join lateral (select from {schema}.document d where d.view = w.view::int8 and d.key = w.key offset 0) d))::int
+
+-- name: delete_documents, fresh
+-- Remove documents.
+delete from {schema}.document d using unnest($2::text[]) w(key) where d.view = $1::int8 and d.key = w.key
+
+-- name: add_lookups
+-- Look-up rows.
+insert into {schema}.lookup (view, field, value, sort, key) select $1::int8, * from unnest($2::text[], $3::text[], $4::text[], $5::text[])
+on conflict do nothing
+
+-- name: remove_lookups, fresh
+-- Look-up rows.
+delete from {schema}.lookup l using unnest($2::text[], $3::text[], $4::text[], $5::text[]) w(field, value, sort, key)
+where l.view = $1::int8 and l.field = w.field and l.value = w.value and l.sort = w.sort and l.key = w.key
+
+-- name: page_documents
+-- A look-up, newest first, below a cursor.
+select l.sort, l.key, d.value from {schema}.lookup l join {schema}.document d on d.view = l.view and d.key = l.key
+where l.view = $1::int8 and l.field = $2::text and l.value = $3::text and (l.sort, l.key) < ($4::text, $5::text)
+order by l.sort desc, l.key desc limit $6::int8
+
+-- name: first_documents
+-- A look-up, newest first.
+select l.sort, l.key, d.value from {schema}.lookup l join {schema}.document d on d.view = l.view and d.key = l.key
+where l.view = $1::int8 and l.field = $2::text and l.value = $3::text order by l.sort desc, l.key desc limit $4::int8
+
+-- name: count_documents
+-- How many documents a build has.
+select count(*) from {schema}.document where view = $1::int8
+
+-- name: lock_views
+-- Who changes what builds there are does so alone.
+select pg_advisory_xact_lock($1::int8)
+
+-- name: views
+-- Every build of every view.
+select id, name, version, state from {schema}.view order by name, id
+
+-- name: add_view
+-- A new build.
+insert into {schema}.view (name, version, state) values ($1::text, $2::int8, $3::text) returning id
+
+-- name: mark_view
+-- A build's new state.
+update {schema}.view set state = $1::text where id = $2::int8
+
+-- name: drop_view
+-- A build that nobody reads.
+delete from {schema}.view where id = $1::int8
+
+-- name: drop_documents
+-- The documents of a build.
+delete from {schema}.document where view = $1::int8
+
+-- name: drop_lookups
+-- The look-ups of a build.
+delete from {schema}.lookup where view = $1::int8
+
+-- name: find_answers
+-- First answers.
+select a.scope, a.key, a.fingerprint, a.value, a.at
+from unnest($1::text[], $2::text[]) w(scope, key)
+cross join lateral (select * from {schema}.answer a where a.scope = w.scope and a.key = w.key offset 0) a
+
+-- name: add_answers
+-- First answers; one that is there by now is a conflict.
+insert into {schema}.answer (scope, key, fingerprint, value, at) select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int8[])
+
+-- name: expire_answers
+-- Forget old answers.
+with gone as (delete from {schema}.answer where at < $1::int8 returning 1) select count(*) from gone
+
+-- name: find_seen
+-- Foreign records that were handled.
+select s.source, s.id from unnest($2::text[], $3::text[]) w(source, id)
+cross join lateral (select * from {schema}.seen s where s.processor = $1::text and s.source = w.source and s.id = w.id offset 0) s
+
+-- name: add_seen
+-- Foreign records; one that is there by now is a conflict.
+insert into {schema}.seen (processor, source, id, at) select distinct $1::text, w.source, w.id, $4::int8
+from unnest($2::text[], $3::text[]) w(source, id)
+
+-- name: expire_seen
+-- Forget old foreign records.
+with gone as (delete from {schema}.seen where at < $1::int8 returning 1) select count(*) from gone
+
+-- name: epoch
+-- The epoch of this journal.
+select value from {schema}.meta where name = 'epoch'
