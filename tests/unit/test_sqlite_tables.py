@@ -191,7 +191,8 @@ async def test_the_next_journal_rows_are_cut_by_bytes(store: SqliteStore) -> Non
 async def test_records_are_cut_by_bytes(tmp_path: Path) -> None:
     """The same for records of a partition, which foreign producers may write of any size."""
     engine = SqliteEngine(tmp_path)
-    log, _, administration = engine.log()
+    parts = engine.log()
+    log, administration = parts.log, parts.administration
     await log.open()
     await log.ensure([TopicSpec("t", partitions=1)])
     sizes = [BIG] * 20 + [READ_BYTES_MAX * 2, 1, 1]
