@@ -45,11 +45,10 @@ GRACE = timedelta(seconds=1)
 PURE: dict[str, tuple[tuple[Callable[..., Any], dict[str, Any]], ...]] = {
     "inventory": (
         (inventory.place, {"ttl": TTL}),
-        (inventory.move, {"ttl": TTL}),
         (inventory.expire, {}),
         (inventory.change_content, {}),
-        (inventory.end_review, {}),
-        (inventory.note_payment, {}),
+        (inventory.end_review, {"ttl": TTL}),
+        (inventory.note_payment, {"ttl": TTL}),
         (inventory.release_unpaid, {}),
         (inventory.stop, {}),
         (inventory.ship, {}),
@@ -317,8 +316,11 @@ def _types_of(function: Callable[..., Any], position: int) -> tuple[type, ...]:
 def _rows(world: World, service: str, function: Callable[..., Any], message: Any) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, hint in list(_hints(function).items())[1:]:
+        if name == "return":
+            continue
         if hint == StockRows:
-            skus = {line.sku for line in message.lines}
+            names = message if hasattr(message, "lines") else world.rows.get((service, inventory.Reservation, message.order_id))
+            skus = {line.sku for line in names.lines} if names else ()
             rows[name] = {sku: world.rows.get((service, Stock, sku)) for sku in skus}
         elif typing.get_args(hint) and isinstance(cls := typing.get_args(hint)[0], type) and issubclass(cls, State):
             rows[name] = world.rows.get((service, cls, getattr(message, kind_of(cls).key)))
