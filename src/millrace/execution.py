@@ -17,7 +17,7 @@ import msgspec
 
 from millrace.aggregate import Aggregate
 from millrace.delivery import Delivery
-from millrace.errors import IdempotencyConflict
+from millrace.errors import IdempotencyConflict, NotYet
 from millrace.keyed import Stream
 from millrace.message import Command, Message, key_of
 from millrace.partitioning import partition_of
@@ -110,6 +110,11 @@ class CommandWork(Waiting):
         self._stored = [(key, answers[key.scope, key.key]) for key in self.order.keys if (key.scope, key.key) in answers]
         if self.error is not None or self._is_repeat(unit):
             return
+        if self._pattern.missing is not None:
+            if self._lacks_rows(self._pattern.missing, unit):
+                await unit.load()
+            if self.error is not None:
+                return
         before = len(unit.drafts)
         try:
             if isinstance(self._pattern, Aggregate):
@@ -122,6 +127,14 @@ class CommandWork(Waiting):
         self._drafts = unit.drafts[before:]
         for key in self.order.keys:
             unit.first_commands[key.scope, key.key] = self
+
+    def _lacks_rows(self, missing: Callable[[Delivery, UnitOfWork], bool], unit: UnitOfWork) -> bool:
+        """Return whether rows that are named by rows are to be loaded."""
+        try:
+            return missing(self._delivery, unit)
+        except (NotYet, Exception) as error:  # noqa: BLE001  # a selector is the user's code; its failure is the caller's
+            self.error = error
+            return False
 
     def _is_repeat(self, unit: UnitOfWork) -> bool:
         for key in self.order.keys:

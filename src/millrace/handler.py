@@ -5,6 +5,9 @@
 - activity: an async function without one; it calls the outside world before the transaction opens, at least once, with `Context.id` as
   the stable idempotency key; what it returns commits with the read position.
 
+A pure handler's rows are named by the message, or by another row of the same handler (`State.of`): those are loaded in a second step and
+looked at again right before the function is called.
+
 Neighbours: `service` makes these from decorated functions; the runtime calls them through `processor.Pattern`.
 """
 
@@ -18,7 +21,7 @@ from millrace.errors import ConfigurationError
 from millrace.message import Message
 from millrace.processor import Mode, annotated_messages, items_of, parameter_names, parameter_of_type, says_nothing
 from millrace.state import Selector, State
-from millrace.unit_of_work import UnitOfWork
+from millrace.unit_of_work import Dependent, UnitOfWork
 
 
 class Transaction(Protocol):
@@ -51,6 +54,9 @@ class PureHandler:
         self._processor = processor
         self._single = self._single_row()
         self._check()
+        self._dependents = self._find_dependents()
+        self._sources = tuple(self._selectors[source][1].state for _, _, source in self._dependents)
+        self.missing = self._name_dependents if self._dependents else None
 
     def _single_row(self) -> tuple[type[State], Callable[[Any], str]] | None:
         """Return class and key of the row, for the commonest handler: one row, found by a field of the message."""
@@ -70,6 +76,26 @@ class PureHandler:
                 f"{self.name}: parameters {sorted(names)} and rows asked for in the decorator {sorted(asked)} must be the same"
             )
 
+    def _find_dependents(self) -> tuple[tuple[int, Selector, int], ...]:
+        """Return the selectors that depend on a row: their places among all, and the places of those they depend on."""
+        selectors = dict(self._selectors)
+        places = {name: place for place, name in enumerate(selectors)}
+        found: list[tuple[int, Selector, int]] = []
+        for name, selector in self._selectors:
+            if not selector.source:
+                continue
+            if selector.source == name or selector.source not in selectors:
+                raise ConfigurationError(
+                    f"{self.name}: the rows of {name!r} are to be named by {selector.source!r}; name another parameter of it that has rows"
+                )
+            if selectors[selector.source].source:
+                raise ConfigurationError(
+                    f"{self.name}: {name!r} depends on {selector.source!r}, which depends on {selectors[selector.source].source!r}; "
+                    "let the message name the rows of what others depend on"
+                )
+            found.append((places[name], selector, places[selector.source]))
+        return tuple(found)
+
     def selectors(self) -> tuple[Selector, ...]:
         """Return which rows it asks for."""
         return tuple(selector for _, selector in self._selectors)
@@ -84,7 +110,7 @@ class PureHandler:
             return
         found: list[Any] = []
         for _, selector in self._selectors:
-            keys = selector.keys(message)
+            keys: Any = () if selector.source else selector.keys(message)
             wanted = work.rows(selector.state).wanted
             if isinstance(keys, str):
                 wanted.add(keys)
@@ -93,6 +119,20 @@ class PureHandler:
                 wanted.update(keys)
             found.append(keys)
         delivery.keys = found
+        if self.missing is not None:
+            work.dependents.append(Dependent(delivery, self._sources, self.missing))
+
+    def _name_dependents(self, delivery: Delivery, work: UnitOfWork) -> bool:
+        """Name the rows that rows name as they are now; return whether some of them are not loaded."""
+        lacking = False
+        for place, selector, source in self._dependents:
+            row = _given(self._selectors[source][1], delivery.keys[source], work)
+            keys = delivery.keys[place] = selector.named_by(row)
+            rows = work.rows(selector.state)
+            missing = {key for key in ((keys,) if isinstance(keys, str) else keys or ()) if key not in rows.values}
+            rows.wanted |= missing
+            lacking = lacking or bool(missing)
+        return lacking
 
     def react(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Call the function and stage what it returns."""
@@ -109,11 +149,7 @@ class PureHandler:
     def _arguments(self, delivery: Delivery, work: UnitOfWork) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
         for (name, selector), keys in zip(self._selectors, [delivery.keys] if self._single is not None else delivery.keys, strict=True):
-            rows = work.rows(selector.state)
-            if rows.broken:
-                rows.check((keys,) if isinstance(keys, str) else keys)
-            values = rows.values
-            arguments[name] = values[keys] if isinstance(keys, str) else {key: values[key] for key in keys}
+            arguments[name] = _given(selector, keys, work)
         if self._context is not None:
             arguments[self._context] = delivery
         return arguments
@@ -123,10 +159,26 @@ class PureHandler:
         raise NotImplementedError(self.name)
 
 
+def _given(selector: Selector, keys: Any, work: UnitOfWork) -> Any:
+    """Return what a parameter is given: the row of one key, rows by key of several, None where there is no key.
+
+    Raises:
+        DecodeError: a row is there and cannot be read.
+    """
+    if keys is None:
+        return None
+    rows = work.rows(selector.state)
+    if rows.broken:
+        rows.check((keys,) if isinstance(keys, str) else keys)
+    values = rows.values
+    return values[keys] if isinstance(keys, str) else {key: values[key] for key in keys}
+
+
 class AsyncHandler:
     """An async function: plain when it has a `Transaction` parameter, an activity when it has none."""
 
     quiet = False
+    missing = None
 
     def __init__(self, function: Callable[..., Any], *, processor: str) -> None:
         self.name = function.__name__

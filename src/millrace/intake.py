@@ -27,7 +27,7 @@ from millrace.delivery import Delivery
 from millrace.errors import DecodeError
 from millrace.message import Event, Message, declaration, key_of
 from millrace.ports import HeldRow, Record, TimerRow
-from millrace.processor import Pattern, Processor
+from millrace.processor import Mode, Pattern, Processor
 from millrace.retry import RetryPolicy
 from millrace.serialization import UNDECODABLE, Catalogue, Envelope, open_envelope, pack_sequence, seal
 
@@ -92,6 +92,8 @@ class Intake:
         self.rejection = rejection
         self.note = failed
         self.mode = processor.mode
+        self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
+        """Handling a message may take a look into the store."""
         self._source = service_source
         self._origins: dict[tuple[str, str], str] = {}
         self._routes: dict[str, Route] = {

@@ -40,6 +40,14 @@ class Pattern(Protocol):
     quiet: bool
     """Nobody waits for it but who asks for what it keeps: its messages may wait a moment for company."""
 
+    @property
+    def missing(self) -> Callable[[Delivery, UnitOfWork], bool] | None:
+        """Names the rows that rows name, as these are now; returns whether they must be loaded. None: the message names all.
+
+        Asked when the naming rows were loaded, and again right before `react`, because an earlier message may have changed them.
+        """
+        ...
+
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Name the rows that the function needs for this message."""
         ...

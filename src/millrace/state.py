@@ -28,11 +28,31 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 class Selector(msgspec.Struct, frozen=True):
-    """Which rows of a kind a handler wants for a message."""
+    """Which rows of a kind a handler wants for a message.
+
+    `keys` is asked of the message or, where `source` names another parameter of the handler, of what that one is given. `field` is the
+    attribute of theirs that holds the key, when it is one.
+    """
 
     state: type[State]
-    keys: Callable[[Any], Iterable[str] | str]
+    keys: Callable[[Any], Iterable[str] | str | None]
     field: str = ""
+    source: str = ""
+
+    def named_by(self, row: Any) -> str | tuple[str, ...] | None:
+        """Return the keys that a row names: one or None by an attribute, several by a function; nothing where there is no row.
+
+        Raises:
+            ConfigurationError: the function returned a text, which is no list of keys.
+        """
+        keys = self.keys(row) if row is not None else None
+        if isinstance(keys, str):
+            if not self.field:
+                raise ConfigurationError(
+                    f"{self.state.__name__}.of({self.source!r}, ...): the function returned a text; return a list, or name the attribute"
+                )
+            return keys
+        return None if self.field else tuple(keys or ())
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -86,6 +106,29 @@ class State(msgspec.Struct, metaclass=StateMeta):
             return Selector(state=cls, keys=lambda message: str(getattr(message, name)), field=name)
         return Selector(state=cls, keys=select)
 
+    @classmethod
+    def of(cls, parameter: str, select: str | Callable[[Any], Iterable[str]]) -> Selector:
+        """Say which rows a handler wants when the message does not name them, but a row does that the handler asks for as well.
+
+            @inventory.handler(reservation=Reservation.by("order_id"), stock=Stock.of("reservation", skus_of))
+
+        The row is taken as it stands when the message is handled, with what earlier messages of the same transaction made of it. The
+        rows of a whole batch are still loaded together, after those that name them. Only what names other rows by then is loaded late:
+        that is rare, and on an engine that locks rows as they are loaded it may end in a deadlock, because those locks come out of key
+        order. The engine ends it by undoing one transaction: the writer repeats its work items one by one, and a processor takes its
+        turn again; a command that fails even alone is its caller's to repeat.
+
+        Args:
+            parameter: the handler's parameter that names the rows; its own rows are named by the message (`by`).
+            select: an attribute of the row (the handler gets one row or None), or a function of what the parameter is given that
+                returns several keys (a dict of key -> row or None). Where the row is absent the function is not called, and the
+                handler gets None or an empty dict.
+        """
+        if isinstance(select, str):
+            name = select
+            return Selector(state=cls, keys=lambda row: _key_in(row, name), field=name, source=parameter)
+        return Selector(state=cls, keys=select, source=parameter)
+
 
 class View(State):
     """A read model's document, found by key or look-up, rebuilt from the log.
@@ -111,6 +154,11 @@ class Delete(msgspec.Struct, frozen=True):
     """Returned by a handler: remove this row."""
 
     state: State
+
+
+def _key_in(row: Any, name: str) -> str | None:
+    key = getattr(row, name)
+    return None if key is None else str(key)
 
 
 def row_key(row: State) -> str:

@@ -281,7 +281,7 @@ class Turn(Waiting):
 
     async def _run_chunk(self, chunk: Chunk, unit: UnitOfWork) -> None:
         row = self._rows[chunk.topic, chunk.partition]
-        sources, blocked, inside = row.sources, self._blocked, self._intake.mode is Mode.TRANSACTION
+        sources, blocked, waits = row.sources, self._blocked, self._intake.waits
         for delivery in chunk.deliveries:
             if origin := delivery.origin:
                 if delivery.sequence <= sources.get(origin, 0):
@@ -293,7 +293,7 @@ class Turn(Waiting):
                 continue
             if blocked and (chunk.topic, chunk.partition, delivery.key) in blocked:
                 held: HeldRow | None = retry.held_row(delivery, retry.BEHIND, processor=self._intake.name, now_micros=unit.now_micros)
-            elif inside:
+            elif waits:
                 held = await self._try(delivery, unit, None)
             else:
                 held = self._attempt(delivery, unit, None)
@@ -323,8 +323,15 @@ class Turn(Waiting):
         return None
 
     async def _try(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
-        """Like `_attempt`; an async function that runs inside the transaction gets a savepoint of its own."""
+        """Like `_attempt`; an async function that runs inside the transaction gets a savepoint of its own, rows named by rows are there."""
         pattern = delivery.pattern
+        if pattern is not None and pattern.missing is not None:
+            try:
+                missing = pattern.missing(delivery, unit)
+            except (NotYet, Exception) as error:  # noqa: BLE001  # a selector is the user's code; its failure is the message's
+                return self._failed(delivery, error, unit, before)
+            if missing:
+                await unit.load()
         if pattern is None or pattern.mode is not Mode.TRANSACTION:
             return self._attempt(delivery, unit, before)
 
@@ -447,6 +454,7 @@ class _Failing:
     mode = Mode.PURE
     messages = ()
     quiet = False
+    missing = None
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Nothing."""

@@ -11,6 +11,7 @@ Neighbours: patterns stage; the writer opens, flushes and commits it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,7 @@ import msgspec
 
 from millrace.clock import to_micros, to_text
 from millrace.delivery import Delivery
-from millrace.errors import ConfigurationError
+from millrace.errors import ConfigurationError, NotYet
 from millrace.keyed import Documents, Rows, Stream
 from millrace.message import Message, declaration
 from millrace.partitioning import partition_of
@@ -53,6 +54,20 @@ class Draft(msgspec.Struct, gc=False):
     version: int | None = None
 
 
+class Dependent(msgspec.Struct, gc=False):
+    """A message of which some rows are named by rows.
+
+    Attributes:
+        delivery: the message.
+        sources: classes of the rows that name others.
+        name: names the others and returns whether some of them are not loaded.
+    """
+
+    delivery: Delivery
+    sources: tuple[type[State], ...]
+    name: Callable[[Delivery, UnitOfWork], bool]
+
+
 class UnitOfWork:
     """The changes of one transaction.
 
@@ -71,6 +86,7 @@ class UnitOfWork:
         self._epoch = str(saying.epoch)
         self._rows: dict[type[State], Rows] = {}
         self._documents: dict[tuple[type[View], int], Documents] = {}
+        self.dependents: list[Dependent] = []
         self.streams: dict[str, Stream] = {}
         self.wanted_streams: dict[str, Any] = {}
         self._declared = saying.declared
@@ -100,7 +116,12 @@ class UnitOfWork:
         return found
 
     async def load(self) -> None:
-        """Load everything that was named, one query per kind; kinds in one order, because a load may lock what it reads."""
+        """Load everything that was named, one query per kind; rows that name others first, so that those are loaded with their kind.
+
+        Kinds come in one order, because a load may lock what it reads.
+        """
+        if self.dependents:
+            await self._load_what_names()
         for rows in sorted(self._rows.values(), key=lambda rows: rows.kind):
             await rows.load()
         for documents in sorted(self._documents.values(), key=lambda documents: documents.build):
@@ -110,6 +131,14 @@ class UnitOfWork:
         if self.wanted_answers:
             wanted, self.wanted_answers = sorted(self.wanted_answers), set()
             self.answers.update(await self.transaction.answers.find(wanted))
+
+    async def _load_what_names(self) -> None:
+        dependents, self.dependents = self.dependents, []
+        for cls in {cls: None for dependent in dependents for cls in dependent.sources}:
+            await self.rows(cls).load()
+        for dependent in dependents:
+            with contextlib.suppress(NotYet, Exception):  # judged when the message is handled: its rows may be others by then
+                dependent.name(dependent.delivery, self)
 
     async def _load_streams(self) -> None:
         wanted, self.wanted_streams = self.wanted_streams, {}

@@ -1,11 +1,14 @@
 """How a handler's rows reach its parameters."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from millrace import Application, Command, Service, State
 from millrace.engines.sqlite import SqliteEngine
+from millrace.errors import ConfigurationError
+from millrace.state import Selector
 
 
 class Add(Command, key="name"):
@@ -19,6 +22,29 @@ class Counter(State, key="name"):
 
     name: str
     n: int = 0
+
+
+class Group(State, key="name"):
+    """Counters that belong together."""
+
+    name: str
+    members: tuple[str, ...] = ()
+
+
+class Join(Command, key="name"):
+    """Begin a group."""
+
+    name: str
+
+
+def join(command: Join) -> Any:
+    """Begin it."""
+    return Group(name=command.name)
+
+
+def members_of(group: Any) -> tuple[str, ...]:
+    """Return the members of a group."""
+    return group.members
 
 
 def by_position(command: Add, row: Counter | None) -> Counter:
@@ -40,3 +66,34 @@ async def test_a_single_row_reaches_its_parameter(function: object, tmp_path: Pa
         await app.execute(Add(name="a"))
         await app.execute(Add(name="a"))
         assert await app.states(Counter).get("a") == Counter(name="a", n=2)
+
+
+def count_all(command: Add, group: Group | None, counters: dict[str, Counter | None]) -> list[Counter]:
+    """Count all of a group."""
+    return [by_position(Add(name=name), row) for name, row in counters.items()]
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ({"group": Group.by("name"), "counters": Counter.of("groups", members_of)}, "name another parameter"),
+        ({"group": Group.by("name"), "counters": Counter.of("counters", members_of)}, "name another parameter"),
+        ({"group": Group.by("name"), "counters": Counter.of("command", members_of)}, "name another parameter"),
+        ({"group": Group.of("counters", "name"), "counters": Counter.of("group", members_of)}, "let the message name"),
+    ],
+)
+def test_what_cannot_name_rows_is_refused(rows: dict[str, Selector], message: str) -> None:
+    """Rows are named by the message, or by another parameter's rows that the message names."""
+    with pytest.raises(ConfigurationError, match=message):
+        Service("counting").handler(**rows)(count_all)
+
+
+async def test_a_function_that_names_rows_returns_several(tmp_path: Path) -> None:
+    """A text is no list of one-letter keys: it is refused when the message is handled."""
+    service = Service("counting")
+    service.handler(group=Group.by("name"), counters=Counter.of("group", lambda group: group.name))(count_all)
+    service.handler(processor="groups")(join)
+    async with Application("shop", [service], engine=SqliteEngine(tmp_path)) as app:
+        await app.execute(Join(name="a"))
+        with pytest.raises(ConfigurationError, match="return a list, or name the attribute"):
+            await app.execute(Add(name="a"))

@@ -149,6 +149,28 @@ def test_handlers() -> None:
     given(take).states(Stock(sku="a")).when(Place(order_id="1")).then(Delete(Stock(sku="a")))
 
 
+def take_all(command: Place, stock: Stock | None, others: dict[str, Stock | None], spare: Stock | None) -> Any:
+    """Say what was handed in."""
+    return [stock or Stock(sku="none"), Stock(sku="asked", on_hand=len(others)), *([spare] if spare else [])]
+
+
+def test_rows_named_by_a_row() -> None:
+    """Told the handler's selectors, exactly the rows that they name are handed in; an absent row names none."""
+    told = {
+        "others": Stock.of("stock", lambda stock: ["x"] * stock.on_hand + ["y"]),
+        "spare": Stock.of("stock", "sku"),
+        "stock": Stock.by(lambda _: "a"),
+    }
+    stock, unasked = Stock(sku="a", on_hand=2), Stock(sku="b")
+    given(take_all, **told).states(stock, unasked).when(Place(order_id="1")).then(stock, Stock(sku="asked", on_hand=2), stock)
+    given(take_all, **told).states(unasked).when(Place(order_id="1")).then(Stock(sku="none"), Stock(sku="asked"))
+    with pytest.raises(ConfigurationError, match="must be the same"):
+        given(take_all, stock=told["stock"])
+    for function in ((status,), (decide, evolve)):
+        with pytest.raises(ConfigurationError, match="rows are for handlers"):
+            given(*function, **told)  # type: ignore[call-overload]
+
+
 def test_views() -> None:
     """Documents, deletions and waiting."""
     given(status).view(None).when(PLACED).then(Status(order_id="1", state="placed"))

@@ -18,6 +18,7 @@ from millrace.testing.conformance import (
     EngineKit,
     Promise,
     commands,
+    dependent_rows,
     g01_fact_and_announcement,
     g02_effects_once,
     g03_repeats,
@@ -236,6 +237,14 @@ class AnswersForgotten(Wrapped):
         """Do nothing."""
 
 
+class RowsMissed(Wrapped):
+    """Finds no more than some rows at once."""
+
+    async def load(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Find the first ones."""
+        return await self.inner.load(kind, keys[:20])
+
+
 class CursorsIgnored(Wrapped):
     """Begins every page of documents at the first one."""
 
@@ -326,6 +335,7 @@ MUTANTS = (
     Mutant(10, "keeps leases", {"leases": LeasesKept}, g10_stopping.leases_of_the_dead_are_free_at_once),
     Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),
     Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
+    Mutant("dependent_rows", "misses rows", {"tables": _table("states", RowsMissed)}, dependent_rows.many_rows_are_named_at_once),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )

@@ -2,8 +2,12 @@
 
     given(decide, evolve).events(OrderPlaced(...)).when(CancelOrder(...)).then(OrderCancelled(...))
     given(reserve).states(Stock(sku="a", on_hand=3)).when(ReserveStock(...)).then(StockReserved(...), Stock(sku="a", reserved=1))
+    given(ship, reservation=Reservation.by("order_id"), stock=Stock.of("reservation", skus_of)).states(...).when(ItemShipped(...)).then(...)
     given(order_status).view(None).when(OrderPlaced(...)).then(OrderStatus(...))
     given(decide, evolve).when(PlaceOrder(...)).timer("expire").fires().then(OrderExpired(...))
+
+A handler gets the rows that were given, by the annotations of its parameters; where `given` is told what the handler's decorator is
+told, it gets exactly those that these selectors name.
 
 Messages are compared in order, states by class and key, timers by name and due time. A failure shows what was given, expected and got.
 
@@ -16,7 +20,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -24,9 +28,10 @@ import msgspec
 
 from millrace.delivery import Context
 from millrace.errors import ConfigurationError, NotYet, Rejected
+from millrace.handler import PureHandler
 from millrace.message import Message, key_of
 from millrace.processor import items_of, parameter_names, parameter_of_type, type_hints
-from millrace.state import Delete, State, View, row_key
+from millrace.state import Delete, Selector, State, View, row_key
 from millrace.timers import Cancel, Timer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -209,10 +214,18 @@ class AggregateSpecification(Specification):
 
 
 class HandlerSpecification(Specification):
-    """A pure handler with the rows it asks for."""
+    """A pure handler with the rows it asks for.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    Args:
+        function: the handler.
+        selectors: which rows its parameters are given; none: by their annotations.
+    """
+
+    def __init__(self, function: Callable[..., Any], selectors: Mapping[str, Selector]) -> None:
         super().__init__()
+        if selectors:
+            PureHandler(function, selectors, processor="given")  # refuses what the runtime refuses
+        self._selectors = selectors
         self._function = function
         self._context = parameter_of_type(function, Context)
         hints = type_hints(function)
@@ -226,10 +239,22 @@ class HandlerSpecification(Specification):
         return self
 
     def _call(self, message: Message, context: Context) -> Any:
-        arguments = {name: self._argument(name, hint) for name, hint in self._rows.items()}
+        by_hint = {} if self._selectors else {name: self._argument(name, hint) for name, hint in self._rows.items()}
+        arguments = self._selected(message) | by_hint
         if self._context is not None:
             arguments[self._context] = context
         return self._function(message, **arguments)
+
+    def _selected(self, message: Message) -> dict[str, Any]:
+        """Return what the runtime hands over: rows that the message names, then those that these name."""
+        found: dict[str, Any] = {}
+        for name, selector in sorted(self._selectors.items(), key=lambda item: bool(item[1].source)):
+            keys = selector.named_by(found[selector.source]) if selector.source else selector.keys(message)
+            if keys is None or isinstance(keys, str):
+                found[name] = self._states.get((selector.state, keys or ""))
+            else:
+                found[name] = {key: self._states.get((selector.state, key)) for key in keys}
+        return found
 
     def _argument(self, name: str, hint: Any) -> Any:
         classes = _classes_in(hint)
@@ -237,7 +262,7 @@ class HandlerSpecification(Specification):
         if cls is None:
             raise ConfigurationError(f"{self._function.__name__}: annotate {name!r} with a State class, or a dict of one")
         there = {key: state for (kind, key), state in self._states.items() if kind is cls}
-        if typing.get_origin(hint) is dict:
+        if isinstance(origin := typing.get_origin(hint), type) and issubclass(origin, Mapping):
             return _Given(there)
         if len(there) > 1:
             raise ConfigurationError(f"{self._function.__name__}: {name!r} takes one {cls.__name__}, {len(there)} were given")
@@ -285,21 +310,29 @@ class _Given(dict[str, Any]):
 @typing.overload
 def given(function: Callable[..., Any], evolve: Callable[..., Any], /) -> AggregateSpecification: ...
 @typing.overload
-def given(function: Callable[..., Any], /) -> Any: ...
-def given(function: Callable[..., Any], evolve: Callable[..., Any] | None = None, /) -> Any:
+def given(function: Callable[..., Any], /, **rows: Selector) -> Any: ...
+def given(function: Callable[..., Any], evolve: Callable[..., Any] | None = None, /, **rows: Selector) -> Any:
     """Begin a specification: of a decider with its evolve function, of a pure handler, or of a view's function.
 
+    Args:
+        function: of the user.
+        evolve: of the decider.
+        rows: of the handler, as its decorator is told; without them it is given rows by the annotations of its parameters.
+
     Raises:
-        ConfigurationError: the function is async; run an application on the `millrace_app` fixture for those.
+        ConfigurationError: the function is async; run an application on the `millrace_app` fixture for those. Or rows are told of what
+            takes none.
     """
     if inspect.iscoroutinefunction(function):
         raise ConfigurationError(f"{function.__name__} is async: it needs a transaction or the outside world; test it in an application")
-    if evolve is not None:
+    if evolve is not None and not rows:
         return AggregateSpecification(function, evolve)
     names, hints = parameter_names(function), type_hints(function)
     first = _classes_in(hints.get(names[0])) if names else []
-    if first and all(issubclass(cls, Message) for cls in first):
-        return HandlerSpecification(function)
+    if evolve is None and first and all(issubclass(cls, Message) for cls in first):
+        return HandlerSpecification(function, rows)
+    if rows:
+        raise ConfigurationError(f"{function.__name__}: rows are for handlers")
     if any(issubclass(cls, View) for cls in first):
         return ViewSpecification(function)
     raise ConfigurationError(f"{function.__name__}: annotate its first parameter with the messages it handles, or with the view it folds")

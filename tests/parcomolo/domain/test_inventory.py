@@ -28,7 +28,7 @@ from parcomolo.contracts.payments import PaymentFailed, PaymentSucceeded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled, ShippingFailed
 from parcomolo.inventory import domain
 from parcomolo.inventory.domain import Reservation
-from parcomolo.inventory.messages import ExpireReservation, MoveStock, OpenStock
+from parcomolo.inventory.messages import ExpireReservation, OpenStock
 from parcomolo.inventory.opening import OPENING_STOCK
 from parcomolo.inventory.stock import Stock
 from tests.parcomolo.domain.examples import NOON, line, pieces, placed
@@ -103,15 +103,14 @@ def test_content_under_review_is_reserved_when_the_review_ends():
     [content] = domain.change_content(added, content)
     removed = OrderLineRemoved(order_id="o1", sku="cheese", quantity=2, total=line().unit_price)
     [content] = domain.change_content(removed, content)
-    [move] = domain.end_review(OrderReviewEnded(order_id="o1"), content)
-    assert move == MoveStock(order_id="o1", movement="reserve", lines=(pieces("bland", 3),))
-    items = domain.move(move, {"bland": shelf("bland", 3)}, content, ttl=TTL)
+    items = domain.end_review(OrderReviewEnded(order_id="o1"), {"bland": shelf("bland", 3)}, content, ttl=TTL)
+    assert items[0] == replace(content, status="reserved", lines=(pieces("bland", 3),))
     assert StockReserved(order_id="o1", lines=(pieces("bland", 3),)) in items
 
 
 def test_a_cancelled_order_is_never_reserved_later():
     """Nothing will leave: said with no lines even before the order is known, and remembered."""
-    items = domain.stop(ShippingCancelled(order_id="o1", reason="order_cancelled"), None)
+    items = domain.stop(ShippingCancelled(order_id="o1", reason="order_cancelled"), {}, None)
     remembered, _, said = items
     assert said == StockReleased(order_id="o1", lines=(), reason="order_cancelled")
     assert place(placed(), shelf("cheese"), reservation=remembered) == []
@@ -120,26 +119,24 @@ def test_a_cancelled_order_is_never_reserved_later():
 def test_a_failed_payment_gives_back_once():
     """The first reason releases; what comes later finds nothing to release and says nothing."""
     failed = PaymentFailed(order_id="o1", payment_id="p", reason="card_declined")
-    cancel, move = domain.release_unpaid(failed, reserved())
-    assert cancel == Cancel("expiry")
     rows = {"cheese": shelf("cheese", 10, reserved=2)}
-    after, row, said = domain.move(move, rows, reserved(), ttl=TTL)
+    after, cancel, row, said = domain.release_unpaid(failed, rows, reserved())
+    assert cancel == Cancel("expiry")
     assert (row.reserved, row.on_hand) == (0, 10)
     assert said == StockReleased(order_id="o1", lines=(pieces("cheese", 2),), reason="payment_failed")
-    assert domain.move(move, rows, after, ttl=TTL) == []
-    assert domain.release_unpaid(failed, after) == []
-    assert domain.stop(ShippingFailed(order_id="o1", shipment_id="s", reason="x"), after) == []
+    assert domain.release_unpaid(failed, rows, after) == []
+    assert domain.stop(ShippingFailed(order_id="o1", shipment_id="s", reason="x"), rows, after) == []
 
 
 def test_a_command_to_release_what_was_never_reserved_says_so():
     """Releasing twice, or what was never reserved, changes nothing and is answered each time."""
     command = ReleaseStock(order_id="o1", reason="bored")
     nothing = StockReleased(order_id="o1", lines=(), reason="bored")
-    first = domain.release_on_command(command, None)
+    first = domain.release_on_command(command, {}, None)
     assert first[-1] == nothing
-    assert domain.release_on_command(command, first[0]) == [nothing]
+    assert domain.release_on_command(command, {}, first[0]) == [nothing]
     with pytest.raises(Rejected, match="already_committed"):
-        domain.release_on_command(command, reserved(status="committed"))
+        domain.release_on_command(command, {}, reserved(status="committed"))
 
 
 def test_an_unpaid_reservation_expires_by_a_fact():
@@ -148,7 +145,8 @@ def test_an_unpaid_reservation_expires_by_a_fact():
     rows = {"cheese": shelf("cheese", 10, reserved=2)}
     after, row, _ = domain.expire(command, rows, reserved())
     assert (after.status, row.available) == ("expired", 10)
-    paid, cancel = domain.note_payment(PaymentSucceeded(order_id="o1", payment_id="p", amount=line().unit_price), reserved())
+    succeeded = PaymentSucceeded(order_id="o1", payment_id="p", amount=line().unit_price)
+    paid, cancel = domain.note_payment(succeeded, {}, reserved(), ttl=TTL)
     assert cancel == Cancel("expiry")
     assert domain.expire(command, rows, paid) == []
 
@@ -156,25 +154,26 @@ def test_an_unpaid_reservation_expires_by_a_fact():
 def test_a_payment_that_won_the_race_reserves_again():
     """C7: paid although it expired: reserve again without an expiry; if others were faster, out of stock."""
     event = PaymentSucceeded(order_id="o1", payment_id="p", amount=line().unit_price)
-    paid, move = domain.note_payment(event, reserved(status="expired"))
-    again = domain.move(move, {"cheese": shelf("cheese", 2)}, paid, ttl=TTL)
-    assert again[0].status == "reserved"
+    again = domain.note_payment(event, {"cheese": shelf("cheese", 2)}, reserved(status="expired"), ttl=TTL)
+    assert (again[0].status, again[0].paid) == ("reserved", True)
     assert not any(isinstance(item, Timer) for item in again)
-    gone = domain.move(move, {"cheese": shelf("cheese", 1)}, paid, ttl=TTL)
+    gone = domain.note_payment(event, {"cheese": shelf("cheese", 1)}, reserved(status="expired"), ttl=TTL)
+    assert (gone[0].status, gone[0].paid) == ("short", True)
     assert isinstance(gone[-1], OutOfStock)
 
 
 def test_what_was_shipped_leaves_on_hand_and_reserved():
     """Committed on item-shipped, once; a shipment whose reservation lapsed waits for the renewal."""
     shipped = ItemShipped(order_id="o1", shipment_id="s")
-    _, move = domain.ship(shipped, reserved())
-    after, row, said = domain.move(move, {"cheese": shelf("cheese", 10, reserved=2)}, reserved(), ttl=TTL)
+    rows = {"cheese": shelf("cheese", 10, reserved=2)}
+    after, cancel, row, said = domain.ship(shipped, rows, reserved())
+    assert cancel == Cancel("expiry")
     assert (row.on_hand, row.reserved) == (8, 0)
     assert said == StockCommitted(order_id="o1", lines=(pieces("cheese", 2),))
-    assert domain.ship(shipped, after) == []
+    assert domain.ship(shipped, rows, after) == []
     for waiting in (None, reserved(status="expired")):
         with pytest.raises(NotYet):
-            domain.ship(shipped, waiting)
+            domain.ship(shipped, rows, waiting)
 
 
 def test_commands_share_the_decisions():
@@ -184,8 +183,8 @@ def test_commands_share_the_decisions():
     assert items[-1] == Timer("expiry", ExpireReservation(order_id="o1", lines=command.lines), at=NOON)
     assert domain.reserve_on_command(command, {"cheese": shelf("cheese")}, reserved(), ttl=TTL) == []
     with pytest.raises(Rejected, match="nothing_reserved"):
-        domain.commit_on_command(CommitStock(order_id="o1"), None)
-    assert domain.commit_on_command(CommitStock(order_id="o1"), reserved(status="committed")) == []
+        domain.commit_on_command(CommitStock(order_id="o1"), {}, None)
+    assert domain.commit_on_command(CommitStock(order_id="o1"), {}, reserved(status="committed")) == []
 
 
 def test_an_adjustment_below_what_is_reserved_is_refused():

@@ -23,7 +23,7 @@ from parcomolo.contracts.inventory import (
 from parcomolo.contracts.lines import StockLine
 from parcomolo.inventory import domain
 from parcomolo.inventory.domain import Reservation
-from parcomolo.inventory.messages import ExpireReservation, MoveStock, OpenStock
+from parcomolo.inventory.messages import ExpireReservation, OpenStock
 from parcomolo.inventory.stock import Stock
 
 SKUS = ("bland", "cheese", "a-lot-of-cheese")
@@ -32,7 +32,7 @@ COMMANDS = 2_000
 
 
 class Shelves:
-    """Inventory's rows, and everything it said; half-done moves wait in `open`."""
+    """Inventory's rows, and everything it said; expiries wait in `open`."""
 
     def __init__(self) -> None:
         self.stock: dict[str, Stock | None] = dict.fromkeys(SKUS)
@@ -55,8 +55,6 @@ class Shelves:
                     self.reservations[item.order_id] = item
                 case Timer():
                     self.open.append(item.message)
-                case MoveStock():
-                    self.open.append(item)
                 case _:
                     self.said.append(item)
 
@@ -69,11 +67,9 @@ class Shelves:
             case ReserveStock():
                 return domain.reserve_on_command(command, self.stock, known, ttl=TTL)
             case ReleaseStock():
-                return domain.release_on_command(command, known)
+                return domain.release_on_command(command, self.stock, known)
             case CommitStock():
-                return domain.commit_on_command(command, known)
-            case MoveStock():
-                return domain.move(command, self.stock, known, ttl=TTL)
+                return domain.commit_on_command(command, self.stock, known)
             case _:
                 assert isinstance(command, ExpireReservation)
                 return domain.expire(command, self.stock, known)
@@ -112,7 +108,7 @@ def _any_command(chance: random.Random) -> Command:
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), opening=st.integers(0, 60))
 def test_available_is_never_negative_under_thousands_of_interleaved_commands(seed, opening):
-    """In any order of commands, half-done moves and expiries: on hand is what came less what left."""
+    """In any order of commands and expiries: on hand is what came less what left."""
     chance, shelves = random.Random(seed), Shelves()
     for sku in SKUS:
         shelves.tell(OpenStock(sku=sku, quantity=opening))

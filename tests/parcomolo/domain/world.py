@@ -45,11 +45,10 @@ GRACE = timedelta(seconds=1)
 PURE: dict[str, tuple[tuple[Callable[..., Any], dict[str, Any]], ...]] = {
     "inventory": (
         (inventory.place, {"ttl": TTL}),
-        (inventory.move, {"ttl": TTL}),
         (inventory.expire, {}),
         (inventory.change_content, {}),
-        (inventory.end_review, {}),
-        (inventory.note_payment, {}),
+        (inventory.end_review, {"ttl": TTL}),
+        (inventory.note_payment, {"ttl": TTL}),
         (inventory.release_unpaid, {}),
         (inventory.stop, {}),
         (inventory.ship, {}),
@@ -320,7 +319,8 @@ def _rows(world: World, service: str, function: Callable[..., Any], message: Any
         if name == "return":
             continue
         if hint == StockRows:
-            skus = {line.sku for line in message.lines}
+            names = message if hasattr(message, "lines") else world.rows.get((service, inventory.Reservation, message.order_id))
+            skus = {line.sku for line in names.lines} if names else ()
             rows[name] = {sku: world.rows.get((service, Stock, sku)) for sku in skus}
         elif typing.get_args(hint) and isinstance(cls := typing.get_args(hint)[0], type) and issubclass(cls, State):
             rows[name] = world.rows.get((service, cls, getattr(message, kind_of(cls).key)))

@@ -20,7 +20,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from millrace import Cancel, Command, Event, NotYet, Rejected, State, Timer
+from millrace import Cancel, Event, NotYet, Rejected, State, Timer
 from parcomolo.contracts.inventory import (
     AdjustStock,
     CommitStock,
@@ -38,10 +38,10 @@ from parcomolo.contracts.lines import StockLine, summed
 from parcomolo.contracts.orders import OrderLineAdded, OrderLineRemoved, OrderPlaced, OrderReviewEnded
 from parcomolo.contracts.payments import PaymentFailed, PaymentSucceeded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled, ShippingFailed
-from parcomolo.inventory.messages import ExpireReservation, MoveStock, OpenStock
+from parcomolo.inventory.messages import ExpireReservation, OpenStock
 from parcomolo.inventory.stock import Stock, StockRows, changed, moved, shortages
 
-Items = list[State | Event | Command | Timer | Cancel]
+Items = list[State | Event | Timer | Cancel]
 EXPIRY = "expiry"
 
 
@@ -93,49 +93,49 @@ def change_content(event: OrderLineAdded | OrderLineRemoved, reservation: Reserv
     return [replace(reservation, lines=tuple(line for line in lines if line.quantity > 0))]
 
 
-def end_review(event: OrderReviewEnded, reservation: Reservation | None) -> Items:
+def end_review(_event: OrderReviewEnded, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
     """Reserve the content as it is now."""
     if reservation is None or reservation.status != "collecting":
         return []
-    return [MoveStock(order_id=event.order_id, movement="reserve", lines=reservation.lines)]
+    return reserve(reservation, stock, ttl=ttl)
 
 
-def note_payment(_event: PaymentSucceeded, reservation: Reservation | None) -> Items:
+def note_payment(_event: PaymentSucceeded, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
     """A paid reservation does not expire. If it just did, the payment won the race: try to reserve again."""
     if reservation is None or reservation.status not in ("reserved", "expired") or reservation.paid:
         return []
     paid = replace(reservation, paid=True)
     if reservation.status == "reserved":
         return [paid, Cancel(EXPIRY)]
-    return [paid, MoveStock(order_id=paid.order_id, movement="reserve", lines=paid.lines)]
+    return reserve(paid, stock, ttl=ttl)
 
 
-def release_unpaid(event: PaymentFailed, reservation: Reservation | None) -> Items:
+def release_unpaid(event: PaymentFailed, stock: StockRows, reservation: Reservation | None) -> Items:
     """Give back what was reserved; whoever stops the order for another reason says so in a fact of its own."""
     if reservation is None or reservation.status != "reserved":
         return []
-    return _give_back(reservation, "payment_failed" if event.reason != "order_cancelled" else event.reason)
+    return _give_back(reservation, stock, "payment_failed" if event.reason != "order_cancelled" else event.reason)
 
 
-def stop(event: ShippingCancelled | ShippingFailed, reservation: Reservation | None) -> Items:
+def stop(event: ShippingCancelled | ShippingFailed, stock: StockRows, reservation: Reservation | None) -> Items:
     """Nothing will leave for this order: give back, or say that there was nothing, and never reserve later."""
     if reservation is not None and reservation.status in ("short", "released", "committed"):
         return []
-    return _close(event.order_id, reservation, "shipping_failed" if isinstance(event, ShippingFailed) else event.reason)
+    return _close(event.order_id, stock, reservation, "shipping_failed" if isinstance(event, ShippingFailed) else event.reason)
 
 
-def release_on_command(command: ReleaseStock, reservation: Reservation | None) -> Items:
+def release_on_command(command: ReleaseStock, stock: StockRows, reservation: Reservation | None) -> Items:
     """Like `stop`, but whoever commands gets an answer each time; releasing twice changes nothing and says so."""
     if reservation is not None and reservation.status == "committed":
         raise Rejected("already_committed", order_id=command.order_id)
     if reservation is not None and reservation.status in ("short", "released"):
         return [StockReleased(order_id=command.order_id, lines=(), reason=command.reason)]
-    return _close(command.order_id, reservation, command.reason)
+    return _close(command.order_id, stock, reservation, command.reason)
 
 
-def _close(order_id: str, reservation: Reservation | None, reason: str) -> Items:
+def _close(order_id: str, stock: StockRows, reservation: Reservation | None, reason: str) -> Items:
     if reservation is not None and reservation.status == "reserved":
-        return _give_back(reservation, reason)
+        return _give_back(reservation, stock, reason)
     known = reservation or Reservation(order_id=order_id)
     return [
         replace(known, status="released"),
@@ -144,51 +144,32 @@ def _close(order_id: str, reservation: Reservation | None, reason: str) -> Items
     ]
 
 
-def _give_back(reservation: Reservation, reason: str) -> Items:
+def _give_back(reservation: Reservation, stock: StockRows, reason: str) -> Items:
     order_id, lines = reservation.order_id, reservation.lines
-    return [Cancel(EXPIRY), MoveStock(order_id=order_id, movement="release", lines=lines, reason=reason)]
+    back = moved(lines, stock, reserved=-1)
+    return [replace(reservation, status="released"), Cancel(EXPIRY), *back, StockReleased(order_id=order_id, lines=lines, reason=reason)]
 
 
-def ship(event: ItemShipped, reservation: Reservation | None) -> Items:
+def ship(event: ItemShipped, stock: StockRows, reservation: Reservation | None) -> Items:
     """The parcel has left: commit what is reserved. A lapsed reservation waits for the payment that will renew it."""
     if reservation is None or reservation.status in ("collecting", "expired"):
         raise NotYet("the reservation of what was shipped")
     if reservation.status == "short":
         return [StockCommitted(order_id=event.order_id, lines=())]
-    return _take_out(reservation) if reservation.status == "reserved" else []
+    return _take_out(reservation, stock) if reservation.status == "reserved" else []
 
 
-def commit_on_command(command: CommitStock, reservation: Reservation | None) -> Items:
+def commit_on_command(command: CommitStock, stock: StockRows, reservation: Reservation | None) -> Items:
     """Commit what is reserved; a reservation that is not there, or lapsed, is refused."""
     if reservation is None or reservation.status not in ("reserved", "committed"):
         raise Rejected("nothing_reserved", order_id=command.order_id)
-    return _take_out(reservation) if reservation.status == "reserved" else []
+    return _take_out(reservation, stock) if reservation.status == "reserved" else []
 
 
-def _take_out(reservation: Reservation) -> Items:
-    return [Cancel(EXPIRY), MoveStock(order_id=reservation.order_id, movement="commit", lines=reservation.lines)]
-
-
-def move(command: MoveStock, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
-    """Do what was decided for the order, now that its products' rows are here; what came in between wins."""
-    match command.movement, reservation:
-        case "reserve", Reservation(status="collecting" | "expired"):
-            return reserve(reservation, stock, ttl=ttl)
-        case "release", Reservation(status="reserved"):
-            back = moved(command.lines, stock, reserved=-1)
-            said = StockReleased(order_id=command.order_id, lines=command.lines, reason=command.reason)
-            return [replace(reservation, status="released"), *back, said]
-        case "release", Reservation(status="expired"):
-            return _close(command.order_id, reservation, command.reason)
-        case "commit", Reservation(status="reserved"):
-            out = moved(command.lines, stock, on_hand=-1, reserved=-1)
-            return [
-                replace(reservation, status="committed"),
-                *out,
-                StockCommitted(order_id=command.order_id, lines=command.lines),
-            ]
-        case _:
-            return []
+def _take_out(reservation: Reservation, stock: StockRows) -> Items:
+    order_id, lines = reservation.order_id, reservation.lines
+    out = moved(lines, stock, on_hand=-1, reserved=-1)
+    return [replace(reservation, status="committed"), Cancel(EXPIRY), *out, StockCommitted(order_id=order_id, lines=lines)]
 
 
 def expire(command: ExpireReservation, stock: StockRows, reservation: Reservation | None) -> Items:

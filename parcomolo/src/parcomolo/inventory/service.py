@@ -1,7 +1,7 @@
 """The service inventory: which message reaches which decision, with which rows.
 
 Choreography: it reacts to the facts of orders, payments and shipping. The commands on `inventory.commands` share the
-same decisions. `MoveStock` is the second half of a decision that needs the rows of the order's products.
+same decisions. Most facts that move stock name an order and not its products: the order's reservation names their rows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from parcomolo.contracts.inventory import (
     StockCommandRejected,
 )
 from parcomolo.contracts.lines import Line, StockLine
-from parcomolo.contracts.orders import OrderPlaced
+from parcomolo.contracts.orders import OrderPlaced, OrderReviewEnded
+from parcomolo.contracts.payments import PaymentSucceeded
 from parcomolo.inventory import domain
 from parcomolo.inventory.domain import Items, Reservation
-from parcomolo.inventory.messages import MoveStock, OpenStock
+from parcomolo.inventory.messages import OpenStock
 from parcomolo.inventory.opening import OPENING_STOCK
 from parcomolo.inventory.stock import Stock, StockRows
 from parcomolo.settings import Settings
@@ -45,11 +46,16 @@ def _skus(message: _WithLines) -> list[str]:
     return sorted({line.sku for line in message.lines})
 
 
+def _skus_to_renew(reservation: Reservation) -> list[str]:
+    """Return the products of a reservation that a payment renews; it touches no stock of any other."""
+    return _skus(reservation) if reservation.status == "expired" else []
+
+
 def build(settings: Settings) -> Service:
     """Return the service, wired to react to facts and commands."""
-    inventory = Service("inventory", says=(*FACTS, MoveStock), rejection=StockCommandRejected)
+    inventory = Service("inventory", says=FACTS, rejection=StockCommandRejected)
     _reserve(inventory, settings)
-    _follow(inventory)
+    _follow(inventory, settings)
     _keep_shelves(inventory)
     return inventory
 
@@ -65,26 +71,24 @@ def _reserve(inventory: Service, settings: Settings) -> None:
     def reserve(command: ReserveStock, stock: StockRows, reservation: Reservation | None) -> Items:
         return domain.reserve_on_command(command, stock, reservation, ttl=ttl)
 
-    @inventory.handler(stock=stock, reservation=reservation)
-    def move(command: MoveStock, stock: StockRows, reservation: Reservation | None) -> Items:
-        return domain.move(command, stock, reservation, ttl=ttl)
-
     inventory.handler(stock=stock, reservation=reservation)(domain.expire)
 
 
-def _follow(inventory: Service) -> None:
-    by_order = inventory.handler(reservation=Reservation.by("order_id"))
-    for decision in (
-        domain.change_content,
-        domain.end_review,
-        domain.release_unpaid,
-        domain.stop,
-        domain.ship,
-        domain.release_on_command,
-        domain.commit_on_command,
-    ):
+def _follow(inventory: Service, settings: Settings) -> None:
+    reservation, ttl = Reservation.by("order_id"), settings.reservation_ttl
+    stock = Stock.of("reservation", _skus)
+    inventory.handler(reservation=reservation)(domain.change_content)
+    by_order = inventory.handler(stock=stock, reservation=reservation)
+    for decision in (domain.release_unpaid, domain.stop, domain.ship, domain.release_on_command, domain.commit_on_command):
         by_order(decision)
-    inventory.handler(reservation=Reservation.by("order_id"), patient=True)(domain.note_payment)
+
+    @inventory.handler(stock=stock, reservation=reservation)
+    def end_review(event: OrderReviewEnded, stock: StockRows, reservation: Reservation | None) -> Items:
+        return domain.end_review(event, stock, reservation, ttl=ttl)
+
+    @inventory.handler(stock=Stock.of("reservation", _skus_to_renew), reservation=reservation, patient=True)
+    def note_payment(event: PaymentSucceeded, stock: StockRows, reservation: Reservation | None) -> Items:
+        return domain.note_payment(event, stock, reservation, ttl=ttl)
 
 
 def _keep_shelves(inventory: Service) -> None:
