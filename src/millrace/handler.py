@@ -3,7 +3,8 @@
 - pure: a function of the message and the rows it asked for; returns changed rows and messages.
 - plain: an async function with a `Transaction` parameter; its own SQL and what it returns commit together with the read position.
 - activity: an async function without one; it calls the outside world before the transaction opens, at least once, with `Context.id` as
-  the stable idempotency key; what it returns commits with the read position.
+  the stable idempotency key; what it returns commits with the read position. With `then`, a pure function of the answer and of rows
+  decides in that same transaction what follows from it.
 
 A pure handler's rows are named by the message, or by another row of the same handler (`State.of`): those are loaded in a second step and
 looked at again right before the function is called.
@@ -40,18 +41,28 @@ class PureHandler:
         selectors: parameter name -> which rows.
         processor: name of the processor it belongs to; timers come back there.
         patient: its messages may wait a moment for company.
+        answers: its first parameter is not the message but what an activity answered to it.
     """
 
     mode = Mode.PURE
 
-    def __init__(self, function: Callable[..., Any], selectors: Mapping[str, Selector], *, processor: str, patient: bool = False) -> None:
+    def __init__(  # how it is declared, all by keyword
+        self,
+        function: Callable[..., Any],
+        selectors: Mapping[str, Selector],
+        *,
+        processor: str,
+        patient: bool = False,
+        answers: bool = False,
+    ) -> None:
         self.name = function.__name__
-        self.messages = annotated_messages(function)
+        self.messages: tuple[type[Message], ...] = () if answers else annotated_messages(function)
+        self.processor = processor
+        self._answers = answers
         self.quiet = patient or says_nothing(function)
         self._function = function
         self._selectors = tuple(selectors.items())
         self._context = parameter_of_type(function, Context)
-        self._processor = processor
         self._single = self._single_row()
         self._check()
         self._dependents = self._find_dependents()
@@ -136,15 +147,16 @@ class PureHandler:
 
     def react(self, delivery: Delivery, work: UnitOfWork) -> None:
         """Call the function and stage what it returns."""
+        given = delivery.result if self._answers else delivery.message
         if self._single is not None and self._context is None:
             rows = work.rows(self._single[0])
             if rows.broken:
                 rows.check((delivery.keys,))
-            result = self._function(delivery.message, rows.values[delivery.keys])
+            result = self._function(given, rows.values[delivery.keys])
         else:
-            result = self._function(delivery.message, **self._arguments(delivery, work))
+            result = self._function(given, **self._arguments(delivery, work))
         if result is not None:
-            work.stage(items_of(result), delivery, processor=self._processor)
+            work.stage(items_of(result), delivery, processor=self.processor)
 
     def _arguments(self, delivery: Delivery, work: UnitOfWork) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
@@ -175,12 +187,19 @@ def _given(selector: Selector, keys: Any, work: UnitOfWork) -> Any:
 
 
 class AsyncHandler:
-    """An async function: plain when it has a `Transaction` parameter, an activity when it has none."""
+    """An async function: plain when it has a `Transaction` parameter, an activity when it has none.
+
+    Args:
+        function: as written by the user.
+        processor: name of the processor it belongs to.
+        then: decides what follows from an activity's answer, inside the transaction.
+    """
 
     quiet = False
-    missing = None
 
-    def __init__(self, function: Callable[..., Any], *, processor: str) -> None:
+    def __init__(self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None) -> None:
+        self.then = then
+        self.missing = then.missing if then is not None else None
         self.name = function.__name__
         self.messages: tuple[type[Message], ...] = annotated_messages(function)
         self._function = function
@@ -194,13 +213,26 @@ class AsyncHandler:
                 f"{self.name}: what is {sorted(unknown)}? An async handler takes the message, a Context, a Transaction"
             )
 
+        if then is not None and self._transaction:
+            raise ConfigurationError(f"{self.name}: `then` is for activities; a handler with a Transaction is in the transaction already")
+
+    def selectors(self) -> tuple[Selector, ...]:
+        """Return which rows `then` asks for."""
+        return self.then.selectors() if self.then is not None else ()
+
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:
-        """Nothing: plain handlers read for themselves."""
+        """Name the rows that `then` needs; the function itself reads for itself."""
+        if self.then is not None:
+            self.then.wants(delivery, work)
 
     def react(self, delivery: Delivery, work: UnitOfWork) -> None:
-        """Stage what `call` returned, or raise what it raised."""
+        """Stage what `call` returned, or what follows from it; or raise what it raised."""
         if isinstance(delivery.result, BaseException):
             raise delivery.result
+        if self.then is not None:
+            if delivery.result is not None:
+                self.then.react(delivery, work)
+            return
         work.stage(items_of(delivery.result), delivery, processor=self._processor)
 
     async def call(self, delivery: Delivery, work: UnitOfWork | None) -> Any:

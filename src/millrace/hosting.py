@@ -15,6 +15,7 @@ from millrace.aggregate import Aggregate
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock
 from millrace.errors import ConfigurationError
+from millrace.handler import AsyncHandler
 from millrace.intake import Intake
 from millrace.message import Message
 from millrace.pace import Pace
@@ -114,11 +115,24 @@ class Host:
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
         self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
         self._processors = self.service.processors(installation.catalogue)
+        self._check_timers()
         for processor in self._processors:
             for cls, pattern in processor.routes.items():
                 self.commands.setdefault(cls, (processor, pattern))
                 if isinstance(pattern, Aggregate):
                     self.aggregates[pattern.state] = pattern
+
+    def _check_timers(self) -> None:
+        """See that the timers of what follows from an activity have an owner: set in its partitions, they fire in another processor."""
+        partitions = {processor.name: self.partitions_of(processor.topics()) for processor in self._processors}
+        for processor in self._processors:
+            for pattern in processor.routes.values():
+                owner = pattern.then.processor if isinstance(pattern, AsyncHandler) and pattern.then is not None else processor.name
+                if partitions[owner] < partitions[processor.name]:
+                    raise ConfigurationError(
+                        f"{self.service.name}.{processor.name} reads {partitions[processor.name]} partitions, and the timers it sets "
+                        f"fire in {owner!r}, which reads {partitions[owner]}; give their topics the same number"
+                    )
 
     async def check(self) -> None:
         """Compare the store with the log, before anything is published that could hide a difference.

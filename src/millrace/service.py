@@ -93,6 +93,7 @@ class Service:
         processor: str | None = None,
         says: Iterable[type[Message]] = (),
         patient: bool = False,
+        then: Callable[..., Any] | None = None,
         **rows: Selector,
     ) -> Any:
         """Declare a handler; see `millrace.handler` for the three ways to write one.
@@ -103,18 +104,25 @@ class Service:
             says: classes it publishes that its return annotation does not name.
             patient: nobody waits for what it does, so where its store is busy a message may wait up to 40 ms to share a commit. What
                 promises by its return annotation to say nothing (`-> list[State]`) is patient by itself. For pure handlers.
-            rows: parameter name -> which rows to load for it.
+            then: for activities: a pure function of what the activity returned (nothing follows from None) and of rows. It runs in the
+                transaction that notes the message as read, with the rows as they are then; timers it sets fire in the service's pure
+                handlers. If it fails, the activity is called again.
+            rows: parameter name -> which rows to load for it, or for `then`; named by the message.
         """
         self.said.update(says)
 
         def declare(function: Function) -> Function:
             self.said.update(said_messages(function))
             if inspect.iscoroutinefunction(function):
-                if rows or patient:
+                if patient or (rows and then is None):
                     raise ConfigurationError(f"{function.__name__}: rows and patience are for pure handlers; it reads for itself")
                 name = processor or function.__name__.replace("_", "-")
-                self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name))
+                following = PureHandler(then, rows, processor=HANDLERS, answers=True) if then is not None else None
+                self.said.update(said_messages(then) if then is not None else ())
+                self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name, then=following))
             else:
+                if then is not None:
+                    raise ConfigurationError(f"{function.__name__}: `then` is for activities; let the function return what follows")
                 name = processor or HANDLERS
                 self._handlers.setdefault(name, []).append(PureHandler(function, rows, processor=name, patient=patient))
             return function
@@ -147,6 +155,8 @@ class Service:
             processor = Processor(name, mode=handlers[0].mode)
             for handler in handlers:
                 processor.add(handler)
+                if isinstance(handler, AsyncHandler) and handler.then is not None and HANDLERS not in self._handlers:
+                    handler.then.processor = name  # there are no pure handlers, so its timers come back to itself
             found.append(processor)
         for aggregate in self.build_aggregates(catalogue):
             processor = Processor(aggregate.name, mode=Mode.PURE)
@@ -173,7 +183,7 @@ class Service:
         return [
             name
             for name, handlers in self._handlers.items()
-            if any(isinstance(h, PureHandler) and any(selector.state is state for selector in h.selectors()) for h in handlers)
+            if any(selector.state is state for handler in handlers for selector in handler.selectors())
         ]
 
     def message_classes(self) -> set[type[Message]]:

@@ -21,13 +21,12 @@ from parcomolo.contracts.payments import (
 )
 from parcomolo.contracts.shipping import ShippingCancelled, ShippingFailed
 from parcomolo.payments import domain
+from parcomolo.payments.answers import ChargeAnswered, RefundAnswered
 from parcomolo.payments.domain import PaymentCase
 from parcomolo.payments.messages import (
     ChargeAgain,
-    ChargeAnswered,
     ChargeCard,
     RefundAgain,
-    RefundAnswered,
     RefundCard,
     VoidCard,
 )

@@ -21,8 +21,9 @@ from parcomolo.contracts.shipping import (
     ShippingScheduled,
 )
 from parcomolo.shipping import domain
+from parcomolo.shipping.carrier import ParcelBooked
 from parcomolo.shipping.domain import Parcel
-from parcomolo.shipping.messages import BookParcel, ParcelBooked, SendParcel, UnbookParcel
+from parcomolo.shipping.messages import BookParcel, SendParcel, UnbookParcel
 from parcomolo.shipping.views import Shipment, shipment, shipments_of
 from tests.parcomolo.domain.examples import NOON, at, placed
 

@@ -30,11 +30,12 @@ from parcomolo.orders.domain import decide
 from parcomolo.orders.order import Order, OrderEvent, evolve
 from parcomolo.orders.views import OrderStatus, order_status
 from parcomolo.payments import domain as payments
-from parcomolo.payments.messages import ChargeAnswered, ChargeCard, RefundAnswered, RefundCard, VoidCard
+from parcomolo.payments.answers import ChargeAnswered, RefundAnswered
+from parcomolo.payments.messages import ChargeCard, RefundCard, VoidCard
 from parcomolo.payments.provider import Ledger, SimulatedProvider, give_back, leave_nothing, take
 from parcomolo.shipping import domain as shipping
-from parcomolo.shipping.carrier import REFUSED_NAME
-from parcomolo.shipping.messages import BookParcel, ParcelBooked, UnbookParcel
+from parcomolo.shipping.carrier import REFUSED_NAME, ParcelBooked
+from parcomolo.shipping.messages import BookParcel, UnbookParcel
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TTL = timedelta(minutes=15)
@@ -208,12 +209,16 @@ class World:
             self._view(said)
         elif reader in ("provider", "carrier"):
             answer = self._ask(message)
-            self._stage({"provider": "payments", "carrier": "shipping"}[reader], [answer] if answer else [], said)
+            if answer is not None:
+                self._react({"provider": "payments", "carrier": "shipping"}[reader], answer, said)
         else:
-            function, extra = self._readers[reader][type(message)]
-            self._stage(reader, function(message, **_rows(self, reader, function, message), **extra), said)
+            self._react(reader, message, said)
         for row in self.rows.values():
             assert not isinstance(row, Stock) or 0 <= row.reserved <= row.on_hand, row
+
+    def _react(self, service: str, given: Any, said: Said) -> None:
+        function, extra = self._readers[service][type(given)]
+        self._stage(service, function(given, **_rows(self, service, function, given), **extra), said)
 
     def _decide(self, said: Said) -> None:
         key = key_of(said.message)
@@ -247,7 +252,7 @@ class World:
     def _at_the_provider(self, work: Callable[[Ledger], Any]) -> Any:
         return self.provider.run_now([work])[0]
 
-    def _ask(self, message: Event | Command) -> Event | None:
+    def _ask(self, message: Event | Command) -> ChargeAnswered | RefundAnswered | ParcelBooked | None:
         match message:
             case ChargeCard():
                 result = self._at_the_provider(lambda ledger: take(ledger, message.payment_id, message.amount, message.token))

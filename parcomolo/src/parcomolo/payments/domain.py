@@ -10,7 +10,7 @@ rules for idempotency keys; retry soft declines, never hard ones.)
 
 Stopping an order may come at any time, even before the order is known here: `stop` remembers it.
 
-Neighbours: `service` calls the provider with the requests decided here and brings its answers back.
+Neighbours: `service` calls the provider with the requests decided here, and hands its answers to the decisions about them.
 """
 
 from __future__ import annotations
@@ -41,15 +41,8 @@ from parcomolo.contracts.payments import (
     RefundPayment,
 )
 from parcomolo.contracts.shipping import ShippingCancelled, ShippingFailed
-from parcomolo.payments.messages import (
-    ChargeAgain,
-    ChargeAnswered,
-    ChargeCard,
-    RefundAgain,
-    RefundAnswered,
-    RefundCard,
-    VoidCard,
-)
+from parcomolo.payments.answers import ChargeAnswered, RefundAnswered
+from parcomolo.payments.messages import ChargeAgain, ChargeCard, RefundAgain, RefundCard, VoidCard
 
 Items = list[State | Event | Command | Timer | Cancel]
 Kept = list[State]
@@ -133,21 +126,21 @@ def charge_again(_command: ChargeAgain, case: PaymentCase | None) -> Items:
     return _ask(case) if case is not None and case.status == "retrying" else []
 
 
-def charge_answered(event: ChargeAnswered, case: PaymentCase | None) -> Items:
+def charge_answered(answer: ChargeAnswered, case: PaymentCase | None) -> Items:
     """Turn the provider's answer into a fact, or into another attempt."""
-    if case is None or case.status != "charging" or event.attempt != case.attempt:
+    if case is None or case.status != "charging" or answer.attempt != case.attempt:
         return []
-    if event.outcome == "ok":
+    if answer.outcome == "ok":
         return _succeeded(case)
     if case.stopped is not None:
-        return _failed(case, case.stopped, void=event.outcome == "unknown")
-    if event.outcome == "declined_hard":
-        return _failed(case, event.reason)
-    delays = SOFT_DECLINE_DELAYS if event.outcome == "declined_soft" else UNKNOWN_DELAYS
+        return _failed(case, case.stopped, void=answer.outcome == "unknown")
+    if answer.outcome == "declined_hard":
+        return _failed(case, answer.reason)
+    delays = SOFT_DECLINE_DELAYS if answer.outcome == "declined_soft" else UNKNOWN_DELAYS
     if case.attempt <= len(delays):
         timer = Timer(RETRY, ChargeAgain(order_id=case.order_id), after=delays[case.attempt - 1])
         return [replace(case, status="retrying"), timer]
-    return _failed(case, event.reason, retryable=True, void=event.outcome == "unknown")
+    return _failed(case, answer.reason, retryable=True, void=answer.outcome == "unknown")
 
 
 def _begin(case: PaymentCase, amount: Money) -> Items:
@@ -222,17 +215,17 @@ def refund_again(_command: RefundAgain, case: PaymentCase | None) -> Items:
     return _ask_refund(case) if case is not None and case.status == "refunding" else []
 
 
-def refund_answered(event: RefundAnswered, case: PaymentCase | None) -> Items:
+def refund_answered(answer: RefundAnswered, case: PaymentCase | None) -> Items:
     """Say that it is given back only when the provider has said so; try again, and say when nothing helped."""
-    if case is None or case.status != "refunding" or event.attempt != case.attempt:
+    if case is None or case.status != "refunding" or answer.attempt != case.attempt:
         return []
-    if event.refunded:
+    if answer.refunded:
         reason = case.stopped or ""
         said = PaymentRefunded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, reason=reason)
         return [replace(case, status="refunded"), said]
     if case.attempt <= len(REFUND_DELAYS):
         return [Timer(RETRY_REFUND, RefundAgain(order_id=case.order_id), after=REFUND_DELAYS[case.attempt - 1])]
-    failed = RefundFailed(order_id=case.order_id, payment_id=case.payment_id, reason=event.reason)
+    failed = RefundFailed(order_id=case.order_id, payment_id=case.payment_id, reason=answer.reason)
     return [replace(case, status="refund_failed"), failed]
 
 

@@ -1,4 +1,4 @@
-"""What payments says to itself: requests to the provider, its answers, and timers for asking again.
+"""What payments says to itself: requests to the provider, and timers for asking again.
 
 The provider is called outside of any transaction, by activities that read the requests; requests about one order are
 worked on in order, so a void that follows a charge finds it.
@@ -6,12 +6,10 @@ worked on in order, so a void that follows a charge finds it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from millrace import Command, Event, Personal
+from millrace import Command, Personal
 from parcomolo.contracts.money import Money
-
-ChargeOutcome = Literal["ok", "declined_hard", "declined_soft", "unknown"]
 
 
 class ChargeCard(Command, topic="internal.payments", key="order_id", internal=True):
@@ -38,24 +36,6 @@ class VoidCard(Command, topic="internal.payments", key="order_id", internal=True
 
     order_id: str
     payment_id: str
-
-
-class ChargeAnswered(Event, topic="internal.payments", key="order_id", internal=True):
-    """What the provider said to one attempt."""
-
-    order_id: str
-    attempt: int
-    outcome: ChargeOutcome
-    reason: str = ""
-
-
-class RefundAnswered(Event, topic="internal.payments", key="order_id", internal=True):
-    """What the provider said to one attempt to refund."""
-
-    order_id: str
-    attempt: int
-    refunded: bool
-    reason: str = ""
 
 
 class ChargeAgain(Command, key="order_id", internal=True):

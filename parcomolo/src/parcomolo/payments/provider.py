@@ -28,7 +28,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar, cast
 import msgspec
 
 from parcomolo.contracts.money import Money
-from parcomolo.payments.messages import ChargeOutcome
+from parcomolo.payments.answers import ChargeOutcome
 
 Answer = TypeVar("Answer")
 ChargeState = Literal["declined", "charged", "voided", "refunded"]

@@ -1,7 +1,8 @@
-"""The service payments: reacts to facts, asks the provider, and brings its answers back.
+"""The service payments: reacts to facts, asks the provider, and decides what follows from its answers.
 
 Two processors: `handlers` decides (pure), `provider` calls the outside world (at least once, keyed by the payment's
-id). They talk over the internal topic, which keeps the order per order id.
+id) and decides about the answer in the transaction that notes the request as answered. Requests go over the internal topic,
+which keeps the order per order id.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from parcomolo.contracts.payments import (
     RefundFailed,
 )
 from parcomolo.payments import domain
+from parcomolo.payments.answers import ChargeAnswered, RefundAnswered
 from parcomolo.payments.domain import PaymentCase
-from parcomolo.payments.messages import ChargeAnswered, ChargeCard, RefundAnswered, RefundCard, VoidCard
+from parcomolo.payments.messages import ChargeCard, RefundCard, VoidCard
 from parcomolo.payments.provider import PaymentProvider
 from parcomolo.payments.views import Payment, payment
 
@@ -27,12 +29,10 @@ DECISIONS = (
     domain.charge_reserved,
     domain.charge_on_command,
     domain.charge_again,
-    domain.charge_answered,
     domain.stop,
     domain.void_expired,
     domain.close,
     domain.refund_again,
-    domain.refund_answered,
 )
 
 
@@ -47,12 +47,14 @@ def build(provider: PaymentProvider) -> Service:
 
 
 def _call_provider(payments: Service, provider: PaymentProvider) -> None:
-    @payments.handler(processor="provider")
+    case = PaymentCase.by("order_id")
+
+    @payments.handler(processor="provider", then=domain.charge_answered, case=case)
     async def charge(command: ChargeCard) -> ChargeAnswered:
         result = await provider.charge(command.payment_id, amount=command.amount, token=command.token)
         return ChargeAnswered(order_id=command.order_id, attempt=command.attempt, outcome=result.outcome, reason=result.reason)
 
-    @payments.handler(processor="provider")
+    @payments.handler(processor="provider", then=domain.refund_answered, case=case)
     async def refund(command: RefundCard) -> RefundAnswered:
         result = await provider.refund(command.payment_id, amount=command.amount)
         return RefundAnswered(order_id=command.order_id, attempt=command.attempt, refunded=result.refunded, reason=result.reason)

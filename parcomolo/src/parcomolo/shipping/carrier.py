@@ -21,6 +21,13 @@ class Booking(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
+class ParcelBooked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the carrier's answer means to an order; a `refusal` means that there is no booking."""
+
+    order_id: str
+    refusal: str | None = None
+
+
 class Carrier(Protocol):
     """What shipping needs of a carrier; both may be repeated with the same id."""
 

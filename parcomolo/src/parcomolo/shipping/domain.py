@@ -32,7 +32,8 @@ from parcomolo.contracts.shipping import (
     ShippingFailed,
     ShippingScheduled,
 )
-from parcomolo.shipping.messages import BookParcel, ParcelBooked, SendParcel, UnbookParcel
+from parcomolo.shipping.carrier import ParcelBooked
+from parcomolo.shipping.messages import BookParcel, SendParcel, UnbookParcel
 
 Items = list[State | Event | Command | Timer | Cancel]
 Kept = list[State]
@@ -83,16 +84,19 @@ def _book(parcel: Parcel) -> Items:
     return [booking, BookParcel(order_id=parcel.order_id, shipment_id=parcel.shipment_id, ship_to=parcel.ship_to)]
 
 
-def booked(event: ParcelBooked, parcel: Parcel | None, *, delay: timedelta) -> Items:
-    """Follow the carrier's answer; it leaves after `delay`. What was cancelled meanwhile is unbooked behind it."""
+def booked(answer: ParcelBooked, parcel: Parcel | None, *, delay: timedelta) -> Items:
+    """Follow the carrier's answer; the parcel leaves after `delay`. What was cancelled meanwhile is unbooked behind it."""
     if parcel is None or parcel.status != "booking":
         return []
     order_id, shipment_id = parcel.order_id, parcel.shipment_id
-    if event.refusal is not None:
-        failed = ShippingFailed(order_id=order_id, shipment_id=shipment_id, reason=event.refusal)
+    if answer.refusal is not None:
+        failed = ShippingFailed(order_id=order_id, shipment_id=shipment_id, reason=answer.refusal)
         return [replace(parcel, status="failed"), failed]
-    scheduled = ShippingScheduled(order_id=order_id, shipment_id=shipment_id)
-    return [replace(parcel, status="scheduled"), scheduled, Timer(PICK_UP, SendParcel(order_id=order_id), after=delay)]
+    waiting, scheduled = replace(parcel, status="scheduled"), ShippingScheduled(order_id=order_id, shipment_id=shipment_id)
+    pick_up = SendParcel(order_id=order_id)
+    if not delay:
+        return [scheduled, *send(pick_up, waiting)]
+    return [waiting, scheduled, Timer(PICK_UP, pick_up, after=delay)]
 
 
 def send(command: SendParcel, parcel: Parcel | None) -> Items:

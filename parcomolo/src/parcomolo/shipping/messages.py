@@ -1,10 +1,10 @@
-"""What shipping says to itself: requests to the carrier, its answer, and the timer until the parcel leaves."""
+"""What shipping says to itself: requests to the carrier, and the timer until the parcel leaves."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from millrace import Command, Event, Personal
+from millrace import Command, Personal
 from parcomolo.contracts.lines import ShipTo
 
 
@@ -21,13 +21,6 @@ class UnbookParcel(Command, topic="internal.shipping", key="order_id", internal=
 
     order_id: str
     shipment_id: str
-
-
-class ParcelBooked(Event, topic="internal.shipping", key="order_id", internal=True):
-    """What the carrier said; a `refusal` means that there is no booking."""
-
-    order_id: str
-    refusal: str | None = None
 
 
 class SendParcel(Command, key="order_id", internal=True):

@@ -1,10 +1,13 @@
-"""The service shipping: reacts to facts, books with the carrier, and brings its answer back.
+"""The service shipping: reacts to facts, books with the carrier, and decides what follows from its answer.
 
 Two processors: `handlers` decides (pure), `carrier` calls the outside world (at least once, keyed by the shipment's
-id). They talk over the internal topic, which keeps the order per order id.
+id) and decides about the answer in the transaction that notes the request as answered. Requests go over the internal topic,
+which keeps the order per order id.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from millrace import Service
 from parcomolo.contracts.shipping import (
@@ -16,9 +19,9 @@ from parcomolo.contracts.shipping import (
 )
 from parcomolo.settings import Settings
 from parcomolo.shipping import domain
-from parcomolo.shipping.carrier import Carrier
+from parcomolo.shipping.carrier import Carrier, ParcelBooked
 from parcomolo.shipping.domain import Items, Parcel
-from parcomolo.shipping.messages import BookParcel, ParcelBooked, UnbookParcel
+from parcomolo.shipping.messages import BookParcel, UnbookParcel
 from parcomolo.shipping.views import Shipment, shipment, shipments_of
 
 SAYS = (ShippingScheduled, ItemShipped, ShippingFailed, ShippingCancelled, BookParcel, UnbookParcel)
@@ -39,17 +42,15 @@ def build(settings: Settings, carrier: Carrier) -> Service:
     for decision in DECISIONS:
         shipping.handler(parcel=Parcel.by("order_id"))(decision)
     shipping.view(Shipment, key=shipments_of)(shipment)
-    _call_carrier(shipping, carrier)
-
-    @shipping.handler(parcel=Parcel.by("order_id"))
-    def booked(event: ParcelBooked, parcel: Parcel | None) -> Items:
-        return domain.booked(event, parcel, delay=settings.shipping_delay)
-
+    _call_carrier(shipping, carrier, delay=settings.shipping_delay)
     return shipping
 
 
-def _call_carrier(shipping: Service, carrier: Carrier) -> None:
-    @shipping.handler(processor="carrier")
+def _call_carrier(shipping: Service, carrier: Carrier, *, delay: timedelta) -> None:
+    def booked(answer: ParcelBooked, parcel: Parcel | None) -> Items:
+        return domain.booked(answer, parcel, delay=delay)
+
+    @shipping.handler(processor="carrier", then=booked, parcel=Parcel.by("order_id"))
     async def book(command: BookParcel) -> ParcelBooked:
         booking = await carrier.book(command.shipment_id, ship_to=command.ship_to)
         return ParcelBooked(order_id=command.order_id, refusal=booking.refusal)
