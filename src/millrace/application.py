@@ -240,6 +240,31 @@ class Application:
                         host.loops[name].hurry()
                 await host.changed.wait(seen, 0.25)
 
+    async def caught_up(self, *, timeout: float = 2.0) -> bool:  # part of the public contract
+        """Wait until everything said so far by the services here is published, and read by their processors here.
+
+        For a server before it takes requests: what its starters said has reached the other services then. Returns whether it got that
+        far in time; a backlog is no reason not to serve.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                for host in self.hosts.values():
+                    head = await host.store.reader.journal.head()
+                    await self._until(lambda host=host, head=head: host.relay.published >= head)
+                ends = dict(self.parts.feed.ends())
+                loops = [loop for host in self.hosts.values() for loop in host.loops.values()]
+                await self._until(lambda: all(loop.has_read(ends) for loop in loops))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            for host in self.hosts.values():
+                for loop in host.loops.values():
+                    loop.hurry()
+            await asyncio.sleep(0.005)
+
     async def _check_position(self, position: Position) -> None:
         if position.source not in {f"/{self.name}/{service.name}" for service in self.services}:
             raise PositionUnknown(f"source {position.source!r} is not of application {self.name!r}")

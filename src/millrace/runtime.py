@@ -48,7 +48,7 @@ UNCALLED = object()
 """The result of an activity that was not called, because one before it of the same key has failed."""
 IDLE_S = 0.5
 """How long the position may lag behind records that concern nobody here."""
-QUIET_S = 0.04
+QUIET_S = 0.1
 """What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
 
 
@@ -204,6 +204,10 @@ class Loop:
     def offsets(self) -> dict[Place, int]:
         """Return the next offset to read per owned (topic, partition)."""
         return dict(self._offsets)
+
+    def has_read(self, ends: Mapping[Place, int]) -> bool:
+        """Return whether the owned partitions were read up to some ends."""
+        return self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items())
 
     def lag(self) -> int:
         """Return how many records of owned partitions are not read yet."""

@@ -102,7 +102,7 @@ class Service:
             function: when used without arguments, the function itself.
             processor: name of the processor it joins; pure handlers of a service share one, async handlers have one each.
             says: classes it publishes that its return annotation does not name.
-            patient: nobody waits for what it does, so where its store is busy a message may wait up to 40 ms to share a commit. What
+            patient: nobody waits for what it does, so where its store is busy a message may wait up to 100 ms to share a commit. What
                 promises by its return annotation to say nothing (`-> list[State]`) is patient by itself. For pure handlers.
             then: for activities: a pure function of what the activity returned (nothing follows from None) and of rows. It runs in the
                 transaction that notes the message as read, with the rows as they are then; timers it sets fire in the service's pure

@@ -87,6 +87,7 @@ async def serve(config: Configuration) -> None:
     _stop_on_signals(server, streams)
     with contextlib.closing(listener), occupied(config.data):
         async with app:
+            await app.caught_up()  # prices, for instance: orders that come at once find them
             _welcome(config, listener)
             gc.freeze()
             await server.serve(sockets=[listener])
