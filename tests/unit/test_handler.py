@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from millrace import Application, Command, Service, State
+from millrace import Application, Command, Service, State, Transaction
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError
+from millrace.ports import TopicSpec
 from millrace.state import Selector
 
 
@@ -97,3 +98,56 @@ async def test_a_function_that_names_rows_returns_several(tmp_path: Path) -> Non
         await app.execute(Join(name="a"))
         with pytest.raises(ConfigurationError, match="return a list, or name the attribute"):
             await app.execute(Add(name="a"))
+
+
+async def ask(command: Add) -> Add:
+    """Ask the outside world."""
+    return command
+
+
+async def write(command: Add, tx: Transaction) -> None:
+    """Write with SQL."""
+
+
+@pytest.mark.parametrize(
+    "function, then, message",
+    [(by_position, by_position, "is for activities"), (write, by_position, "in the transaction already"), (ask, None, "reads for itself")],
+)
+def test_what_follows_is_for_activities(function: object, then: object, message: str) -> None:
+    """A pure function returns what follows itself, and one with a transaction is inside it; rows belong to what follows."""
+    with pytest.raises(ConfigurationError, match=message):
+        Service("counting").handler(then=then, row=Counter.by("name"))(function)
+
+
+class Many(Command, topic="counting.many", key="name"):
+    """Comes in many partitions."""
+
+    name: str
+
+
+class Few(Command, topic="counting.few", key="name"):
+    """Comes in few."""
+
+    name: str
+
+
+async def ask_many(command: Many) -> Many:
+    """Ask the outside world."""
+    return command
+
+
+def after_many(answer: Many) -> None:
+    """Nothing follows."""
+
+
+def count_few(command: Few) -> None:
+    """Nothing."""
+
+
+async def test_timers_of_what_follows_have_owners(tmp_path: Path) -> None:
+    """Timers are set in the partitions of the activity and fire in the pure handlers, which must own as many."""
+    service = Service("counting", topics=[TopicSpec("counting.many", partitions=8), TopicSpec("counting.few", partitions=2)])
+    service.handler(processor="asking", then=after_many)(ask_many)
+    service.handler(count_few)
+    with pytest.raises(ConfigurationError, match="give their topics the same number"):
+        await Application("shop", [service], engine=SqliteEngine(tmp_path)).start()

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from millrace.application import Application
+from millrace.delivery import Context
 from millrace.ports import PositionRow
+from millrace.service import Service
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, published, totals
-from millrace.testing.conformance.sample import Add, Added, Slow, caller, teller
+from millrace.testing.conformance.sample import Add, Added, Called, Reminded, Ring, Slow, Total, caller, teller
+from millrace.timers import Timer
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
@@ -160,11 +167,57 @@ async def shared_rows_are_changed_one_after_the_other(kit: EngineKit) -> None:
             assert found == dict.fromkeys("abc", b"60")
 
 
+async def answers_are_decided_about_once(kit: EngineKit) -> None:
+    """What follows from an activity's answer is in the transaction of the read position: whatever is called again, it follows once."""
+    async with Lab(kit) as lab:
+        failures = iter([True, True])
+        for end in (lab.kill, lab.stop):
+            app = await lab.start([teller(), _asking(lab, failures)])
+            await add(app, *"abc", times=4)
+            await lab.settled()
+            await end(app)
+        app = await lab.start([teller(), _asking(lab, failures)])
+        await lab.settled()
+        rows = {row.name: row.total for row in (await app.states(Total, service="asker").list()).items}
+        assert rows == dict.fromkeys("abc", 8)
+        assert sorted(envelope.subject for envelope in await published(app, "calls")) == sorted("abc" * 8)
+        assert sorted(envelope.subject for envelope in await published(app, "reminders")) == sorted("abc" * 2)
+        await balanced(app)
+
+
+def _asking(lab: Lab, failures: Iterator[bool]) -> Service:
+    """Ask the outside world, count its answers, and set a timer at every fourth."""
+    service = Service("asker", says=[Called, Reminded])
+
+    def answered(answer: Added, total: Total | None, context: Context) -> Any:
+        """Count; go wrong twice."""
+        if next(failures, False):
+            raise ConnectionError("not now")
+        before = total or Total(name=answer.name)
+        after = msgspec.structs.replace(before, total=before.total + 1)
+        said = Called(name=answer.name, n=answer.n, id=context.id)
+        return [after, said, *([Timer("ring", Ring(name=answer.name), after=timedelta())] if after.total % 4 == 0 else [])]
+
+    @service.handler(processor="asking", then=answered, total=Total.by("name"))
+    async def ask(event: Added, context: Context) -> Added:
+        """Answer with the question."""
+        lab.behaviour.calls.append((event.name, event.n))
+        return event
+
+    @service.handler
+    def ring(command: Ring) -> Reminded:
+        """Say that it fired."""
+        return Reminded(name=command.name)
+
+    return service
+
+
 PROMISES = (
     restarts_repeat_nothing,
     stale_owner_is_refused,
     moved_position_is_read_again,
     two_processes_handle_each_message_once,
     facts_of_the_outside_are_kept_once,
+    answers_are_decided_about_once,
     shared_rows_are_changed_one_after_the_other,
 )
