@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -45,6 +46,31 @@ def test_it_is_ready_soon(data: Path, record_property: pytest.RecordProperty) ->
             record_property(f"ready_s_{what}", round(shop.ready_s, 2))
             assert shop.ready_s < READY_S
             shop.terminate()
+
+
+HEADED = ("/health", "/", "/orders", "/api/orders", "/docs", "/static/css/frame.css", "/nothing", "/api/orders/nothing")
+
+
+def test_head_is_get_without_the_body(data: Path) -> None:
+    """Status and headers of GET over one connection that stays, also of a stream; and nothing is logged."""
+    with RunningShop(data) as shop:
+        connection = http.client.HTTPConnection(shop.url.removeprefix("http://"), timeout=20)
+        connection.connect()
+        kept = connection.sock
+        for path in (*HEADED, "/events"):
+            connection.request("HEAD", path)
+            head = connection.getresponse()
+            assert head.read() == b"", path
+            assert connection.sock is kept, path
+            if path == "/events":
+                assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
+                continue
+            got = shop.http.get(path)
+            assert (head.status, head.headers["content-type"]) == (got.status_code, got.headers["content-type"]), path
+            if path != "/health":
+                assert head.headers["content-length"] == got.headers["content-length"], path
+        connection.close()
+        shop.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

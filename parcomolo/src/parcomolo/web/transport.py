@@ -87,15 +87,15 @@ def _too_large(*, read_all: bool) -> Problem:
     return problem
 
 
-async def deliver(answer: Answer, receive: Receive, send: Send) -> None:
-    """Send an answer."""
+async def deliver(answer: Answer, receive: Receive, send: Send, *, head: bool = False) -> None:
+    """Send an answer; of one to HEAD only status and headers, and a stream is not begun."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     headers += (b"content-type", answer.content_type.encode()), _NOSNIFF
     if answer.stream is None and answer.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if answer.stream is None:
-        await send({"type": "http.response.body", "body": answer.body})
+    if head or answer.stream is None:
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
     else:
         await _deliver_stream(answer.stream, receive, send)
 
