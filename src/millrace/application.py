@@ -287,7 +287,7 @@ class Application:
         rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
         origin = f"{position.source}@{position.epoch}"
         read = set(host.loops[name].topics) if name in host.loops else {row.topic for row in rows.values()}
-        if not read:
+        if not read and name not in host.loops:
             return False  # a build that this process has not met yet
         for place, wanted in position.places.items():
             if place.rsplit("/", 1)[0] in read and (place not in rows or rows[place].sources.get(origin, 0) < wanted):
