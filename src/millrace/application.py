@@ -225,7 +225,7 @@ class Application:
         With `key`, also until nothing of that key is held.
 
         Raises:
-            PositionUnknown: source or epoch is not of this application.
+            PositionUnknown: source, epoch, topic or partition is not of this application.
             TimeoutError: it did not get there in time.
         """
         host = self._host_with_view(view) if issubclass(view, View) else self._host_with_state(view)
@@ -271,6 +271,10 @@ class Application:
         host = self.hosts.get(position.source.rsplit("/", 1)[-1])
         if host is not None and host.saying.epoch != position.epoch:
             raise PositionUnknown(f"epoch {position.epoch} of {position.source!r} is not the current one, {host.saying.epoch}")
+        for place in position.places:
+            topic, _, partition = place.rpartition("/")
+            if int(partition) >= self._partitions.get(topic, 0) and (topic, int(partition)) not in self.parts.feed.ends():
+                raise PositionUnknown(f"{place!r} is no partition of a topic of application {self.name!r}")
 
     async def _has_reached(self, host: Host, view: type[State], position: Position, key: str | None) -> bool:
         names = await self._keepers(host, view)

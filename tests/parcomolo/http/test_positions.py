@@ -63,6 +63,8 @@ PATHS = (
         ("", 400, "malformed-position"),
         ("/elsewhere/orders@1;orders/0=1", 409, "unknown-position"),
         ("/parcomolo/orders@9;orders/0=1", 409, "unknown-position"),
+        ("/parcomolo/orders@1;orders/77=1", 409, "unknown-position"),
+        ("/parcomolo/orders@1;orders/0=1,zzz/0=1", 409, "unknown-position"),
     ],
 )
 async def test_malformed_is_400_and_unknown_is_409(shop: Shop, text, status, kind):
