@@ -308,6 +308,32 @@ def test_simulated_customers(data: Path) -> None:
     assert millrace(data, "dead-letters", "list", "--state", "all") == []
 
 
+@pytest.mark.crash
+def test_simulated_customers_live_through_a_restart(data: Path) -> None:
+    """The shop is killed while customers wait and comes back on its port: every order is followed to its end."""
+    with ExitStack() as stack:
+        shop = stack.enter_context(RunningShop(data, shipping_delay="1"))
+        customers = stack.enter_context(
+            subprocess.Popen(
+                [BIN / "parcomolo", "simulate", "--rate", "10", "--seconds", "4", "--url", shop.url],
+                env=environment(data),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(customers.kill)
+        shop.until(lambda: len(shop.get("/api/orders")["items"]) >= 10)
+        shop.kill()
+        stack.enter_context(RunningShop(data, shipping_delay="1", port=shop.url.rpartition(":")[2]))
+        out, err = customers.communicate(timeout=180)
+
+    assert (customers.returncode, err) == (0, ""), out
+    assert "asked again" in out
+    assert "40 bought" in out
+    assert out.splitlines()[-1] == "No end   0"
+
+
 def test_nobody_to_simulate_for(data: Path) -> None:
     """Without a shop the customers say so, with status 1."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -8,6 +8,7 @@ import socket
 import httpx
 import pytest
 
+from parcomolo.simulate import Tally
 from tests.parcomolo.http.server import Server, parcomolo, serving
 from tests.parcomolo.http.shop import request
 
@@ -17,6 +18,13 @@ def one_line(done) -> str:
     assert done.returncode == 2, done.stdout + done.stderr
     [line] = done.stderr.splitlines()
     return line
+
+
+def test_orders_without_an_end_are_counted_beyond_those_named():
+    """Five are named, and how many more there are."""
+    few, many = Tally(open=["a", "b"]), Tally(open=list("abcdefgh"))
+    assert few.lines()[-1] == "No end   2 a b"
+    assert many.lines()[-1] == "No end   8 a b c d e and 3 more"
 
 
 @pytest.mark.parametrize(
