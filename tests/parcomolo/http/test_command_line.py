@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
 
+from parcomolo.cli import main
 from parcomolo.simulate import Tally
 from tests.parcomolo.http.server import Server, parcomolo, serving
 from tests.parcomolo.http.shop import request
@@ -18,6 +22,22 @@ def one_line(done) -> str:
     assert done.returncode == 2, done.stdout + done.stderr
     [line] = done.stderr.splitlines()
     return line
+
+
+def test_data_that_cannot_be_deleted_are_one_line(tmp_path, monkeypatch, capsys):
+    """A folder on a disk that is mounted read-only: status 1, the file and the reason, no traceback."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("installation.json", "orders.db"):
+        (data / name).write_text("{}")
+
+    def refuse(path, **_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert main(["reset", "--yes", "--data", str(data)]) == 1
+    told = capsys.readouterr().err
+    assert told == f"parcomolo: {data / 'orders.db'}: Read-only file system; it cannot be deleted\n"
 
 
 def test_orders_without_an_end_are_counted_beyond_those_named():
