@@ -1,7 +1,8 @@
 """Calls and answers on the wire: ASGI in, ASGI out, the same for every route.
 
-What pages of other sites send is refused before it is read. Bodies above 1 MiB are refused with 413, but only after up to 8 MiB have been read and dropped, so that a client that
-is still sending gets to see the answer. A stream ends when its client has gone, and waits while the client is slow.
+What pages of other sites send is refused before it is read. Bodies above 1 MiB are refused with 413, but only after up
+to 8 MiB have been read and dropped, so that a client that is still sending gets to see the answer. A stream ends when
+its client has gone, and waits while the client is slow.
 
 Neighbours: `application` calls `answer_to` with the endpoint that the path leads to.
 """
