@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
-from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, UnknownMessage
+from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
 from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
@@ -41,6 +41,7 @@ from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail
+from millrace.trouble import Troubles
 
 S = TypeVar("S", bound=State)
 V = TypeVar("V", bound=View)
@@ -96,6 +97,7 @@ class Application:
         self._started = False
         self._balanced = False
         self._told = 0.0
+        self._troubles = Troubles()
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
         for service in self.services:
@@ -116,6 +118,7 @@ class Application:
             policy=self._policy,
             group=self.group_of,
             pace=Pace(TOGETHER_S),
+            troubles=self._troubles,
             batch_max=self._batch_max,
         )
         for service in self._hosted if services is None else services:
@@ -225,7 +228,7 @@ class Application:
         With `key`, also until nothing of that key is held.
 
         Raises:
-            PositionUnknown: source or epoch is not of this application.
+            PositionUnknown: source, epoch, topic or partition is not of this application.
             TimeoutError: it did not get there in time.
         """
         host = self._host_with_view(view) if issubclass(view, View) else self._host_with_state(view)
@@ -271,6 +274,10 @@ class Application:
         host = self.hosts.get(position.source.rsplit("/", 1)[-1])
         if host is not None and host.saying.epoch != position.epoch:
             raise PositionUnknown(f"epoch {position.epoch} of {position.source!r} is not the current one, {host.saying.epoch}")
+        for place in position.places:
+            topic, _, partition = place.rpartition("/")
+            if int(partition) >= self._partitions.get(topic, 0) and (topic, int(partition)) not in self.parts.feed.ends():
+                raise PositionUnknown(f"{place!r} is no partition of a topic of application {self.name!r}")
 
     async def _has_reached(self, host: Host, view: type[State], position: Position, key: str | None) -> bool:
         names = await self._keepers(host, view)
@@ -287,7 +294,7 @@ class Application:
         rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
         origin = f"{position.source}@{position.epoch}"
         read = set(host.loops[name].topics) if name in host.loops else {row.topic for row in rows.values()}
-        if not read:
+        if not read and name not in host.loops:
             return False  # a build that this process has not met yet
         for place, wanted in position.places.items():
             if place.rsplit("/", 1)[0] in read and (place not in rows or rows[place].sources.get(origin, 0) < wanted):
@@ -373,6 +380,9 @@ class Application:
             try:
                 await self._balance()
                 await self._tell_progress(self.hosts.values())
+                self._troubles.over("leases")
+            except StoreUnavailable as error:
+                self._troubles.met("leases", error)
             except Exception:
                 log.exception("renewing leases failed; trying again")
 
@@ -391,6 +401,9 @@ class Application:
             await asyncio.sleep(CLEAN_EVERY_S)
             try:
                 await self._clean()
+            except StoreUnavailable as error:
+                self._troubles.met("cleaning", error)
+                self._troubles.forget("cleaning")  # the next try is a while from now
             except Exception:
                 log.exception("cleaning failed; trying again")
 

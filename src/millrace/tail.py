@@ -47,7 +47,8 @@ class Tail:
         known = {topic for topic, _ in ends}
         unknown = sorted(set(topics) - known)
         if unknown:
-            raise UnknownMessage(f"topics {unknown} do not exist; these do: {sorted(known)}")
+            public = sorted(topic for topic in known if not topic.startswith("internal."))
+            raise UnknownMessage(f"topics {unknown} do not exist; these do: {public}")
         self._offsets = {place: end for place, end in sorted(ends.items()) if place[0] in topics}
         if after == "start":
             self._offsets = dict.fromkeys(self._offsets, 0)

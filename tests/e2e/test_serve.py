@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -45,6 +46,31 @@ def test_it_is_ready_soon(data: Path, record_property: pytest.RecordProperty) ->
             record_property(f"ready_s_{what}", round(shop.ready_s, 2))
             assert shop.ready_s < READY_S
             shop.terminate()
+
+
+HEADED = ("/health", "/", "/orders", "/api/orders", "/docs", "/static/css/frame.css", "/nothing", "/api/orders/nothing")
+
+
+def test_head_is_get_without_the_body(data: Path) -> None:
+    """Status and headers of GET over one connection that stays, also of a stream; and nothing is logged."""
+    with RunningShop(data) as shop:
+        connection = http.client.HTTPConnection(shop.url.removeprefix("http://"), timeout=20)
+        connection.connect()
+        kept = connection.sock
+        for path in (*HEADED, "/events"):
+            connection.request("HEAD", path)
+            head = connection.getresponse()
+            assert head.read() == b"", path
+            assert connection.sock is kept, path
+            if path == "/events":
+                assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
+                continue
+            got = shop.http.get(path)
+            assert (head.status, head.headers["content-type"]) == (got.status_code, got.headers["content-type"]), path
+            if path != "/health":
+                assert head.headers["content-length"] == got.headers["content-length"], path
+        connection.close()
+        shop.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -280,6 +306,32 @@ def test_simulated_customers(data: Path) -> None:
     assert {row["reserved"] for row in stock} == {0}
     assert is_balanced(data)
     assert millrace(data, "dead-letters", "list", "--state", "all") == []
+
+
+@pytest.mark.crash
+def test_simulated_customers_live_through_a_restart(data: Path) -> None:
+    """The shop is killed while customers wait and comes back on its port: every order is followed to its end."""
+    with ExitStack() as stack:
+        shop = stack.enter_context(RunningShop(data, shipping_delay="1"))
+        customers = stack.enter_context(
+            subprocess.Popen(
+                [BIN / "parcomolo", "simulate", "--rate", "10", "--seconds", "4", "--url", shop.url],
+                env=environment(data),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(customers.kill)
+        shop.until(lambda: len(shop.get("/api/orders")["items"]) >= 10)
+        shop.kill()
+        stack.enter_context(RunningShop(data, shipping_delay="1", port=shop.url.rpartition(":")[2]))
+        out, err = customers.communicate(timeout=180)
+
+    assert (customers.returncode, err) == (0, ""), out
+    assert "asked again" in out
+    assert "40 bought" in out
+    assert out.splitlines()[-1] == "No end   0"
 
 
 def test_nobody_to_simulate_for(data: Path) -> None:

@@ -33,7 +33,13 @@ def reset(config: Configuration, *, ask: bool) -> int:
     if ask and not _agreed(folder):
         print("Nothing was deleted.")  # noqa: T201  # as above
         return 1
-    if not _delete(folder):
+    try:
+        deleted = _delete(folder)
+    except OSError as error:
+        place, reason = error.filename or folder, error.strerror or error
+        print(f"parcomolo: {place}: {reason}; it cannot be deleted", file=sys.stderr)  # noqa: T201  # as above
+        return 1
+    if not deleted:
         print(f"parcomolo: a process runs on {folder}; stop it first", file=sys.stderr)  # noqa: T201  # as above
         return 1
     print(f"Deleted the data in {folder}.")  # noqa: T201  # as above

@@ -6,9 +6,22 @@ import json
 
 import pytest
 
-from millrace import Overloaded, StoreUnavailable
+from millrace import Overloaded, Rejected, StoreUnavailable
+from parcomolo.web.problems import refusal
 from tests.parcomolo.http.shop import PROBLEM, Shop, request
 
+REASONS = (
+    "last_line",
+    "not_in_order",
+    "more_than_ordered",
+    "checkout_started",
+    "already_shipped",
+    "already_delivered",
+    "not_shipped",
+    "cancellation_already_requested",
+    *(f"already_{status}" for status in ("cancelled", "rejected", "expired", "completed")),
+    *(f"order_{status}" for status in ("exists", "cancelling", "cancelled", "rejected", "expired", "confirmed", "completed")),
+)
 GOOD = request(("cheese", 1))
 
 
@@ -68,8 +81,36 @@ async def test_a_wrong_field_is_422_and_named(shop: Shop, change, field):
 
 @pytest.mark.parametrize("body", ["[]", "1", "null", '"text"'])
 async def test_json_of_another_kind_is_422(shop: Shop, body):
-    """An object is expected."""
-    told(await shop.http.post("/api/orders", content=body), 422, "invalid-field")
+    """An object is expected, and what is wrong has a name: the whole body."""
+    problem = told(await shop.http.post("/api/orders", content=body), 422, "invalid-field")
+    assert problem["field"] == "body"
+    assert problem["detail"].startswith("body: Expected `object`")
+
+
+@pytest.mark.parametrize(
+    "change, field",
+    [
+        ({"customer_id": "  "}, "customer_id"),
+        ({"customer_id": "a\nb"}, "customer_id"),
+        ({"lines": [{"sku": "a b", "quantity": 1}]}, "lines[0].sku"),
+    ],
+)
+async def test_what_is_allowed_is_told_in_words(shop: Shop, change, field):
+    """No regular expression is shown to people."""
+    problem = told(await shop.http.post("/api/orders", json={**GOOD, **change}), 422, "invalid-field")
+    assert (problem["field"], "regex" in problem["detail"]) == (field, False)
+    assert problem["detail"].startswith(f"{field}: must not ")
+    assert "line breaks" in problem["detail"]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_refusals_are_whole_sentences(reason):
+    """The detail says to people why not; `reason` stays the word for programs."""
+    problem = refusal(Rejected(reason, order_id="o1"))
+    assert problem.more["reason"] == reason
+    assert problem.detail != f"{reason.replace('_', ' ').capitalize()}."
+    assert problem.detail.endswith(".")
+    assert len(problem.detail.split()) > 4
 
 
 async def test_a_body_above_1_mib_is_413(shop: Shop):
@@ -103,6 +144,22 @@ async def test_pages_of_other_sites_cannot_change_anything(shop: Shop):
     """A browser says where a request comes from; what another site sends is refused."""
     headers = {"Sec-Fetch-Site": "cross-site"}
     told(await shop.http.post("/api/orders", json=GOOD, headers=headers), 403, "cross-site")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://shop.evil.example", "http://shop:81", "null", "", "shop"])
+async def test_an_origin_that_is_not_the_host_is_another_site(shop: Shop, origin):
+    """Every request that changes something, by API or form, is refused before anything happens; looking is free."""
+    headers = {"Origin": origin}
+    told(await shop.http.post("/api/orders", json=GOOD, headers=headers), 403, "cross-site")
+    told(await shop.http.delete("/api/orders/01a1fef5-6e1c-7222-9a40-255a7797ff4e/lines/cheese", headers=headers), 403, "cross-site")
+    assert (await shop.http.post("/buy", data={"sku": "cheese"}, headers=headers)).status_code == 403
+    assert (await shop.get("/api/orders", headers=headers))["items"] == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "http://shop"}, {"Origin": "https://SHOP", "Sec-Fetch-Site": "same-origin"}])
+async def test_our_own_pages_and_programs_may(shop: Shop, headers):
+    """The scheme does not count, and who sends no `Origin` at all is no page."""
+    assert (await shop.http.post("/api/orders", json=GOOD, headers=headers)).status_code == 201
 
 
 @pytest.mark.parametrize(

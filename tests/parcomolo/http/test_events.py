@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.parcomolo.http.shop import Listener, Shop, messages_of
 
 
@@ -66,6 +68,15 @@ async def test_unknown_topics_and_malformed_cursors_are_400(shop: Shop):
     ):
         answer = await shop.http.get(f"/events?{query}")
         assert (answer.status_code, answer.json()["type"]) == (400, f"/problems/{kind}")
+
+
+async def test_an_unknown_topic_is_told_what_may_be_asked_for(shop: Shop):
+    """Public topics only: every one of them is answered."""
+    detail = (await shop.http.get("/events?topics=bogus")).json()["detail"]
+    assert "internal." not in detail
+    offered = re.findall(r"'([a-z.]+)'", detail)[1:]
+    assert {"orders", "inventory", "payments", "shipping"} <= set(offered)
+    assert (await shop.http.head(f"/events?topics={','.join(offered)}")).status_code == 200
 
 
 async def test_an_idle_stream_is_commented(shop: Shop, monkeypatch):

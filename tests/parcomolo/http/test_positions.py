@@ -32,6 +32,15 @@ async def test_other_services_wait_too(shop: Shop):
     assert (await shop.get("/api/reports/orders", headers=headers))["total"] == 1
 
 
+async def test_who_reads_nothing_has_nothing_to_wait_for(shop: Shop, monkeypatch):
+    """The catalogue follows no topic, so a position of whichever service is answered at once."""
+    monkeypatch.setattr("parcomolo.web.positions.PATIENCE_S", 0.05)
+    ordered = await shop.order([("cheese", 1)])
+    adjusted = await shop.http.post("/api/stock/cheese/adjust", json={"delta": 5, "reason": "counted again"})
+    for answer in (ordered, adjusted):
+        assert await shop.get("/api/products", headers={HEADER: answer.headers[HEADER]})
+
+
 PATHS = (
     "/api/orders",
     "/api/orders/01a1fef5-6e1c-7222-9a40-255a7797ff4e",
@@ -54,6 +63,8 @@ PATHS = (
         ("", 400, "malformed-position"),
         ("/elsewhere/orders@1;orders/0=1", 409, "unknown-position"),
         ("/parcomolo/orders@9;orders/0=1", 409, "unknown-position"),
+        ("/parcomolo/orders@1;orders/77=1", 409, "unknown-position"),
+        ("/parcomolo/orders@1;orders/0=1,zzz/0=1", 409, "unknown-position"),
     ],
 )
 async def test_malformed_is_400_and_unknown_is_409(shop: Shop, text, status, kind):

@@ -153,3 +153,38 @@ def test_the_list_offers_what_is_possible_and_pages() -> None:
     assert f'action="/orders/{order}/deliver"' not in page
     assert 'name="return_to" value="/orders?status=pending"' in page
     assert 'href="/orders?cursor=abc"' in page
+
+
+def test_the_list_offers_what_can_be():
+    """A filter per status that an order can have here; nothing is on hold, so that is not offered."""
+    found = re.findall(r'href="/orders\?status=(\w+)"', render("orders.html", orders=[]))
+    assert found == ["pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]
+
+
+def test_a_reason_is_asked_for_and_not_filled_in():
+    """What stands in the empty field is an example and looks like one."""
+    (field,) = re.findall(r'<input name="reason"[^>]*>', render("order.html", order=make_order()))
+    assert 'placeholder="for example: ' in field
+    assert "value=" not in field
+    style = (STATIC / "css" / "controls.css").read_text(encoding="utf-8")
+    (rule,) = re.findall(r"input::placeholder {([^}]*)}", style)
+    assert "opacity: 0." in rule
+
+
+@pytest.mark.parametrize(
+    "status, payment, fulfilment, ended",
+    [
+        ("pending", "unpaid", "unfulfilled", False),
+        ("cancelling", "paid", "reserved", False),
+        ("completed", "paid", "shipped", False),
+        ("completed", "paid", "delivered", True),
+        ("cancelled", "refunded", "unfulfilled", True),
+        ("cancelled", "paid", "unfulfilled", False),
+        ("rejected", "failed", "unfulfilled", True),
+        ("expired", "voided", "unfulfilled", True),
+    ],
+)
+def test_a_page_says_that_an_order_has_ended_for_good(status: str, payment: str, fulfilment: str, ended: bool) -> None:
+    """Then nothing is left to be followed; money that still has to go back is."""
+    order = make_order() | {"status": status, "payment_status": payment, "fulfilment_status": fulfilment}
+    assert ("data-ended" in render("order_fragment.html", order=order)) is ended

@@ -146,6 +146,7 @@ class OrderView:
     steps: tuple[Step, ...]
     can_cancel: bool
     can_deliver: bool
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ _SIDES = ("fries", "sweet-fries", "sweet-potato-fries", "onion-rings", "coleslaw
 _DRINKS = ("cola", "lemonade", "milkshake", "water", "coffee")
 PICTURES = frozenset((*_BURGERS, *_SIDES, *_DRINKS))
 
-STATUSES = ("pending", "on_hold", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired")
+# What an order can be in this release; nothing puts one on hold yet.
+STATUSES = ("pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired")
 
 # Of each value: word, icon, tone, meaning.
 _STATUS = {
@@ -268,6 +270,8 @@ _TO_COME = {
     "order-rejected": ("Reject the order", "orders", "Once everything is undone."),
     "order-cancellation-refused": ("Refuse the cancellation", "orders", "The parcel has already left."),
 }
+_CALLED_OFF = ("Payment called off", "slash", "undo")
+"""How `payment-failed` looks when no card is to blame; the fact's own sentence begins so."""
 _HAPPY_PATH = (
     "order-placed",
     "stock-reserved",
@@ -386,6 +390,13 @@ def can_deliver(order: Order) -> bool:
     return order["fulfilment_status"] == "shipped" and order["status"] in {"confirmed", "completed"}
 
 
+def has_ended(order: Order) -> bool:
+    """Tell whether nothing more will happen to an order: nobody need watch it."""
+    if order["status"] == "completed":
+        return order["fulfilment_status"] == "delivered"
+    return order["status"] in {"cancelled", "rejected", "expired"} and not steps_to_come(order)
+
+
 def reason_text(order: Order) -> str:
     """Say why an order ended as it did; a code of the shop becomes words, a person's words stay as they are."""
     reason = order.get("reason") or ""
@@ -399,6 +410,8 @@ def entries(order: Order) -> tuple[Entry, ...]:
     for fact in order.get("timeline", ()):
         name = short_name(fact["type"])
         title, icon, tone = _FACTS.get(name, (name.replace("-", " ").capitalize(), "dot", "fact"))
+        if name == "payment-failed" and fact["text"].startswith(_CALLED_OFF[0]):
+            title, icon, tone = _CALLED_OFF
         text = _beside(title, fact["text"])
         found.append(Entry(name, title, text, fact["service"], icon, tone, moment(fact["at"]), gap(before, fact["at"])))
         before = fact["at"]
@@ -520,6 +533,7 @@ def present(order: Order) -> OrderView:
         steps=steps_to_come(order),
         can_cancel=can_cancel(order),
         can_deliver=can_deliver(order),
+        ended=has_ended(order),
     )
 
 

@@ -1,7 +1,8 @@
 """Calls and answers on the wire: ASGI in, ASGI out, the same for every route.
 
-Bodies above 1 MiB are refused with 413, but only after up to 8 MiB have been read and dropped, so that a client that
-is still sending gets to see the answer. A stream ends when its client has gone, and waits while the client is slow.
+What pages of other sites send is refused before it is read. Bodies above 1 MiB are refused with 413, but only after up
+to 8 MiB have been read and dropped, so that a client that is still sending gets to see the answer. A stream ends when
+its client has gone, and waits while the client is slow.
 
 Neighbours: `application` calls `answer_to` with the endpoint that the path leads to.
 """
@@ -55,10 +56,26 @@ async def _call_of(endpoint: Endpoint, scope: Scope, receive: Receive) -> Call:
         headers=headers,
     )
     if endpoint.method in _CHANGING:
-        if (b"sec-fetch-site", b"cross-site") in headers:
+        if _is_cross_site(headers):
             raise Problem(403, "cross-site", "Another site sent this.", detail="Requests from pages of other sites are refused.")
         call.body = await _body(receive)
     return call
+
+
+def _is_cross_site(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether a page of another site sent this: browsers say so, older ones only by an `Origin` that is not our `Host`.
+
+    The scheme counts for nothing, because a proxy in front may speak another one. Programs send neither header.
+    """
+    host, origins = b"", list[bytes]()
+    for name, value in headers:
+        if name == b"sec-fetch-site" and value == b"cross-site":
+            return True
+        if name == b"origin":
+            origins.append(value)
+        elif name == b"host":
+            host = value
+    return any(origin.lower().rpartition(b"://")[2] != host.lower() or b"://" not in origin for origin in origins)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -87,15 +104,15 @@ def _too_large(*, read_all: bool) -> Problem:
     return problem
 
 
-async def deliver(answer: Answer, receive: Receive, send: Send) -> None:
-    """Send an answer."""
+async def deliver(answer: Answer, receive: Receive, send: Send, *, head: bool = False) -> None:
+    """Send an answer; of one to HEAD only status and headers, and a stream is not begun."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     headers += (b"content-type", answer.content_type.encode()), _NOSNIFF
     if answer.stream is None and answer.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if answer.stream is None:
-        await send({"type": "http.response.body", "body": answer.body})
+    if head or answer.stream is None:
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
     else:
         await _deliver_stream(answer.stream, receive, send)
 
