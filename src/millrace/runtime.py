@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from millrace.delivery import Delivery
 from millrace.errors import NotYet, Recovery, Rejected
 from millrace.intake import Intake
 from millrace.pace import Pace
-from millrace.ports import LogParts, PositionRow, TopicInfo
+from millrace.ports import Log, LogParts, PositionRow, TopicInfo
 from millrace.processor import Mode
 from millrace.turn import Chunk, Place, Turn, is_cancelling
 from millrace.unit_of_work import UnitOfWork
@@ -273,8 +273,8 @@ class Loop:
             claim = Claim(self.name, _places(infos, new))
             self._writer.submit(claim)
             await claim.finished
+            await check_positions(claim.rows, self._log, before=infos, reader=f"{self._store.name}.{self.name}")
             for row in claim.rows:
-                check_position(row, infos[row.topic], reader=f"{self._store.name}.{self.name}")
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
         for place in [place for place in self._tokens if place[1] not in wanted]:
@@ -503,7 +503,27 @@ class Loop:
         self.last_error = f"{type(error).__name__}: {error}"
 
 
-def check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
+async def check_positions(rows: Sequence[PositionRow], log: Log, *, before: Mapping[str, TopicInfo], reader: str) -> None:
+    """Compare read positions with the log as it was `before` they were read.
+
+    Others may have read on meanwhile, what was appended meanwhile; so where a position is ahead of an end, the log is asked once more.
+
+    Raises:
+        Recovery: the place is gone, behind the end, or in a topic that was created anew.
+    """
+    infos = before
+    if any(_is_ahead(row, before.get(row.topic)) for row in rows):
+        infos = {info.name: info for info in await log.topics()}
+    for row in rows:
+        ahead = _is_ahead(row, before.get(row.topic))
+        _check_position(row, (infos if ahead else before).get(row.topic), reader=reader)
+
+
+def _is_ahead(row: PositionRow, info: TopicInfo | None) -> bool:
+    return info is not None and row.partition < len(info.ranges) and row.offset > info.ranges[row.partition][1]
+
+
+def _check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
     """Compare a read position with the log.
 
     Raises:
