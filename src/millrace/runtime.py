@@ -63,6 +63,7 @@ class Claim(Waiting):
 
     async def run(self, unit: UnitOfWork) -> None:
         """Write the tokens, unless this is a build of a view that is gone."""
+        self.rows = []  # those of a try that was undone
         builds = await unit.transaction.views.list() if "@" in self._name else []
         if "@" in self._name and all(self._name != f"{build.name}@{build.id}" for build in builds):
             return
@@ -248,7 +249,6 @@ class Loop:
             self.last_error = None if not self._blocked else self.last_error
             self._progress = time.monotonic()
             return False
-        self._hurried = False
         self._pace.pass_now()
         self._writer.submit(turn)
         if turn.chunks and self._intake.mode is Mode.PURE:
@@ -306,6 +306,7 @@ class Loop:
         timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
         if not (due or timers) and self._may_wait(chunks):
             return None
+        self._hurried = False  # who asks from now on, while activities are called, asks for what comes after this
         results, blocked = None, self._blocked  # what is not called because of these must be held too, even if released meanwhile
         if self._intake.mode is Mode.OUTSIDE:
             results = await self._call_outside(chunks, due, await self._due_timers(timers, now), blocked)
