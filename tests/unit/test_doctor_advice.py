@@ -13,7 +13,7 @@ BAD_SERVER = (120_000, "12.9", "off", "off", "off", "minimal", 10_000_000, 20, 1
 CLUSTERS = {
     "nobody": kafka.Found("c", [], {}, {}, {}, {}),
     "few copies": kafka.Found("c", ["1", "2", "3"], {"1": BAD_BROKER}, {"t": {}}, {"t": 1}, {"cleanup.policy": "delete"}),
-    "too many to answer": kafka.Found("c", ["1", "2", "3"], {}, {"t": {"min.insync.replicas": "3"}}, {"t": 3}, {"cleanup.policy": "compact"}),
+    "all needed": kafka.Found("c", ["1", "2", "3"], {}, {"t": {"min.insync.replicas": "3"}}, {"t": 3}, {"cleanup.policy": "compact"}),
 }
 
 
