@@ -13,6 +13,10 @@ INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PYTEST = $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
+# Where the servers for tests are, if `make servers` has started some or the environment names others; without them tests say so and skip.
+ON_SERVERS = env $$(test ! -e .servers.env || grep '^MILLRACE_' .servers.env)
+EMBEDDED := --ignore tests/engines --ignore tests/postgres
+MIXED := $(foreach engine,sqlite/postgres kafka/sqlite kafka/postgres,--millrace-engine $(engine))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -47,11 +51,13 @@ run: install ## start the shop on 127.0.0.1:8000, installing it when needed
 
 test: install ## everything on the embedded engine that fits in ten minutes
 	$(PYTEST) -m "serial and not slow and not soak" $(ARGS) || test $$? -eq 5
-	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(EMBEDDED) $(ARGS)
 
-test-all: test ## the above, then every engine and every crash point
-	$(PYTEST) -m "slow and serial and not soak" --timeout 900 $(ARGS) || test $$? -eq 5
-	$(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS)
+test-all: test ## the above, then every engine and every crash point; needs `make servers` for all but the embedded engine
+	$(ON_SERVERS) $(PYTEST) -m "slow and serial and not soak" --timeout 900 $(ARGS) || test $$? -eq 5
+	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "not soak" --timeout 300 $(MIXED) $(ARGS) tests/conformance
+	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres
+	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS)
 
 soak: install ## what takes hours
 	$(PYTEST) -m soak --timeout 0 $(ARGS)

@@ -24,7 +24,7 @@ from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
 from millrace.relay import Relay
 from millrace.retry import RetryPolicy
-from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_position
+from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_positions
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.trouble import Troubles
@@ -150,8 +150,8 @@ class Host:
         for processor in await self.store.reader.positions.processors():
             if processor not in known:
                 continue  # a handler or view that is no longer declared reads nothing
-            for row in await self.store.reader.positions.load(processor):
-                check_position(row, infos.get(row.topic), reader=f"{self.service.name}.{processor}")
+            rows = await self.store.reader.positions.load(processor)
+            await check_positions(rows, self._installation.parts.log, before=infos, reader=f"{self.service.name}.{processor}")
 
     async def start(self) -> None:
         """Start writer, relay and loops."""

@@ -6,8 +6,7 @@ methods. Rows cross the border as plain tuples or the small structs below, in ba
 Promises an engine makes (each has a conformance test):
 
 - A `StoreTransaction` is atomic, durable when `commit` returns, and isolated from every other writer of the same store.
-- `Journal.reserve` gives positions that were never given before, not even to a transaction that failed after rows of it were
-  published; rows become visible in position order.
+- `Journal.reserve` gives positions that nobody has had whose rows were published; rows become visible in position order.
 - `Log.append` is atomic, keeps the order of its rows, and refuses rows of a source that are not newer than what it has.
 - A lease names its holder by an instance; a dead holder's lease is free at once, a stopped holder's after its session.
 - Every method raises `StoreUnavailable` with its reason, never a driver's own error. Where several processes write one store at once, a
@@ -51,9 +50,8 @@ class TopicInfo(msgspec.Struct, frozen=True):
 class Record(NamedTuple):
     """One row of a partition.
 
-    `at` is the append time in microseconds, `position` the journal position under which a relay of this installation appended
-    it, 0 for foreign producers. Below 0 there is no record: so many offsets up to this one hold none (logs whose offsets are not dense tell
-    their holes, so that every offset is accounted for and a lost record is noticed).
+    `at` is the append time in microseconds, `position` the journal position under which one of our relays appended it, 0 for foreign
+    producers. Below 0 there is no record: so many offsets up to this one hold none (holes are told, so that a lost record is noticed).
     """
 
     offset: int
@@ -87,9 +85,8 @@ class Log(Protocol):
     async def append(self, source: str, epoch: int, rows: Sequence[JournalRow], *, after: int) -> int:
         """Append rows of a source, in order and all or none, if its last position is `after`.
 
-        Returns the last position of the source now: the last of `rows`, or where the source really stands when another
-        relay was faster (then nothing was appended). A log whose appends are not one thing may have some of these rows already, from a
-        relay that died; it appends the others.
+        Returns the source's last position now: that of `rows`, or where it really stands when another relay was faster (nothing was added).
+        A log whose appends are not one thing may have some of these rows already, from a relay that died; it appends the others.
 
         Raises:
             Recovery: what it has under one of these positions is another row.
@@ -129,10 +126,7 @@ class LogCopies(Protocol):
     """An ability that a log may have: to take a journal over without its rows passing through the caller."""
 
     async def copy(self, store: Store, source: str, epoch: int, *, after: int, limit: int) -> int | None:
-        """Append at most `limit` rows of a store's journal above `after` under the promises of `Log.append`.
-
-        Returns the last position of the source now; None where that cannot be done with this store or these rows, and nothing was.
-        """
+        """Do what `Log.append` does with at most `limit` rows of a store's journal above `after`; None where it cannot, and nothing was."""
         ...
 
 
@@ -230,10 +224,7 @@ class PositionRow(msgspec.Struct):
 
 
 class HeldRow(msgspec.Struct):
-    """A message that waits: behind another of its key, for a retry, for another message, or dead.
-
-    `state` is one of retry, behind, not_yet, dead. `value` holds the original bytes. Times are microseconds.
-    """
+    """A message that waits or is dead: `state` is retry, behind, not_yet or dead, `value` the original bytes; times are microseconds."""
 
     processor: str
     topic: str
@@ -595,8 +586,7 @@ class Engine(Protocol):
     def reading(self) -> Engine:
         """Return an engine for the same place that creates, changes and owns nothing.
 
-        Its log and each of its stores show one moment, that of their `open`, which raises `StoreUnavailable` with reason `absent` for what
-        is not there.
+        Its log and each of its stores show the moment of their `open`, which raises `StoreUnavailable` (`absent`) for what is not there.
         """
         ...
 

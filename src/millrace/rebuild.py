@@ -102,6 +102,7 @@ class Swap(Waiting):
 
     async def run(self, unit: UnitOfWork) -> None:
         """Nothing yet: what others staged in this transaction for the build that goes must be written before it is removed."""
+        self.swapped = False  # in a try that was undone it may have been
 
     async def settle(self, unit: UnitOfWork) -> None:
         """Compare positions and swap, in one transaction."""

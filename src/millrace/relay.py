@@ -104,8 +104,8 @@ class Relay:
         Raises:
             Recovery: the log has positions that the store never gave.
         """
-        head = await self._store.reader.journal.head()
         published = await self._log.published(self._saying.source, self._saying.epoch)
+        head = await self._store.reader.journal.head()  # asked last: other processes commit and publish meanwhile
         if published > head:
             raise Recovery(
                 f"{self._saying.source}: the log has position {published} of epoch {self._saying.epoch}, the store only {head}; "

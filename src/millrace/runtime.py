@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from millrace.delivery import Delivery
 from millrace.errors import NotYet, Recovery, Rejected, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
-from millrace.ports import LogParts, PositionRow, TopicInfo
+from millrace.ports import Log, LogParts, PositionRow, TopicInfo
 from millrace.processor import Mode
 from millrace.turn import Chunk, Place, Turn, is_cancelling
 from millrace.unit_of_work import UnitOfWork
@@ -63,6 +63,7 @@ class Claim(Waiting):
 
     async def run(self, unit: UnitOfWork) -> None:
         """Write the tokens, unless this is a build of a view that is gone."""
+        self.rows = []  # those of a try that was undone
         builds = await unit.transaction.views.list() if "@" in self._name else []
         if "@" in self._name and all(self._name != f"{build.name}@{build.id}" for build in builds):
             return
@@ -260,7 +261,6 @@ class Loop:
             self.last_error = None if not self._blocked else self.last_error
             self._progress = time.monotonic()
             return False
-        self._hurried = False
         self._pace.pass_now()
         self._writer.submit(turn)
         if turn.chunks and self._intake.mode is Mode.PURE:
@@ -285,8 +285,8 @@ class Loop:
             claim = Claim(self.name, _places(infos, new))
             self._writer.submit(claim)
             await claim.finished
+            await check_positions(claim.rows, self._log, before=infos, reader=f"{self._store.name}.{self.name}")
             for row in claim.rows:
-                check_position(row, infos[row.topic], reader=f"{self._store.name}.{self.name}")
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
         for place in [place for place in self._tokens if place[1] not in wanted]:
@@ -318,6 +318,7 @@ class Loop:
         timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
         if not (due or timers) and self._may_wait(chunks):
             return None
+        self._hurried = False  # who asks from now on, while activities are called, asks for what comes after this
         results, blocked = None, self._blocked  # what is not called because of these must be held too, even if released meanwhile
         if self._intake.mode is Mode.OUTSIDE:
             results = await self._call_outside(chunks, due, await self._due_timers(timers, now), blocked)
@@ -515,7 +516,27 @@ class Loop:
         self.last_error = f"{type(error).__name__}: {error}"
 
 
-def check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
+async def check_positions(rows: Sequence[PositionRow], log: Log, *, before: Mapping[str, TopicInfo], reader: str) -> None:
+    """Compare read positions with the log as it was `before` they were read.
+
+    Others may have read on meanwhile, what was appended meanwhile; so where a position is ahead of an end, the log is asked once more.
+
+    Raises:
+        Recovery: the place is gone, behind the end, or in a topic that was created anew.
+    """
+    infos = before
+    if any(_is_ahead(row, before.get(row.topic)) for row in rows):
+        infos = {info.name: info for info in await log.topics()}
+    for row in rows:
+        ahead = _is_ahead(row, before.get(row.topic))
+        _check_position(row, (infos if ahead else before).get(row.topic), reader=reader)
+
+
+def _is_ahead(row: PositionRow, info: TopicInfo | None) -> bool:
+    return info is not None and row.partition < len(info.ranges) and row.offset > info.ranges[row.partition][1]
+
+
+def _check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
     """Compare a read position with the log.
 
     Raises:

@@ -16,7 +16,7 @@ from millrace.application import Application
 from millrace.broadcast import Broadcast
 from millrace.clock import ManualClock, to_micros
 from millrace.hosting import Host
-from millrace.retry import RETRY
+from millrace.retry import BEHIND, RETRY
 from millrace.runtime import Loop
 
 LOOK_S = 0.01
@@ -110,9 +110,8 @@ async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
     if not loop.assigned:
         found.append(f"has not taken its partitions yet; {loop.last_error or 'no error'}")
     found += [f"a timer of partition {partition} is due" for partition, due in (await reader.timers.next(loop.name)).items() if due <= now]
-    return found + [
-        f"key {key!r} is due for a retry" for _, _, key, state, due in await reader.held.blocked(loop.name) if state == RETRY and due <= now
-    ]
+    blocked = await reader.held.blocked(loop.name)  # who is first of a key and behind nobody any more is tried at once
+    return found + [f"key {key!r} is due for a try" for _, _, key, state, due in blocked if state in {BEHIND, RETRY} and due <= now]
 
 
 def _commits(app: Application) -> int:

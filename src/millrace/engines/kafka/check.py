@@ -6,7 +6,7 @@ Neighbours: `log.check` hands this on; the texts say what to change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.driver import Codes, TopicCollection, broker_resource
@@ -19,24 +19,45 @@ ENVELOPE_BYTES = 1024
 """What key, header and batch of a record may take beside its value."""
 
 
+class Found(NamedTuple):
+    """What the brokers say of themselves; settings by name, of brokers by number, of topics by the names that services know."""
+
+    cluster: str
+    nodes: list[str]
+    brokers: Mapping[str, Mapping[str, str]]
+    topics: Mapping[str, Mapping[str, str]]
+    copies: Mapping[str, int]
+    marks: Mapping[str, str]
+
+
 async def check_cluster(client: Client, topics: Topics) -> list[Finding]:
     """Return (what, well, finding)."""
     cluster = (await client.answers({"": client.admin.describe_cluster()}, what="asking who the brokers are"))[""]
     nodes = [str(node.id) for node in cluster.nodes]
-    found: list[Finding] = [("brokers", bool(nodes), f"{len(nodes)} in cluster {cluster.cluster_id}")]
-    brokers = await _brokers(client, nodes)
-    for node, config in brokers.items():
-        found += _broker(node, config, count=len(nodes))
     names = {name: client.settings.topic(name) for name in topics.known}
     configurations = await topics.configurations(names)
-    copies = await _copies(client, names, configurations)
-    found += _copies_of(copies, configurations, count=len(nodes))
-    found += _topics(configurations)
-    marks = (await topics.configurations({MARKS: client.settings.internal(MARKS)})).get(MARKS, {})
-    policy = marks.get("cleanup.policy", "absent")
+    found = Found(
+        cluster=cluster.cluster_id,
+        nodes=nodes,
+        brokers=await _brokers(client, nodes),
+        topics=configurations,
+        copies=await _copies(client, names, configurations),
+        marks=(await topics.configurations({MARKS: client.settings.internal(MARKS)})).get(MARKS, {}),
+    )
+    return judge(found)
+
+
+def judge(found: Found) -> list[Finding]:
+    """Return findings about what the brokers say of themselves."""
+    findings: list[Finding] = [("brokers", bool(found.nodes), f"{len(found.nodes)} in cluster {found.cluster}")]
+    for node, config in found.brokers.items():
+        findings += _broker(node, config)
+    findings += _copies_of(found.copies, found.topics, count=len(found.nodes))
+    findings += _topics(found.topics)
+    policy = found.marks.get("cleanup.policy", "absent")
     advice = "" if policy == "compact" else "; set it to compact"
-    found.append(("marks of relays", not advice, f"cleanup.policy={policy}{advice}"))
-    return found
+    findings.append(("marks of relays", not advice, f"cleanup.policy={policy}{advice}"))
+    return findings
 
 
 async def _brokers(client: Client, nodes: list[str]) -> dict[str, dict[str, str]]:
@@ -52,7 +73,7 @@ async def _brokers(client: Client, nodes: list[str]) -> dict[str, dict[str, str]
     return {node: {name: entry.value for name, entry in config.items()} for node, config in answers.items()}
 
 
-def _broker(node: str, config: Mapping[str, str], *, count: int) -> Iterator[Finding]:
+def _broker(node: str, config: Mapping[str, str]) -> Iterator[Finding]:
     version = config.get("inter.broker.protocol.version", config.get("metadata.version", ""))
     if version:
         yield f"broker {node}", True, f"protocol {version}"
@@ -120,4 +141,4 @@ def _topics(configurations: Mapping[str, Mapping[str, str]]) -> Iterator[Finding
     )
 
 
-__all__ = ["check_cluster"]
+__all__ = ["Found", "check_cluster", "judge"]

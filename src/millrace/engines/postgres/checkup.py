@@ -39,7 +39,7 @@ def judge(found: tuple[Any, ...], *, before: float, after: float, version: int) 
     number, text, fsync, pages, commit, wal, now, most, used, recovering, create = found
     return [
         ("server_version", number >= VERSION_MIN, text if number >= VERSION_MIN else f"{text}; use PostgreSQL 13 or newer"),
-        ("writable", not recovering, "yes" if not recovering else "it is a standby; name the primary in the address"),
+        ("primary", not recovering, "yes" if not recovering else "it is a standby; name the primary in the address"),
         _switched_on("fsync", fsync, "a crash of the machine may lose or damage everything"),
         _switched_on("full_page_writes", pages, "a crash of the machine may damage pages"),
         _commit(commit),

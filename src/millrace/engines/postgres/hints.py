@@ -52,7 +52,6 @@ class Hints:
         self._heard: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._listener: Session | None = None
-        self._socket = -1
         self._ended = asyncio.Event()
         self._notify = Statements("server.sql")["notify"]
 
@@ -110,9 +109,9 @@ class Hints:
     async def _listen(self) -> None:
         self._ended.clear()
         session = await self._sessions.connect("hints", idle_s=0)
-        self._listener, self._socket = session, session.socket
+        self._listener = session
         await session.run([OwnSql(f"listen {quoted(schema)}", ()) for schema in sorted(self._callers)])
-        asyncio.get_running_loop().add_reader(self._socket, self._readable, session)
+        session.listen(lambda: self._readable(session))
 
     def _readable(self, session: Session) -> None:
         try:
@@ -148,5 +147,4 @@ class Hints:
     def _drop(self) -> None:
         session, self._listener = self._listener, None
         if session is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
             session.close()

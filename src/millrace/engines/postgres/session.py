@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -78,6 +78,7 @@ class Session:
         self._answer_s = answer_s
         self._prepared: set[bytes] = set()
         self._ready: asyncio.Future[None] | None = None
+        self._listening: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._turn = asyncio.Lock()
         self.backend = self._pg.backend_pid
 
@@ -222,10 +223,11 @@ class Session:
             self.close()
         raise translated(error, self._name, own=own) from error
 
-    @property
-    def socket(self) -> int:
-        """Return the number of the socket, to be watched."""
-        return self._pg.socket
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back, on the event loop, whenever the server says something unasked, until the session is closed."""
+        loop, socket = asyncio.get_running_loop(), self._pg.socket
+        loop.add_reader(socket, callback)
+        self._listening = loop, socket
 
     def notified(self) -> list[tuple[str, str]]:
         """Return the (channel, text) of notifications that are there.
@@ -245,6 +247,10 @@ class Session:
             ready, socket = self._ready, self._pg.socket
             self._unwatch(socket)  # before the number of the socket can be another one's
             _wake(ready)
+        if self._listening is not None:
+            (loop, socket), self._listening = self._listening, None  # the socket itself may have been closed by the library already
+            if not loop.is_closed():
+                loop.remove_reader(socket)
         self._pg.finish()
 
 
