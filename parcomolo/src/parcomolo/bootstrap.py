@@ -26,6 +26,7 @@ import msgspec
 from millrace import Application, Clock, ConfigurationError, Service, SplitEngine, StoreUnavailable
 from millrace.engines.sqlite import SqliteEngine
 from parcomolo.catalogue import service as catalogue
+from parcomolo.catalogue.seed import PRODUCTS
 from parcomolo.configuration import (
     EMBEDDED,
     HOST,
@@ -39,9 +40,11 @@ from parcomolo.configuration import (
     settle_checkout,
     stored_checkout,
 )
+from parcomolo.instances import instance_name
 from parcomolo.inventory import service as inventory
 from parcomolo.operations import service as operations
 from parcomolo.orders import service as orders
+from parcomolo.orders.prices import Price
 from parcomolo.payments import service as payments
 from parcomolo.payments.provider import SimulatedProvider
 from parcomolo.reports import service as reports
@@ -53,6 +56,8 @@ from parcomolo.shipping.carrier import SimulatedCarrier
 GRACE_S = 3
 PROVIDER_LEDGER = "payment-provider.db"
 BACKLOG = 2048
+PRODUCTS_S = 5.0
+LOOK_S = 0.02
 _PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
 _ADVICE = {
     "unreachable": "start the server, or name one that runs and can be reached from here",
@@ -67,13 +72,17 @@ def application() -> Application:
     return assemble(config)
 
 
-def assemble(config: Configuration, *, clock: Clock | None = None) -> Application:
-    """Return the application, not started."""
-    return Application("parcomolo", services(config), engine=engine(config), hosted=config.services, clock=clock)
+def assemble(config: Configuration, *, clock: Clock | None = None, instance: str = "") -> Application:
+    """Return the application, not started; see `engine`."""
+    return Application("parcomolo", services(config), engine=engine(config, instance=instance), hosted=config.services, clock=clock)
 
 
-def engine(config: Configuration) -> Any:
+def engine(config: Configuration, *, instance: str = "") -> Any:
     """Return where log and stores are.
+
+    Args:
+        config: all settings.
+        instance: a name that this process has again after a restart, for Kafka to give it its partitions back at once.
 
     Raises:
         ConfigurationError: an address cannot be used, or the driver for it is not installed.
@@ -82,18 +91,19 @@ def engine(config: Configuration) -> Any:
         return SqliteEngine(config.data)
     files = SqliteEngine(config.data)
     return SplitEngine(
-        log=files if config.log == EMBEDDED else _kafka(config),
+        log=files if config.log == EMBEDDED else _kafka(config, instance),
         stores=files if config.store == EMBEDDED else _postgres(config),
     )
 
 
-def _kafka(config: Configuration) -> Any:
+def _kafka(config: Configuration, instance: str) -> Any:
     with _driver(LOG, "kafka"):
         from millrace.engines.kafka import KafkaEngine, KafkaSettings, read_properties
     try:
         settings = KafkaSettings.of(config.log)
     except ConfigurationError as error:
         raise ConfigurationError(f"{LOG.option} ({LOG.variable}): {error}") from error
+    settings = msgspec.structs.replace(settings, instance=settings.instance or instance)
     if config.namespace:
         settings = msgspec.structs.replace(settings, namespace=f"{config.namespace}.")
     if config.kafka_config is not None:
@@ -150,11 +160,12 @@ async def serve(config: Configuration) -> None:
     settle_checkout(config)
     listener = _listener(config)
     streams = Streams()
-    app = assemble(config)
-    server = _server(web_application(app, services=config.services, streams=streams))
-    _stop_on_signals(server, streams)
-    with contextlib.closing(listener), occupied(config.data):
+    with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
+        app = assemble(config, instance=instance)
+        server = _server(web_application(app, services=config.services, streams=streams))
+        _stop_on_signals(server, streams)
         await _start(app, config)
+        await _know_products(app, config)
         try:
             _welcome(config, listener)
             gc.freeze()
@@ -179,6 +190,17 @@ async def _start(app: Application, config: Configuration) -> None:
             raise
         said = str(error).removesuffix("; trying again")
         raise ConfigurationError(f"{setting.option} ({setting.variable}) cannot be used: {said}; {_ADVICE[error.reason]}") from error
+
+
+async def _know_products(app: Application, config: Configuration) -> None:
+    """Where catalogue and orders run here, let the first products arrive before the first order can; what takes too long comes later."""
+    if not {"catalogue", "orders"} <= set(config.services):
+        return
+    wanted = [product.sku for product in PRODUCTS]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PRODUCTS_S):
+            while len(await app.states(Price).get_many(wanted)) < len(wanted):  # noqa: ASYNC110  # the relay's work has no event here
+                await asyncio.sleep(LOOK_S)
 
 
 def _listener(config: Configuration) -> socket.socket:
@@ -237,6 +259,16 @@ def _stop_on_signals(server: Any, streams: Any) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+
+
+def erase(config: Configuration, *, dry_run: bool) -> list[str]:
+    """Delete what the installation keeps on servers, or only look; return what was found.
+
+    Raises:
+        ConfigurationError: a server cannot be used.
+        StoreUnavailable: a process of the installation runs, or a server refuses.
+    """
+    return asyncio.run(assemble(config).erase(dry_run=dry_run))
 
 
 def places(config: Configuration) -> str:
