@@ -1,0 +1,69 @@
+"""Where the shops of tests keep their data: a folder, or servers beside it; no test names an engine.
+
+`PARCOMOLO_TEST_ENGINE` says which log with which stores, `kafka/postgres` or `sqlite/postgres` say; without it both are files. The
+servers are those of `MILLRACE_TEST_KAFKA` and `MILLRACE_TEST_POSTGRES`; where one is not named the test is skipped with that reason, or
+fails where `MILLRACE_REQUIRE_ENGINES=1` says that no engine may be left out. Each folder has a namespace of its own, which a note beside
+the folder keeps, so that a shop that is started again finds its data; it is deleted when the tests have ended.
+
+Neighbours: whoever starts a shop for a test asks for the settings of its folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from millrace import MillraceError
+from parcomolo.bootstrap import erase
+from parcomolo.configuration import configuration
+
+CHOICE = "PARCOMOLO_TEST_ENGINE"
+REQUIRED = "MILLRACE_REQUIRE_ENGINES"
+SERVERS = {"kafka": ("log", "MILLRACE_TEST_KAFKA", "kafka://"), "postgres": ("store", "MILLRACE_TEST_POSTGRES", "")}
+
+
+def settings_of(folder: Path) -> dict[str, str]:
+    """Return the settings, by name, that put the shop of a folder where this run wants it; none for the embedded engine."""
+    pair = os.environ.get(CHOICE, "")
+    settings = dict(_server(name) for name in pair.split("/") if name not in {"", "sqlite"})
+    return {**settings, "namespace": _namespace(folder, settings)} if settings else {}
+
+
+def variables_of(folder: Path) -> dict[str, str]:
+    """Return the same as environment variables."""
+    return {f"PARCOMOLO_{name.upper()}": value for name, value in settings_of(folder).items()}
+
+
+def files_of(folder: Path) -> Path:
+    """Return the folder of what lies in files whatever the engine is."""
+    return folder / settings_of(folder).get("namespace", "")
+
+
+def _server(name: str) -> tuple[str, str]:
+    assert name in SERVERS, f"{CHOICE}: {name!r} is none of sqlite, {', '.join(SERVERS)}"
+    setting, variable, scheme = SERVERS[name]
+    address = os.environ.get(variable, "")
+    if not address:
+        reason = f"{CHOICE} names {name}, but {variable} names no server; `make servers` starts one and writes it into .servers.env"
+        pytest.fail(reason) if os.environ.get(REQUIRED) == "1" else pytest.skip(reason)
+    return setting, f"{scheme}{address.removeprefix(scheme)}"
+
+
+def _namespace(folder: Path, settings: dict[str, str]) -> str:
+    note = folder.parent / f".{folder.name}.namespace"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    if not note.exists():
+        note.write_text(f"t-{uuid.uuid4().hex[:12]}")
+        atexit.register(_forget, {**settings, "namespace": note.read_text(), "data": str(folder)})
+    return note.read_text()
+
+
+def _forget(settings: dict[str, str]) -> None:
+    """Delete what is left; a server that is gone by now has nothing to delete."""
+    with contextlib.suppress(MillraceError):
+        erase(configuration(settings), dry_run=False)
