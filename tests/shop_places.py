@@ -10,7 +10,6 @@ Neighbours: whoever starts a shop for a test asks for the settings of its folder
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import uuid
@@ -25,6 +24,8 @@ from parcomolo.configuration import configuration
 CHOICE = "PARCOMOLO_TEST_ENGINE"
 REQUIRED = "MILLRACE_REQUIRE_ENGINES"
 SERVERS = {"kafka": ("log", "MILLRACE_TEST_KAFKA", "kafka://"), "postgres": ("store", "MILLRACE_TEST_POSTGRES", "")}
+
+_left: list[dict[str, str]] = []
 
 
 def settings_of(folder: Path) -> dict[str, str]:
@@ -59,11 +60,12 @@ def _namespace(folder: Path, settings: dict[str, str]) -> str:
     note.parent.mkdir(parents=True, exist_ok=True)
     if not note.exists():
         note.write_text(f"t-{uuid.uuid4().hex[:12]}")
-        atexit.register(_forget, {**settings, "namespace": note.read_text(), "data": str(folder)})
+        _left.append({**settings, "namespace": note.read_text(), "data": str(folder)})
     return note.read_text()
 
 
-def _forget(settings: dict[str, str]) -> None:
+def forget_all() -> None:
     """Delete what is left; a server that is gone by now has nothing to delete."""
-    with contextlib.suppress(MillraceError):
-        erase(configuration(settings), dry_run=False)
+    while _left:
+        with contextlib.suppress(MillraceError):
+            erase(configuration(_left.pop()), dry_run=False)
