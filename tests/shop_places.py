@@ -30,14 +30,31 @@ _left: list[dict[str, str]] = []
 
 def settings_of(folder: Path) -> dict[str, str]:
     """Return the settings, by name, that put the shop of a folder where this run wants it; none for the embedded engine."""
-    pair = os.environ.get(CHOICE, "")
-    settings = dict(_server(name) for name in pair.split("/") if name not in {"", "sqlite"})
-    return {**settings, "namespace": _namespace(folder, settings)} if settings else {}
+    return _with_namespace(folder, servers(os.environ.get(CHOICE, "")))
+
+
+def servers(pair: str) -> dict[str, str]:
+    """Return the settings that name the servers of a log and stores, or skip the test."""
+    return dict(_server(name) for name in pair.split("/") if name not in {"", "sqlite"})
 
 
 def variables_of(folder: Path) -> dict[str, str]:
-    """Return the same as environment variables."""
-    return {f"PARCOMOLO_{name.upper()}": value for name, value in settings_of(folder).items()}
+    """Return the settings of a folder as environment variables."""
+    return _variables(settings_of(folder))
+
+
+def environment_of(folder: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Return an environment with servers for a folder, and no other setting of a shop."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PARCOMOLO_")}
+    return {**ours, **_variables(_with_namespace(folder, settings))}
+
+
+def _variables(settings: dict[str, str]) -> dict[str, str]:
+    return {f"PARCOMOLO_{name.upper()}": value for name, value in settings.items()}
+
+
+def _with_namespace(folder: Path, settings: dict[str, str]) -> dict[str, str]:
+    return {**settings, "namespace": _namespace(folder, settings)} if settings else {}
 
 
 def files_of(folder: Path) -> Path:
