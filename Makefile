@@ -1,10 +1,11 @@
 # One word per task; `make` alone lists them. Needs Python 3.11 or newer and a place to install packages from.
-# PYTHON=... chooses the interpreter, WORKERS=... the parallel test processes, ARGS=... adds arguments to the tool behind.
+# PYTHON=... chooses the interpreter, WORKERS=... the parallel test processes, ARGS=... adds arguments to the tool behind, SERVERS=... to `servers`.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 WORKERS ?= 2
 ARGS ?=
+SERVERS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ MIXED := $(foreach engine,sqlite/postgres kafka/sqlite kafka/postgres,--millrace
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run test test-all soak check fix bench coverage pins servers stop-servers clean reset
+.PHONY: help install run run-kafka test test-all soak check fix bench coverage pins servers stop-servers clean reset
 
 help: ## list these words
 	@echo "Millrace, and Parcomolo built on it. Start with: make run"
@@ -48,6 +49,9 @@ $(BENCH_INSTALLED): $(INSTALLED)
 
 run: install ## start the shop on 127.0.0.1:8000, installing it when needed
 	@exec $(BIN)/parcomolo serve $(ARGS)
+
+run-kafka: servers ## start the shop on Kafka and PostgreSQL, starting these when needed
+	@set -a && . ./.servers.env && exec $(BIN)/parcomolo serve $(ARGS)
 
 test: install ## everything on the embedded engine that fits in ten minutes
 	$(PYTEST) -m "serial and not slow and not soak" $(ARGS) || test $$? -eq 5
@@ -84,7 +88,7 @@ coverage: install ## what the fast tests reach, as a table and in build/coverage
 	$(BIN)/coverage report
 
 servers: install ## start Kafka and PostgreSQL for development and tests; writes .servers.env
-	@$(BIN)/python -m deploy.servers start $(ARGS)
+	@$(BIN)/python -m deploy.servers start $(SERVERS)
 
 stop-servers: install ## stop them
 	@$(BIN)/python -m deploy.servers stop

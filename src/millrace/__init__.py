@@ -28,6 +28,7 @@ from millrace.position import Position
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.service import Service
+from millrace.split import SplitEngine
 from millrace.state import Delete, State, View
 from millrace.timers import Cancel, Timer
 
@@ -56,6 +57,7 @@ __all__ = [
     "Rejected",
     "RetryPolicy",
     "Service",
+    "SplitEngine",
     "State",
     "StoreUnavailable",
     "SystemClock",

@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
+from millrace.erasure import Belongings, Erasure
 from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
 from millrace.health import Health, metrics
@@ -181,6 +182,28 @@ class Application:
         if hasattr(self, "parts"):
             await self.parts.log.close()
         await self.engine.stop()
+
+    async def erase(self, *, dry_run: bool = False) -> list[str]:
+        """Delete what the application keeps on servers: its topics, groups and schemas. Files belong to whoever named their folder.
+
+        It must not run, neither here nor elsewhere. With `dry_run` nothing is deleted. Returns what was found, each in words.
+
+        Raises:
+            StoreUnavailable: `locked` while a process of it runs; or a server cannot be used.
+        """
+        if not isinstance(self.engine, Erasure):
+            return []
+        groups = [self.group_of(s.name, p.name) for s in self.services for p in s.processors(self.catalogue)]
+        groups += [self.group_of(s.name, view.name) for s in self.services for view in s.views]
+        names = Belongings(
+            services=tuple(service.name for service in self.services),
+            topics=tuple(spec.name for spec in self.topics()),
+            groups=tuple(groups),
+        )
+        try:
+            return await self.engine.erase(names, dry_run=dry_run)
+        finally:
+            await self.engine.stop()
 
     async def __aenter__(self) -> Self:
         """Start."""

@@ -8,6 +8,7 @@ Neighbours: whoever assembles an application; knows the ports and no engine.
 
 from __future__ import annotations
 
+from millrace.erasure import Belongings, Erasure
 from millrace.ports import Engine, Leases, LogParts, Store
 
 
@@ -39,6 +40,11 @@ class SplitEngine:
     def reading(self) -> SplitEngine:
         """Return an engine for the same places that creates, changes and owns nothing."""
         return SplitEngine(log=self.of_log.reading(), stores=self.of_stores.reading())
+
+    async def erase(self, names: Belongings, *, dry_run: bool) -> list[str]:
+        """Delete what both keep on servers, the log's part first: it knows who still runs."""
+        erasing = [engine for engine in (self.of_log, self.of_stores) if isinstance(engine, Erasure)]
+        return [each for engine in erasing for each in await engine.erase(names, dry_run=dry_run)]
 
     async def start(self) -> None:
         """Begin what runs in the background."""

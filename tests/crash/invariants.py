@@ -88,7 +88,7 @@ def _check_rewards(server: Server, customers: Sequence[Customer]) -> None:
 def check_files(zygote: Zygote, data: Folder, customers: Sequence[Customer], *, log: Folder) -> None:
     """What was published is published once, the provider has charged as the paths say, and the installation's ledger balances."""
     _check_log(data, customers)
-    _check_provider(data, customers)
+    check_provider(data, customers)
     ledger_of(zygote, data, log=log)
 
 
@@ -108,7 +108,8 @@ def _check_log(data: Folder, customers: Sequence[Customer]) -> None:
     assert len(rewards) == sum(customer.path.delivered for customer in customers) // 3, rewards
 
 
-def _check_provider(data: Folder, customers: Sequence[Customer]) -> None:
+def check_provider(data: Folder, customers: Sequence[Customer]) -> None:
+    """The provider has charged each order once, as its path says."""
     with closing(SimulatedProvider(data / PROVIDER_LEDGER)) as provider:
         charges: dict[str, Charge] = {charge.key: charge for charge in provider.charges()}
     assert charges.keys() == {f"pay-{customer.order_id}" for customer in customers}

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from millrace.testing.crash import NotInTime, Process, Trap, Zygote
+from tests.shop_places import settings_of, variables_of
 
 PRELOAD = (
     "parcomolo.cli",
@@ -60,7 +61,8 @@ class Server:
     """
 
     def __init__(self, zygote: Zygote, data: Path, *, log: Path, delay: float = 0.0, trap: Trap | None = None) -> None:
-        arguments = ["serve", "--port", "0", "--data", str(data), "--shipping-delay", str(delay)]
+        places = [word for name, value in settings_of(data).items() for word in (f"--{name}", value)]
+        arguments = ["serve", *places, "--port", "0", "--data", str(data), "--shipping-delay", str(delay)]
         self.process: Process = zygote.start("parcomolo.cli:main", arguments, trap=trap, log=log)
         welcome = self.process.line()
         assert welcome.startswith("Parcomolo "), self.process.output
@@ -185,6 +187,8 @@ def opened_shop(zygote: Zygote, folder: Path) -> Iterator[Path]:
 
 def ledger_of(zygote: Zygote, data: Path, *, log: Path) -> str:
     """Return what `millrace ledger` prints, having checked that it balances."""
-    process = zygote.start("millrace.cli:main", ["--app", "parcomolo", "ledger"], environment={"PARCOMOLO_DATA": str(data)}, log=log)
+    process = zygote.start(
+        "millrace.cli:main", ["--app", "parcomolo", "ledger"], environment={"PARCOMOLO_DATA": str(data), **variables_of(data)}, log=log
+    )
     assert process.wait(60.0) == 0, process.output
     return process.output

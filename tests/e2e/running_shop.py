@@ -20,6 +20,7 @@ from typing import Any, Self
 import httpx
 
 from tests.command_line import Ran
+from tests.shop_places import variables_of
 
 BIN = Path(sys.executable).parent
 ENDED = ("completed", "cancelled", "rejected", "expired")
@@ -33,7 +34,7 @@ def environment(data: Path, **settings: str) -> dict[str, str]:
     """Return the environment of the commands: the settings by their names, and none of whoever runs the tests."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PARCOMOLO_")}
     named = {f"PARCOMOLO_{name.upper()}": value for name, value in settings.items()}
-    return {**ours, "PARCOMOLO_DATA": str(data), "PARCOMOLO_PORT": "0", **named}
+    return {**ours, "PARCOMOLO_DATA": str(data), "PARCOMOLO_PORT": "0", **variables_of(data), **named}
 
 
 def run(program: str, *arguments: str, data: Path, answers: str = "", **settings: str) -> Ran:

@@ -21,10 +21,25 @@ import sys
 from collections.abc import Generator
 from typing import Any
 
-from millrace import Application, Clock, Service
+import msgspec
+
+from millrace import Application, Clock, ConfigurationError, Service, SplitEngine, StoreUnavailable
 from millrace.engines.sqlite import SqliteEngine
 from parcomolo.catalogue import service as catalogue
-from parcomolo.configuration import HOST, PORT, Configuration, configuration, settle_checkout, stored_checkout
+from parcomolo.configuration import (
+    EMBEDDED,
+    HOST,
+    KAFKA_CONFIG,
+    LOG,
+    PORT,
+    STORE,
+    Configuration,
+    Setting,
+    configuration,
+    settle_checkout,
+    stored_checkout,
+)
+from parcomolo.instances import instance_name
 from parcomolo.inventory import service as inventory
 from parcomolo.operations import service as operations
 from parcomolo.orders import service as orders
@@ -40,6 +55,10 @@ GRACE_S = 3
 PROVIDER_LEDGER = "payment-provider.db"
 BACKLOG = 2048
 _PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+_ADVICE = {
+    "unreachable": "start the server, or name one that runs and can be reached from here",
+    "unauthorized": f"check the rights of the user in {KAFKA_CONFIG.option} ({KAFKA_CONFIG.variable})",
+}
 
 
 def application() -> Application:
@@ -49,9 +68,64 @@ def application() -> Application:
     return assemble(config)
 
 
-def assemble(config: Configuration, *, clock: Clock | None = None) -> Application:
-    """Return the application, not started."""
-    return Application("parcomolo", services(config), engine=SqliteEngine(config.data), hosted=config.services, clock=clock)
+def assemble(config: Configuration, *, clock: Clock | None = None, instance: str = "") -> Application:
+    """Return the application, not started; see `engine`."""
+    return Application("parcomolo", services(config), engine=engine(config, instance=instance), hosted=config.services, clock=clock)
+
+
+def engine(config: Configuration, *, instance: str = "") -> Any:
+    """Return where log and stores are.
+
+    Args:
+        config: all settings.
+        instance: a name that this process has again after a restart, for Kafka to give it its partitions back at once.
+
+    Raises:
+        ConfigurationError: an address cannot be used, or the driver for it is not installed.
+    """
+    if config.log == config.store == EMBEDDED:
+        return SqliteEngine(config.data)
+    files = SqliteEngine(config.data)
+    return SplitEngine(
+        log=files if config.log == EMBEDDED else _kafka(config, instance),
+        stores=files if config.store == EMBEDDED else _postgres(config),
+    )
+
+
+def _kafka(config: Configuration, instance: str) -> Any:
+    with _driver(LOG, "kafka"):
+        from millrace.engines.kafka import KafkaEngine, KafkaSettings, read_properties
+    try:
+        settings = KafkaSettings.of(config.log)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{LOG.option} ({LOG.variable}): {error}") from error
+    settings = msgspec.structs.replace(settings, instance=settings.instance or instance)
+    if config.namespace:
+        settings = msgspec.structs.replace(settings, namespace=f"{config.namespace}.")
+    if config.kafka_config is not None:
+        try:
+            settings = msgspec.structs.replace(settings, properties={**settings.properties, **read_properties(config.kafka_config)})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{KAFKA_CONFIG.option} ({KAFKA_CONFIG.variable}): {error}") from error
+    return KafkaEngine(settings)
+
+
+def _postgres(config: Configuration) -> Any:
+    with _driver(STORE, "postgres"):
+        from millrace.engines.postgres import PostgresEngine
+    return PostgresEngine(config.store, namespace=config.namespace)
+
+
+@contextlib.contextmanager
+def _driver(setting: Setting, extra: str) -> Generator[None]:
+    """Say what to install where the driver of an engine is not there."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{setting.option} ({setting.variable}) needs a driver that is not installed ({error.name}); "
+            f"pip install 'millrace[{extra}]', or 'millrace[kafka,postgres]' for both"
+        ) from error
 
 
 def services(config: Configuration) -> tuple[Service, ...]:
@@ -82,16 +156,36 @@ async def serve(config: Configuration) -> None:
     settle_checkout(config)
     listener = _listener(config)
     streams = Streams()
-    app = assemble(config)
-    server = _server(web_application(app, services=config.services, streams=streams))
-    _stop_on_signals(server, streams)
-    with contextlib.closing(listener), occupied(config.data):
-        async with app:
+    with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
+        app = assemble(config, instance=instance)
+        server = _server(web_application(app, services=config.services, streams=streams))
+        _stop_on_signals(server, streams)
+        await _start(app, config)
+        try:
             await app.caught_up()  # prices, for instance: orders that come at once find them
             _welcome(config, listener)
             gc.freeze()
             await server.serve(sockets=[listener])
+        finally:
+            await app.stop()
     _say("Stopped.")
+
+
+async def _start(app: Application, config: Configuration) -> None:
+    """Start it; where a server does not answer, say which setting names it and what to do.
+
+    Raises:
+        ConfigurationError: a server cannot be used.
+        StoreUnavailable: the data cannot be used.
+    """
+    try:
+        await app.start()
+    except StoreUnavailable as error:
+        setting = LOG if error.name.startswith("kafka ") else STORE
+        if error.reason not in _ADVICE or (config.log if setting is LOG else config.store) == EMBEDDED:
+            raise
+        said = str(error).removesuffix("; trying again")
+        raise ConfigurationError(f"{setting.option} ({setting.variable}) cannot be used: {said}; {_ADVICE[error.reason]}") from error
 
 
 def _listener(config: Configuration) -> socket.socket:
@@ -152,6 +246,23 @@ def _stop_on_signals(server: Any, streams: Any) -> None:
         loop.add_signal_handler(number, stop)
 
 
+def erase(config: Configuration, *, dry_run: bool) -> list[str]:
+    """Delete what the installation keeps on servers, or only look; return what was found.
+
+    Raises:
+        ConfigurationError: a server cannot be used.
+        StoreUnavailable: a process of the installation runs, or a server refuses.
+    """
+    return asyncio.run(assemble(config).erase(dry_run=dry_run))
+
+
+def places(config: Configuration) -> str:
+    """Return where the data are, without secrets."""
+    servers = [name for name, address in (("Kafka", config.log), ("PostgreSQL", config.store)) if address != EMBEDDED]
+    named = f" (namespace {config.namespace})" if config.namespace and servers else ""
+    return " and ".join([str(config.data), *servers]) + named
+
+
 def _welcome(config: Configuration, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -161,7 +272,7 @@ def _welcome(config: Configuration, listener: socket.socket) -> None:
         "Try first    buy a burger there, or:",
         f"             curl {address}/api/orders -H 'content-type: application/json' -d '{order}'",
         f"Look around  {address}/docs; millrace --app parcomolo topics",
-        f"Stop, reset  Ctrl-C finishes what is in hand; parcomolo reset deletes the data in {config.data}",
+        f"Stop, reset  Ctrl-C finishes what is in hand; parcomolo reset deletes the data in {places(config)}",
     )
     _say(*lines)
 

@@ -15,10 +15,11 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from millrace import ConfigurationError, MillraceError, StoreUnavailable
-from parcomolo.configuration import DATA, SETTINGS, Setting, configuration
+from parcomolo.configuration import PLACES, SETTINGS, Setting, configuration
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
     simulating.add_argument("--url", default="http://127.0.0.1:8000", help="the shop (default: http://127.0.0.1:8000)")
     simulating.set_defaults(command=_simulate)
     resetting = commands.add_parser("reset", help="delete the data", description="Delete the data of this installation.")
-    _add(resetting, DATA)
+    for setting in PLACES:
+        _add(resetting, setting)
     resetting.add_argument("--yes", action="store_true", help="do not ask")
     resetting.set_defaults(command=_reset)
     return top
@@ -102,9 +104,10 @@ def _simulate(options: Any) -> int:
 
 def _reset(options: Any) -> int:
     config = configuration(_arguments(options))
+    from parcomolo.bootstrap import erase
     from parcomolo.resetting import reset
 
-    return reset(config, ask=not options.yes)
+    return reset(config, ask=not options.yes, erase=partial(erase, config))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Where Parcomolo runs and how: read from arguments over environment, checked before anything starts.
 
-What is not built yet is refused by name, never ignored. Neighbours: `cli` and `bootstrap` read it.
+What is not built yet is refused by name, never ignored. Addresses may hold passwords: no text made here shows one.
+
+Neighbours: `cli` and `bootstrap` read it; `bootstrap` makes engines of the addresses.
 """
 
 from __future__ import annotations
@@ -8,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from parcomolo.settings import Settings
 
 SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", "rewards", "operations", "reports")
 STYLES = ("choreography",)
+EMBEDDED = "sqlite:"
 INSTALLATION = "installation.json"
 
 
@@ -28,7 +32,11 @@ class Configuration:
     Args:
         host: address to listen on.
         port: port to listen on; 0 lets the system choose.
-        data: folder of all state.
+        data: folder of all state that is kept in files; that of a namespace has the namespace's name below `--data`.
+        log: address of the topics.
+        store: address of what the services keep; may hold a password, so it is in no `repr`.
+        namespace: what the names of topics, groups and schemas begin with; empty for none.
+        kafka_config: file of client properties for Kafka; None for none.
         services: those that run in this process.
         checkout: how the services work together; empty: as stored, else the default.
         behaviour: durations of the business.
@@ -37,6 +45,10 @@ class Configuration:
     host: str
     port: int
     data: Path
+    log: str = EMBEDDED
+    store: str = field(default=EMBEDDED, repr=False)
+    namespace: str = ""
+    kafka_config: Path | None = None
     services: tuple[str, ...]
     checkout: str
     behaviour: Settings
@@ -63,20 +75,27 @@ class Setting:
 
     def wrong(self, value: str, allowed: str) -> ConfigurationError:
         """Return the one line that says what is wrong and what is allowed."""
-        return ConfigurationError(f"{self.option} ({self.variable}) is {value!r}; allowed: {allowed}")
+        return ConfigurationError(f"{self.option} ({self.variable}) is {without_secrets(value)!r}; allowed: {allowed}")
 
 
 HOST = Setting("host", "127.0.0.1", "address to listen on")
 PORT = Setting("port", "8000", "port to listen on")
 DATA = Setting("data", "./data", "folder of all state")
 CHOSEN = Setting("services", "", f"comma list of the services to run here: {', '.join(SERVICES)}", "all")
-LOG = Setting("log", "sqlite:", "where the topics are: sqlite:")
-STORE = Setting("store", "sqlite:", "where the services keep their state: sqlite:")
-NAMESPACE = Setting("namespace", "", "prefix of topics; only none so far")
+LOG = Setting("log", EMBEDDED, "where the topics are: sqlite: or kafka://host:port,host:port")
+STORE = Setting("store", EMBEDDED, "where the services keep their state: sqlite: or postgresql://user@host:port/database")
+NAMESPACE = Setting("namespace", "", "what the names of topics, groups and schemas begin with: several installations on one server")
+KAFKA_CONFIG = Setting("kafka-config", "", "file of client properties for Kafka: TLS, SASL")
 CHECKOUT = Setting("checkout", "", "how the services work together: choreography", f"as stored at the first start, else {STYLES[0]}")
 SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
-SETTINGS = (HOST, PORT, DATA, CHOSEN, LOG, STORE, NAMESPACE, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
+PLACES = (DATA, LOG, STORE, NAMESPACE, KAFKA_CONFIG)
+SETTINGS = (HOST, PORT, *PLACES, CHOSEN, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
+_BROKERS = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
+_KAFKA = re.compile(rf"kafka://{_BROKERS}(?:,{_BROKERS})*(?:\?.*)?", re.ASCII)
+_POSTGRES = re.compile(r"postgres(?:ql)?://\S+")
+_NAMESPACE = re.compile(r"(?:[a-z][a-z0-9_-]{0,29})?")
+_SECRETS = (re.compile(r"(?<=//)[^\s,]*:[^\s]*(?=@)"), re.compile(r"(?<=password=)[^&\s]+"))
 
 
 def configuration(arguments: Mapping[str, str | None] | None = None) -> Configuration:
@@ -89,14 +108,19 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
     if (chosen := given.get(CHOSEN.name)) is not None and not chosen.strip():
         raise CHOSEN.wrong(chosen, f"a comma list of {', '.join(SERVICES)}; without it all run")
     values = {each.name: given.get(each.name) or os.environ.get(each.variable) or each.default for each in SETTINGS}
-    for engine in (LOG, STORE):
-        _require(engine, values, ("sqlite:",))
-    _require(NAMESPACE, values, ("",))
+    _require_address(LOG, values, _KAFKA)
+    _require_address(STORE, values, _POSTGRES)
+    if not _NAMESPACE.fullmatch(namespace := values["namespace"]):
+        raise NAMESPACE.wrong(namespace, "at most 30 of a-z, 0-9, '_' and '-', a letter first; or none")
     _require(CHECKOUT, values, ("", *STYLES))
     return Configuration(
         host=values["host"],
         port=_port(values["port"]),
-        data=Path(values["data"]),
+        data=Path(values["data"]) / namespace,
+        log=values["log"],
+        store=values["store"],
+        namespace=namespace,
+        kafka_config=_file(KAFKA_CONFIG, values),
         services=_services(values["services"]),
         checkout=values["checkout"],
         behaviour=Settings(shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)),
@@ -107,6 +131,27 @@ def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ..
     if values[setting.name] not in allowed:
         words = ", ".join(value or "none" for value in allowed if value or len(allowed) == 1)
         raise setting.wrong(values[setting.name], f"{words} (others come with a later version)")
+
+
+def _require_address(setting: Setting, values: Mapping[str, str], pattern: re.Pattern[str]) -> None:
+    if values[setting.name] != EMBEDDED and not pattern.fullmatch(values[setting.name]):
+        raise setting.wrong(values[setting.name], setting.help.partition(": ")[2])
+
+
+def without_secrets(text: str) -> str:
+    """Return an address as it may be shown."""
+    for secret in _SECRETS:
+        text = secret.sub("***", text)
+    return text
+
+
+def _file(setting: Setting, values: Mapping[str, str]) -> Path | None:
+    text = values[setting.name]
+    if text and not Path(text).is_file():
+        raise setting.wrong(text, "a file of name=value lines")
+    if text and values["log"] == EMBEDDED:
+        raise setting.wrong(text, f"none with {LOG.option} {EMBEDDED}")
+    return Path(text) if text else None
 
 
 def _port(text: str) -> int:

@@ -1,5 +1,8 @@
 """Deleting the data of an installation: only what Parcomolo has written, and only when nobody uses it.
 
+On servers only what is the installation's own goes, by name: topics, groups and schemas of its namespace. The folder goes last, so that a
+reset that was cut short can be repeated.
+
 Neighbours: `cli` calls it; a running process holds a lock on a file of its folder (`occupied`).
 """
 
@@ -8,66 +11,110 @@ from __future__ import annotations
 import fcntl
 import shutil
 import sys
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from parcomolo.configuration import DATA, INSTALLATION, Configuration
+from millrace import StoreUnavailable
+from parcomolo.configuration import DATA, EMBEDDED, INSTALLATION, Configuration
 
 PATTERNS = ("*.db", "*.db-wal", "*.db-shm", "*.db-journal")
-FOLDERS = ("leases",)
+FOLDERS = ("leases", "instances")
 
 
-def reset(config: Configuration, *, ask: bool) -> int:
+class Erase(Protocol):
+    """Deletes what lies on servers, or only looks; returns what was found."""
+
+    def __call__(self, *, dry_run: bool) -> Sequence[str]:
+        """Return what was found, each in words."""
+        ...
+
+
+def reset(config: Configuration, *, ask: bool, erase: Erase) -> int:
     """Delete the data and return the exit status; `ask` first if wanted.
 
     Raises:
         ConfigurationError: the folder is none of Parcomolo's.
+        StoreUnavailable: a server cannot be used.
     """
     folder = config.data
-    if not folder.exists():
-        print(f"There is no data in {folder}.")  # noqa: T201  # the answer to a command
-        return 0
-    if not (folder / INSTALLATION).is_file():
+    with_servers = (config.log, config.store) != (EMBEDDED, EMBEDDED)
+    if folder.exists() and any(folder.iterdir()) and not (folder / INSTALLATION).is_file() and not with_servers:
         raise DATA.wrong(str(folder), f"a folder in which Parcomolo has run (it holds {INSTALLATION})")
-    if ask and not _agreed(folder):
-        print("Nothing was deleted.")  # noqa: T201  # as above
-        return 1
     try:
-        deleted = _delete(folder)
+        return _reset(folder, ask=ask, erase=erase)
+    except StoreUnavailable as error:
+        if error.reason != "locked":
+            raise
+        return _refused(f"a process runs on this installation: {error}")
     except OSError as error:
-        place, reason = error.filename or folder, error.strerror or error
-        print(f"parcomolo: {place}: {reason}; it cannot be deleted", file=sys.stderr)  # noqa: T201  # as above
-        return 1
-    if not deleted:
-        print(f"parcomolo: a process runs on {folder}; stop it first", file=sys.stderr)  # noqa: T201  # as above
-        return 1
-    print(f"Deleted the data in {folder}.")  # noqa: T201  # as above
+        return _refused(f"{error.filename or folder}: {error.strerror or error}; it cannot be deleted")
+
+
+def _reset(folder: Path, *, ask: bool, erase: Erase) -> int:
+    there = (folder / INSTALLATION).is_file()
+    with _alone(folder, there=there) as alone:
+        if not alone:
+            return _refused(f"a process runs on {folder}; stop it first")
+        found = erase(dry_run=True)
+        if not there and not found:
+            print(f"There is no data in {folder}.")  # noqa: T201  # the answer to a command
+            return 0
+        what = ", ".join([*([str(folder.resolve())] if there else []), *_counted(found)])
+        if ask and not _agreed(what):
+            print("Nothing was deleted.")  # noqa: T201  # as above
+            return 1
+        erase(dry_run=False)
+        if there:
+            _delete(folder)
+    print(f"Deleted the data in {what}.")  # noqa: T201  # as above
     return 0
 
 
-def _agreed(folder: Path) -> bool:
+def _counted(found: Sequence[str]) -> list[str]:
+    """Return how many of each kind; the last word of each is its name."""
+    kinds = Counter(each.rpartition(" ")[0] for each in found)
+    return [f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in kinds.items()]
+
+
+def _refused(why: str) -> int:
+    print(f"parcomolo: {why}", file=sys.stderr)  # noqa: T201  # as above
+    return 1
+
+
+def _agreed(what: str) -> bool:
     try:
-        return input(f"Delete all orders and everything else in {folder.resolve()}? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"Delete all orders and everything else in {what}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
 
-def _delete(folder: Path) -> bool:
+@contextmanager
+def _alone(folder: Path, *, there: bool) -> Generator[bool]:
+    """Keep processes from using the folder while the block runs; tells whether none does."""
+    if not there:
+        yield True
+        return
     with (folder / INSTALLATION).open("rb") as mark:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return False
-        for name in FOLDERS:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for pattern in PATTERNS:
-            for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
-        (folder / INSTALLATION).unlink()
+            yield False
+        else:
+            yield True
+
+
+def _delete(folder: Path) -> None:
+    for name in FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for pattern in PATTERNS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    (folder / INSTALLATION).unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
-    return True
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.shop_places import variables_of
+
 COMMAND = str(Path(sys.executable).with_name("parcomolo"))
 PATIENCE_S = 30
 
@@ -23,7 +25,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=environment(),
+            env={**environment(), **variables_of(folder)},
         )
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
@@ -55,13 +57,14 @@ def serving(folder: Path, *arguments: str) -> Iterator[Server]:
 
 
 def parcomolo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end, on the folder that it names."""
+    places = variables_of(Path(arguments[arguments.index("--data") + 1])) if "--data" in arguments else {}
     return subprocess.run(
         [COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S * 2,
         stdin=subprocess.DEVNULL,
-        env={**environment(), **variables},
+        env={**environment(), **places, **variables},
         check=False,
     )

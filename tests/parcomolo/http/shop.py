@@ -23,6 +23,7 @@ from parcomolo.configuration import configuration
 from parcomolo.web.application import WebApplication
 from parcomolo.web.assembly import web_application
 from parcomolo.web.events import Streams
+from tests.shop_places import settings_of
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -118,7 +119,7 @@ def facts_of(order: dict[str, Any]) -> set[str]:
 @asynccontextmanager
 async def running(folder: Path, clock: ManualClock, **settings: str) -> AsyncIterator[Shop]:
     """Run a shop on a folder."""
-    config = configuration({"data": str(folder), "shipping-delay": "0", **settings})
+    config = configuration({"data": str(folder), "shipping-delay": "0", **settings_of(folder), **settings})
     async with assemble(config, clock=clock) as app:
         streams = Streams()
         asgi = web_application(app, services=config.services, streams=streams)

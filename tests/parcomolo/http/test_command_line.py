@@ -6,12 +6,16 @@ import errno
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from millrace import ConfigurationError
+from parcomolo.bootstrap import assemble
 from parcomolo.cli import main
+from parcomolo.configuration import configuration
 from parcomolo.simulate import Tally
 from tests.parcomolo.http.server import Server, parcomolo, serving
 from tests.parcomolo.http.shop import request
@@ -65,10 +69,12 @@ def test_orders_without_an_end_are_counted_beyond_those_named():
 @pytest.mark.parametrize(
     "setting, value, allowed",
     [
-        ("log", "kafka://localhost:9092", "sqlite:"),
-        ("store", "postgresql://localhost/shop", "sqlite:"),
+        ("log", "amqp://localhost", "kafka://host:port"),
+        ("log", "kafka://ada:hidden@localhost:9092", "kafka://host:port"),
+        ("store", "mysql://ada:hidden@localhost/shop", "postgresql://"),
+        ("kafka-config", "no-such-file", "name=value"),
         ("checkout", "orchestration", "choreography"),
-        ("namespace", "blue", "none"),
+        ("namespace", "Blue", "a-z"),
         ("services", "orders,kitchen", "catalogue, orders"),
         ("services", " ", "catalogue, orders"),
         ("port", "many", "65535"),
@@ -82,10 +88,42 @@ def test_a_wrong_setting_ends_with_2_and_one_line(tmp_path, setting, value, allo
     """The line names the setting, the value and what is allowed; as an argument and in the environment."""
     folder = str(tmp_path / "data")
     line = one_line(parcomolo("serve", "--data", folder, f"--{setting}={value}"))
-    assert all(part in line for part in (f"--{setting}", value, allowed)), line
+    shown = value.replace("ada:hidden", "***")
+    assert all(part in line for part in (f"--{setting}", shown, allowed)), line
     variable = f"PARCOMOLO_{setting.upper().replace('-', '_')}"
     line = one_line(parcomolo("serve", "--data", folder, **{variable: value}))
-    assert all(part in line for part in (variable, value, allowed)), line
+    assert all(part in line for part in (variable, shown, allowed)), line
+
+
+@pytest.mark.parametrize(
+    "setting, address",
+    [("log", "kafka://127.0.0.1:1"), ("store", "postgresql://ada:hidden@127.0.0.1:1/shop")],
+)
+def test_a_server_that_is_not_there_ends_with_2_and_one_line(tmp_path, setting, address):
+    """The line names the setting, what was tried and what to do, and no password."""
+    pytest.importorskip("confluent_kafka" if setting == "log" else "psycopg")
+    line = one_line(parcomolo("serve", "--port", "0", "--data", str(tmp_path / "data"), f"--{setting}={address}"))
+    assert all(part in line for part in (f"--{setting}", f"PARCOMOLO_{setting.upper()}", "127.0.0.1", "refused", "start the server")), line
+    assert "hidden" not in line
+
+
+@pytest.mark.parametrize("setting, driver", [("log", "confluent_kafka"), ("store", "psycopg")])
+def test_a_driver_that_is_not_installed_is_named(tmp_path, monkeypatch, setting, driver):
+    """With the command that installs it."""
+    address = {"log": "kafka://one:9092", "store": "postgresql://one/shop"}[setting]
+    config = configuration({"data": str(tmp_path), setting: address})
+    for name in [name for name in sys.modules if name.startswith((driver, "millrace.engines.kafka", "millrace.engines.postgres"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(ConfigurationError, match=rf"--{setting}.*{driver}.*pip install 'millrace\[(kafka|postgres)\]'"):
+        assemble(config)
+
+
+def test_settings_show_no_password(tmp_path):
+    """Neither as text nor as an engine."""
+    pytest.importorskip("psycopg")
+    config = configuration({"data": str(tmp_path), "store": "postgresql://ada:hidden@one/shop"})
+    assert "hidden" not in f"{config!r} {assemble(config).engine.of_stores!r}"
 
 
 def test_a_port_in_use_ends_with_2(tmp_path):

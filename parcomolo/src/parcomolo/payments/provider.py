@@ -111,6 +111,7 @@ class SimulatedProvider:
 
     @cached_property
     def _connection(self) -> sqlite3.Connection:
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)  # whoever keeps everything on servers has made none
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10.0)
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.erasing import erase
 from millrace.engines.kafka.fetcher import Place
 from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.kafka.log import KafkaLog
 from millrace.engines.kafka.settings import KafkaSettings
+from millrace.erasure import Belongings
 from millrace.errors import ConfigurationError
 from millrace.ports import LogParts, Store
 
@@ -63,6 +65,10 @@ class KafkaEngine:
     def reading(self) -> KafkaEngine:
         """Return an engine that looks at the same cluster and creates, changes and owns nothing."""
         return ReadingKafkaEngine(self.settings)
+
+    async def erase(self, names: Belongings, *, dry_run: bool) -> list[str]:
+        """Delete the topics and groups of an application; see `Erasure`."""
+        return await erase(self._client, names, dry_run=dry_run)
 
     async def start(self) -> None:
         """Nothing: threads begin with what they serve."""

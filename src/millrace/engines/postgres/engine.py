@@ -15,9 +15,11 @@ import re
 import socket
 
 from millrace.engines.postgres.hints import Hints
+from millrace.engines.postgres.schema import Schema
 from millrace.engines.postgres.session import Timeouts
 from millrace.engines.postgres.sessions import Sessions
 from millrace.engines.postgres.store import PostgresSnapshot, PostgresStore
+from millrace.erasure import Belongings
 from millrace.errors import ConfigurationError
 from millrace.ports import Leases, LogParts
 
@@ -75,6 +77,21 @@ class PostgresEngine:
     def reading(self) -> PostgresEngine:
         """Return an engine that looks at the same schemas and creates, changes and owns nothing."""
         return ReadingEngine(self._url, namespace=self._namespace, timeouts=self._timeouts)
+
+    async def erase(self, names: Belongings, *, dry_run: bool) -> list[str]:
+        """Delete the schemas of an application; see `Erasure`."""
+        found: list[str] = []
+        session = await self._sessions.connect("erase")
+        try:
+            for service in names.services:
+                schema = Schema(self.schema_of(service), place=service)
+                if await schema.version(session):
+                    found.append(f"PostgreSQL schema {schema.name}")
+                    if not dry_run:
+                        await schema.drop(session)
+        finally:
+            session.close()
+        return found
 
     async def start(self) -> None:
         """Begin to tell other processes of commits, and to hear of theirs."""

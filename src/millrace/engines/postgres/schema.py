@@ -65,6 +65,10 @@ class Schema:
                 await session.run([Step(self._begin["rollback"])])
             raise
 
+    async def drop(self, session: Session) -> None:
+        """Delete it and everything in it; waits for whoever uses it no longer than any statement waits for a lock."""
+        await session.run([Step(self._sql["drop_schema"])])
+
     async def _migrate(self, session: Session) -> None:
         version = await self.version(session)
         if version is None:

@@ -27,6 +27,10 @@ select max(value) filter (where name = 'kind'), max(value) filter (where name = 
 -- A new store.
 create schema {schema}
 
+-- name: drop_schema
+-- A store that is not wanted any more.
+drop schema {schema} cascade
+
 -- name: set_version
 -- Which migrations were applied.
 insert into {schema}.meta (name, value) values ('schema', $1::text) on conflict (name) do update set value = excluded.value
