@@ -9,6 +9,7 @@ Neighbours: implements the log side of `EngineKit`; `split_kit` puts stores besi
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -166,11 +167,15 @@ class KafkaDamage:
         return found
 
     async def _delete(self, client: Client, topics: Sequence[str]) -> None:
+        """Delete topics and wait until no broker tells of them: the controller answers before the brokers have heard."""
         await client.answers(
             client.admin.delete_topics(list(topics), operation_timeout=10),
             what="deleting topic",
             allowed=[Codes.UNKNOWN_TOPIC],
         )
+        async with asyncio.timeout(10):
+            while set(topics) & set(await self._topics(client)):
+                pass
 
     async def _create(self, client: Client, topic: str, partitions: int) -> None:
         config = {"cleanup.policy": "compact"} if topic.endswith("relays") else {"retention.ms": "-1"}
