@@ -11,6 +11,7 @@ from millrace.rebuild_watch import rebuild_view
 from parcomolo.bootstrap import assemble
 from parcomolo.configuration import configuration
 from tests.parcomolo.http.shop import Shop, running
+from tests.shop_places import settings_of
 
 
 async def delivered(shop: Shop, customer: str, times: int) -> None:
@@ -116,7 +117,7 @@ async def test_reports_are_equal_after_a_rebuild(tmp_path, view):
     async with running(tmp_path / "data", clock) as shop:
         await fill(shop)
         before = [await shop.get(path) for path in paths]
-    config = configuration({"data": str(tmp_path / "data")})
+    config = configuration({"data": str(tmp_path / "data"), **settings_of(tmp_path / "data")})
     await rebuild_view(assemble(config, clock=clock), view, report=lambda _: None)
     async with running(tmp_path / "data", clock) as shop:
         assert [await shop.get(path) for path in paths] == before
