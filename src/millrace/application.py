@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
-from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, UnknownMessage
+from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
 from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
@@ -41,6 +41,7 @@ from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail
+from millrace.trouble import Troubles
 
 S = TypeVar("S", bound=State)
 V = TypeVar("V", bound=View)
@@ -96,6 +97,7 @@ class Application:
         self._started = False
         self._balanced = False
         self._told = 0.0
+        self._troubles = Troubles()
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
         for service in self.services:
@@ -116,6 +118,7 @@ class Application:
             policy=self._policy,
             group=self.group_of,
             pace=Pace(TOGETHER_S),
+            troubles=self._troubles,
             batch_max=self._batch_max,
         )
         for service in self._hosted if services is None else services:
@@ -377,6 +380,9 @@ class Application:
             try:
                 await self._balance()
                 await self._tell_progress(self.hosts.values())
+                self._troubles.over("leases")
+            except StoreUnavailable as error:
+                self._troubles.met("leases", error)
             except Exception:
                 log.exception("renewing leases failed; trying again")
 
@@ -395,6 +401,9 @@ class Application:
             await asyncio.sleep(CLEAN_EVERY_S)
             try:
                 await self._clean()
+            except StoreUnavailable as error:
+                self._troubles.met("cleaning", error)
+                self._troubles.forget("cleaning")  # the next try is a while from now
             except Exception:
                 log.exception("cleaning failed; trying again")
 

@@ -14,7 +14,7 @@ import msgspec
 from millrace.aggregate import Aggregate
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock
-from millrace.errors import ConfigurationError
+from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
 from millrace.message import Message
@@ -27,6 +27,7 @@ from millrace.retry import RetryPolicy
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_position
 from millrace.serialization import Catalogue
 from millrace.service import Service
+from millrace.trouble import Troubles
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.view import ViewPattern
 from millrace.writer import Waiting, Writer
@@ -47,6 +48,7 @@ class Installation(msgspec.Struct, frozen=True):
         batch_max: records per turn.
         group: makes the name of a consumer group from (service, processor).
         pace: of the relays.
+        troubles: what the process has said about its stores.
     """
 
     application: str
@@ -57,6 +59,7 @@ class Installation(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     group: Callable[[str, str], str]
     pace: Pace
+    troubles: Troubles
     batch_max: int = BATCH_MAX
 
 
@@ -112,7 +115,7 @@ class Host:
         installation = self._installation
         await self.store.open()
         self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
-        self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed)
+        self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed, troubles=installation.troubles)
         self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
         self._processors = self.service.processors(installation.catalogue)
         self._check_timers()
@@ -241,10 +244,14 @@ class Host:
 
     async def _refresh_forever(self) -> None:
         """Follow what other processes do to the store, and swap builds that have caught up."""
+        troubles, who = self._installation.troubles, f"refresh {self.service.name}"
         while True:
             seen = self._stale.calls
             try:
                 await self._refresh()
+                troubles.over(who)
+            except StoreUnavailable as error:
+                troubles.met(who, error)
             except Exception:
                 log.exception("%s: looking at the store failed; trying again", self.service.name)
             await self._stale.wait(seen, 1.0)

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from millrace import retry
 from millrace.broadcast import Broadcast
-from millrace.errors import MillraceError, Recovery
+from millrace.errors import MillraceError, Recovery, StoreUnavailable
 from millrace.pace import Pace
 from millrace.ports import HeldRow, JournalEntry, JournalRow, LogCopies, LogParts, Store, TopicSpec, rows_of
 from millrace.serialization import RECORD_BYTES_MAX
@@ -173,10 +173,15 @@ class Relay:
                 more = await asyncio.shield(self.publish_once())
             except Exception as error:  # noqa: BLE001  # the relay outlives whatever an append dies of, and says so
                 self.last_error, self._look = str(error), True
-                log.warning("relay of %s: %s; trying again", self._saying.service, error)
+                if isinstance(error, StoreUnavailable):
+                    self._writer.troubles.met(f"relay {self._saying.service}", error)
+                else:
+                    log.warning("relay of %s: %s; trying again", self._saying.service, error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
+            if self.last_error is not None:
+                self._writer.troubles.over(f"relay {self._saying.service}")
             self.last_error, pause = None, 0.1
             if not more:
                 await self._wake.wait(seen)

@@ -30,7 +30,7 @@ from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock, to_micros
 from millrace.delivery import Delivery
-from millrace.errors import NotYet, Recovery, Rejected
+from millrace.errors import NotYet, Recovery, Rejected, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
 from millrace.ports import LogParts, PositionRow, TopicInfo
@@ -104,6 +104,7 @@ class Loop:
         batch_max: int = BATCH_MAX,
     ) -> None:
         self.name = intake.name
+        self._who = f"{writer.store.name}.{intake.name}"
         self.topics = topics
         self._intake = intake
         self._store = writer.store
@@ -147,6 +148,7 @@ class Loop:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._writer.troubles.forget(self._who)
 
     def own(self, partitions: frozenset[int]) -> None:
         """Say which partitions this process holds the lease of."""
@@ -215,7 +217,7 @@ class Loop:
         return sum(max(0, ends.get(place, 0) - offset) for place, offset in self._offsets.items())
 
     async def _run(self) -> None:
-        pause = 0.1
+        pause, failed = 0.1, False
         while not self._stopping:
             seen = self._wake.calls
             try:
@@ -225,12 +227,18 @@ class Loop:
                 log.critical("%s.%s stops: %s", self._store.name, self.name, error)
                 return
             except Exception as error:  # the loop outlives whatever a turn dies of, and says so
-                self.last_error = f"{type(error).__name__}: {error}"
-                log.exception("%s.%s: the turn failed and is taken again", self._store.name, self.name)
+                self.last_error, failed = f"{type(error).__name__}: {error}", True
+                if isinstance(error, StoreUnavailable):
+                    self._writer.troubles.met(self._who, error)
+                else:
+                    log.exception("%s: the turn failed and is taken again", self._who)
                 await self._forget()
                 await self._wake.wait(self._wake.calls, pause)
                 pause = min(pause * 2, 5.0)
                 continue
+            if failed:
+                self._writer.troubles.over(self._who)
+                failed = False
             if worked:
                 pause = 0.1
             elif not self._stopping:

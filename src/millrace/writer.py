@@ -29,6 +29,7 @@ from typing import Protocol
 from millrace.clock import Clock
 from millrace.errors import Conflict, MillraceError, NotYet, Overloaded, StoreUnavailable
 from millrace.ports import Store
+from millrace.trouble import Troubles
 from millrace.unit_of_work import Saying, UnitOfWork
 
 QUEUE_MAX = 4096
@@ -71,12 +72,21 @@ class Writer:
         saying: who speaks.
         clock: asked once per commit.
         committed: called after every commit with whether something is to be relayed.
+        troubles: what the process has said about its stores; whoever writes through this writer tells it there.
     """
 
     def __init__(
-        self, store: Store, saying: Saying, *, clock: Clock, committed: Callable[[UnitOfWork], None], queue_max: int = QUEUE_MAX
+        self,
+        store: Store,
+        saying: Saying,
+        *,
+        clock: Clock,
+        committed: Callable[[UnitOfWork], None],
+        troubles: Troubles | None = None,
+        queue_max: int = QUEUE_MAX,
     ) -> None:
         self.store = store
+        self.troubles = troubles or Troubles()
         self._saying = saying
         self._clock = clock
         self._committed = committed
