@@ -105,6 +105,22 @@ async def test_pages_of_other_sites_cannot_change_anything(shop: Shop):
     told(await shop.http.post("/api/orders", json=GOOD, headers=headers), 403, "cross-site")
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://shop.evil.example", "http://shop:81", "null", "", "shop"])
+async def test_an_origin_that_is_not_the_host_is_another_site(shop: Shop, origin):
+    """Every request that changes something, by API or form, is refused before anything happens; looking is free."""
+    headers = {"Origin": origin}
+    told(await shop.http.post("/api/orders", json=GOOD, headers=headers), 403, "cross-site")
+    told(await shop.http.delete("/api/orders/01a1fef5-6e1c-7222-9a40-255a7797ff4e/lines/cheese", headers=headers), 403, "cross-site")
+    assert (await shop.http.post("/buy", data={"sku": "cheese"}, headers=headers)).status_code == 403
+    assert (await shop.get("/api/orders", headers=headers))["items"] == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "http://shop"}, {"Origin": "https://SHOP", "Sec-Fetch-Site": "same-origin"}])
+async def test_our_own_pages_and_programs_may(shop: Shop, headers):
+    """The scheme does not count, and who sends no `Origin` at all is no page."""
+    assert (await shop.http.post("/api/orders", json=GOOD, headers=headers)).status_code == 201
+
+
 @pytest.mark.parametrize(
     "error, status, kind",
     [

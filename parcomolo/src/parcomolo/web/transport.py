@@ -1,7 +1,8 @@
 """Calls and answers on the wire: ASGI in, ASGI out, the same for every route.
 
-Bodies above 1 MiB are refused with 413, but only after up to 8 MiB have been read and dropped, so that a client that
-is still sending gets to see the answer. A stream ends when its client has gone, and waits while the client is slow.
+What pages of other sites send is refused before it is read. Bodies above 1 MiB are refused with 413, but only after up
+to 8 MiB have been read and dropped, so that a client that is still sending gets to see the answer. A stream ends when
+its client has gone, and waits while the client is slow.
 
 Neighbours: `application` calls `answer_to` with the endpoint that the path leads to.
 """
@@ -55,10 +56,26 @@ async def _call_of(endpoint: Endpoint, scope: Scope, receive: Receive) -> Call:
         headers=headers,
     )
     if endpoint.method in _CHANGING:
-        if (b"sec-fetch-site", b"cross-site") in headers:
+        if _is_cross_site(headers):
             raise Problem(403, "cross-site", "Another site sent this.", detail="Requests from pages of other sites are refused.")
         call.body = await _body(receive)
     return call
+
+
+def _is_cross_site(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether a page of another site sent this: browsers say so, older ones only by an `Origin` that is not our `Host`.
+
+    The scheme counts for nothing, because a proxy in front may speak another one. Programs send neither header.
+    """
+    host, origins = b"", list[bytes]()
+    for name, value in headers:
+        if name == b"sec-fetch-site" and value == b"cross-site":
+            return True
+        if name == b"origin":
+            origins.append(value)
+        elif name == b"host":
+            host = value
+    return any(origin.lower().rpartition(b"://")[2] != host.lower() or b"://" not in origin for origin in origins)
 
 
 async def _body(receive: Receive) -> bytes:
