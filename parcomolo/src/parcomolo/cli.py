@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add(command: argparse.ArgumentParser, setting: Setting) -> None:
-    text = f"{setting.help} (default: {setting.default or 'none'}; {setting.variable})".replace("%", "%%")
+    text = f"{setting.help} (default: {setting.default or setting.unset}; {setting.variable})".replace("%", "%%")
     command.add_argument(setting.option, dest=setting.name, metavar=setting.name.upper(), help=text)
 
 

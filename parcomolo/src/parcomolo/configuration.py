@@ -44,11 +44,12 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: how arguments and environment name it, its default, and what it is."""
+    """One setting: how arguments and environment name it, its default, and what it is; `unset` says what holds without a value."""
 
     name: str
     default: str
     help: str
+    unset: str = "none"
 
     @property
     def option(self) -> str:
@@ -68,11 +69,11 @@ class Setting:
 HOST = Setting("host", "127.0.0.1", "address to listen on")
 PORT = Setting("port", "8000", "port to listen on")
 DATA = Setting("data", "./data", "folder of all state")
-CHOSEN = Setting("services", "", f"comma list of the services to run here, default all: {', '.join(SERVICES)}")
+CHOSEN = Setting("services", "", f"comma list of the services to run here: {', '.join(SERVICES)}", "all")
 LOG = Setting("log", "sqlite:", "where the topics are: sqlite:")
 STORE = Setting("store", "sqlite:", "where the services keep their state: sqlite:")
 NAMESPACE = Setting("namespace", "", "prefix of topics; only none so far")
-CHECKOUT = Setting("checkout", "", "how the services work together: choreography")
+CHECKOUT = Setting("checkout", "", "how the services work together: choreography", f"as stored at the first start, else {STYLES[0]}")
 SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
 SETTINGS = (HOST, PORT, DATA, CHOSEN, LOG, STORE, NAMESPACE, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
@@ -85,6 +86,8 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         ConfigurationError: a value cannot work; one line names the setting, the value and what is allowed.
     """
     given = arguments or {}
+    if (chosen := given.get(CHOSEN.name)) is not None and not chosen.strip():
+        raise CHOSEN.wrong(chosen, f"a comma list of {', '.join(SERVICES)}; without it all run")
     values = {each.name: given.get(each.name) or os.environ.get(each.variable) or each.default for each in SETTINGS}
     for engine in (LOG, STORE):
         _require(engine, values, ("sqlite:",))
@@ -124,7 +127,7 @@ def _seconds(setting: Setting, values: Mapping[str, str]) -> timedelta:
 
 
 def _services(text: str) -> tuple[str, ...]:
-    wanted = [name.strip() for name in text.split(",") if name.strip()] if text.strip() else list(SERVICES)
+    wanted = [name.strip() for name in text.split(",") if name.strip()] if text else list(SERVICES)
     if not wanted or any(name not in SERVICES for name in wanted):
         raise CHOSEN.wrong(text, f"a comma list of {', '.join(SERVICES)}")
     return tuple(name for name in SERVICES if name in wanted)

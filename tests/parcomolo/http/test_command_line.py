@@ -24,6 +24,21 @@ def one_line(done) -> str:
     return line
 
 
+def test_no_services_at_all_are_refused(tmp_path):
+    """An empty list is a mistake, of a script for instance, and not a wish for all of them."""
+    line = one_line(parcomolo("serve", "--services", "", "--data", str(tmp_path / "data"), "--port", "0"))
+    assert all(part in line for part in ("--services", "''", "catalogue, orders")), line
+
+
+def test_help_tells_what_holds_without_a_setting():
+    """All services, the first style; no setting says `none` and does something else."""
+    text = " ".join(parcomolo("serve", "--help").stdout.split())
+    assert "(default: all; PARCOMOLO_SERVICES)" in text
+    assert "else choreography; PARCOMOLO_CHECKOUT)" in text
+    assert "(default: none; PARCOMOLO_NAMESPACE)" in text
+    assert text.count("default: none") == 1
+
+
 def test_data_that_cannot_be_deleted_are_one_line(tmp_path, monkeypatch, capsys):
     """A folder on a disk that is mounted read-only: status 1, the file and the reason, no traceback."""
     data = tmp_path / "data"
@@ -55,6 +70,7 @@ def test_orders_without_an_end_are_counted_beyond_those_named():
         ("checkout", "orchestration", "choreography"),
         ("namespace", "blue", "none"),
         ("services", "orders,kitchen", "catalogue, orders"),
+        ("services", " ", "catalogue, orders"),
         ("port", "many", "65535"),
         ("port", "70000", "65535"),
         ("shipping-delay", "soon", "seconds"),
