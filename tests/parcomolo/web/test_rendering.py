@@ -153,3 +153,9 @@ def test_the_list_offers_what_is_possible_and_pages() -> None:
     assert f'action="/orders/{order}/deliver"' not in page
     assert 'name="return_to" value="/orders?status=pending"' in page
     assert 'href="/orders?cursor=abc"' in page
+
+
+def test_the_list_offers_what_can_be():
+    """A filter per status that an order can have here; nothing is on hold, so that is not offered."""
+    found = re.findall(r'href="/orders\?status=(\w+)"', render("orders.html", orders=[]))
+    assert found == ["pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]

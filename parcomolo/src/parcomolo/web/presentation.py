@@ -188,7 +188,8 @@ _SIDES = ("fries", "sweet-fries", "sweet-potato-fries", "onion-rings", "coleslaw
 _DRINKS = ("cola", "lemonade", "milkshake", "water", "coffee")
 PICTURES = frozenset((*_BURGERS, *_SIDES, *_DRINKS))
 
-STATUSES = ("pending", "on_hold", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired")
+# What an order can be in this release; nothing puts one on hold yet.
+STATUSES = ("pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired")
 
 # Of each value: word, icon, tone, meaning.
 _STATUS = {
