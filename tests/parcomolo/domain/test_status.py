@@ -11,7 +11,7 @@ from parcomolo.contracts.operations import DeliveryLate
 from parcomolo.contracts.orders import OrderCancelled, OrderConfirmed, OrderRejected
 from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from parcomolo.contracts.shipping import ShippingCancelled
-from parcomolo.orders.timeline import STORY, missing
+from parcomolo.orders.timeline import STORY, entry_of, missing
 from parcomolo.orders.views import OrderStatus, order_status
 from tests.parcomolo.domain.examples import at, line, pieces, placed
 
@@ -99,6 +99,21 @@ def test_a_fact_is_told_once_and_asides_change_no_order():
     assert late is not None
     assert late.order == view.order
     assert late.timeline[-1].text == "Delivery late: 31 seconds so far."
+
+
+@pytest.mark.parametrize(
+    "reason, amount, text",
+    [
+        ("order_cancelled", None, "Payment called off: nothing was charged (order cancelled)."),
+        ("reservation_expired", None, "Payment called off: nothing was charged (reservation expired)."),
+        ("order_cancelled", Money(amount=699), "Payment failed: order cancelled."),
+        ("card_declined", Money(amount=699), "Payment failed: card declined."),
+    ],
+)
+def test_a_payment_that_nobody_asked_for_did_not_fail(reason, amount, text):
+    """Before the provider is asked nothing can fail: the story says that nothing was charged."""
+    fact = PaymentFailed(order_id="o1", payment_id="pay-o1", reason=reason, amount=amount)
+    assert entry_of(fact, at(id="payments-1-1")).text == text
 
 
 def test_every_fact_about_an_order_has_a_sentence():

@@ -236,6 +236,15 @@ def test_cancelling_too_late_goes_on_to_delivery() -> None:
     assert titles(order) == ["Refuse the cancellation", "Book out the stock", "Complete the order", "Deliver"]
 
 
+def test_a_payment_that_was_called_off_has_not_failed() -> None:
+    """The page says so in the title too, in the colour of what is undone."""
+    order = make_order("payments.payment-failed")
+    order["timeline"] = [{**order["timeline"][0], "text": "Payment called off: nothing was charged (order cancelled)."}]
+    (entry,) = presentation.entries(order)
+    assert (entry.fact, entry.title, entry.tone) == ("payment-failed", "Payment called off", "undo")
+    assert entry.text == "Nothing was charged (order cancelled)."
+
+
 def test_an_order_on_hold_waits_for_a_decision() -> None:
     """A hold is released by somebody, also when an earlier hold was released before."""
     order = make_order("orders.order-placed", "orders.order-held", "orders.order-hold-released", status="on_hold")

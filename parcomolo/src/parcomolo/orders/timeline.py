@@ -14,6 +14,7 @@ import msgspec
 
 from millrace import Context, Event
 from parcomolo.contracts import inventory, operations, orders, payments, shipping
+from parcomolo.orders.checkout import VOIDED_BECAUSE
 
 Sentence = Callable[[Any], str]
 
@@ -42,6 +43,12 @@ def _cancelled_shipping(fact: shipping.ShippingCancelled) -> str:
     return "Shipping cancelled." if fact.shipment_id else "Shipping cancelled: nothing was booked."
 
 
+def _failed_payment(fact: payments.PaymentFailed) -> str:
+    if fact.reason in VOIDED_BECAUSE and fact.amount is None:
+        return f"Payment called off: nothing was charged ({_words(fact.reason)})."
+    return f"Payment failed: {_words(fact.reason)}."
+
+
 # A sentence is "<title>." or "<title>: <what is special>."; a page shows the title by itself and then the rest.
 STORY: dict[type[Event], tuple[str, Sentence]] = {
     orders.OrderPlaced: ("order-placed", lambda f: f"Order placed: {f.number}, {f.total}."),
@@ -68,7 +75,7 @@ STORY: dict[type[Event], tuple[str, Sentence]] = {
     inventory.StockCommitted: ("stock-committed", lambda _: "Stock booked out."),
     inventory.ReservationExpired: ("reservation-expired", lambda _: "Reservation expired."),
     payments.PaymentSucceeded: ("payment-succeeded", lambda f: f"Payment received: {f.amount}."),
-    payments.PaymentFailed: ("payment-failed", lambda f: f"Payment failed: {_words(f.reason)}."),
+    payments.PaymentFailed: ("payment-failed", _failed_payment),
     payments.PaymentRefunded: ("payment-refunded", lambda f: f"Payment refunded: {f.amount}."),
     payments.RefundFailed: ("refund-failed", lambda f: f"Refund failed: {_words(f.reason)}."),
     shipping.ShippingScheduled: ("shipping-scheduled", lambda _: "Shipping scheduled."),

@@ -269,6 +269,8 @@ _TO_COME = {
     "order-rejected": ("Reject the order", "orders", "Once everything is undone."),
     "order-cancellation-refused": ("Refuse the cancellation", "orders", "The parcel has already left."),
 }
+_CALLED_OFF = ("Payment called off", "slash", "undo")
+"""How `payment-failed` looks when no card is to blame; the fact's own sentence begins so."""
 _HAPPY_PATH = (
     "order-placed",
     "stock-reserved",
@@ -400,6 +402,8 @@ def entries(order: Order) -> tuple[Entry, ...]:
     for fact in order.get("timeline", ()):
         name = short_name(fact["type"])
         title, icon, tone = _FACTS.get(name, (name.replace("-", " ").capitalize(), "dot", "fact"))
+        if name == "payment-failed" and fact["text"].startswith(_CALLED_OFF[0]):
+            title, icon, tone = _CALLED_OFF
         text = _beside(title, fact["text"])
         found.append(Entry(name, title, text, fact["service"], icon, tone, moment(fact["at"]), gap(before, fact["at"])))
         before = fact["at"]
