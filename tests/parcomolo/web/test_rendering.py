@@ -159,3 +159,13 @@ def test_the_list_offers_what_can_be():
     """A filter per status that an order can have here; nothing is on hold, so that is not offered."""
     found = re.findall(r'href="/orders\?status=(\w+)"', render("orders.html", orders=[]))
     assert found == ["pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]
+
+
+def test_a_reason_is_asked_for_and_not_filled_in():
+    """What stands in the empty field is an example and looks like one."""
+    (field,) = re.findall(r'<input name="reason"[^>]*>', render("order.html", order=make_order()))
+    assert 'placeholder="for example: ' in field
+    assert "value=" not in field
+    style = (STATIC / "css" / "controls.css").read_text(encoding="utf-8")
+    (rule,) = re.findall(r"input::placeholder {([^}]*)}", style)
+    assert "opacity: 0." in rule
