@@ -356,12 +356,11 @@ async def rebuild(app: Application, options: argparse.Namespace) -> int:
 
     def report(progress: RebuildProgress) -> None:
         nonlocal last
-        percent = 100 if progress.done else min(99, 100 * progress.read // max(1, progress.of))
-        if percent == last:
-            return
-        last = percent
-        line = f"{progress.view}: build {progress.build}, {progress.read:,} of {progress.of:,} records, {percent} %"
         live = sys.stderr.isatty()
+        if progress.percent == last and not (live and progress.done):
+            return
+        last = progress.percent
+        line = f"{progress.view}: build {progress.build}, {progress.read:,} of {progress.of:,} records, {last} %"
         print(f"\r{line}" if live else line, end="\n" if progress.done or not live else "", file=sys.stderr, flush=True)
 
     done = await rebuild_view(app, options.name, report=report)

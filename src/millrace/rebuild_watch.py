@@ -42,6 +42,11 @@ class RebuildProgress(msgspec.Struct, frozen=True):
     dead_before: int | None
     done: bool
 
+    @property
+    def percent(self) -> int:
+        """Return how much is read; 100 when all is, though the new build may not serve yet."""
+        return 100 if self.done or self.read >= self.of else 100 * self.read // self.of
+
 
 def find_view(app: Application, name: str) -> tuple[Service, str]:
     """Return the service that declares a view, and the view's name; `service/view` where several do.

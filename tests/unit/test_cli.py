@@ -11,6 +11,7 @@ import pytest
 from millrace import UnknownMessage, cli
 from millrace.dead_letters import HeldId
 from millrace.inspection import Inspection
+from millrace.rebuild_watch import RebuildProgress
 from tests.command_line import UNREADABLE, Millrace, change, complaint
 from tests.sample_shop import application, place, settle
 
@@ -382,3 +383,13 @@ def test_rebuild_unknown(name: str, data: Path, millrace: Millrace) -> None:
 
     assert ran.status == 2
     assert "order-status, popularity" in complaint(ran)
+
+
+@pytest.mark.parametrize(
+    "read, of, done, percent",
+    [(0, 510, False, 0), (509, 510, False, 99), (510, 510, False, 100), (510, 510, True, 100), (0, 0, False, 100), (0, 0, True, 100)],
+)
+def test_progress_is_100_when_all_is_read(read: int, of: int, done: bool, percent: int) -> None:
+    """Neither before nor after that: the swap to the new build reads nothing more."""
+    found = RebuildProgress(view="v", build=2, read=read, of=of, dead=0, dead_before=None, done=done)
+    assert found.percent == percent
