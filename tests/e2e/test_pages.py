@@ -96,6 +96,24 @@ def test_other_outcomes(visit: Visits, token: str, facts: list[str]) -> None:
         visitor.wait_for_fact(fact)
 
 
+def test_an_order_that_has_ended_is_not_followed(visit: Visits) -> None:
+    """The page lets its stream go when the order has ended for good, and one that is opened later asks for none."""
+    visitor, late = visit(), visit()
+    streams: list[str] = []
+    late.page.on("request", lambda request: streams.append(request.url) if "/events" in request.url else None)
+    order_id = visitor.shop.place(("water", 1), review_seconds=60)
+    visitor.go(f"/orders/{order_id}").wait_for_selector('[data-live][data-state="live"]')
+    visitor.page.fill("[name=reason]", "no thirst")
+    with visitor.page.expect_event("requestfailed", lambda request: "/events" in request.url):
+        visitor.page.click(".cancel-form button")
+    visitor.page.wait_for_selector("[data-live]", state="hidden")
+    visitor.wait_for_fact("order-cancelled")
+    late.go(f"/orders/{order_id}").wait_for_load_state("networkidle")
+
+    assert late.page.locator("[data-live]").is_hidden()
+    assert streams == []
+
+
 def test_no_carrier(visit: Visits) -> None:
     """So does the picker of the carrier."""
     visitor = visit()
@@ -203,7 +221,7 @@ def test_markup_stays_text(visit: Visits) -> None:
     assert visitor.shop.http.post(path, json={"reason": MARKUP}).status_code == 200
     visitor.wait_for_fact("order-cancelled")
     for page in ("/orders", f"/orders/{order_id}"):
-        visitor.go(page).wait_for_selector('[data-live][data-state="live"]')
+        visitor.go(page)
         assert MARKUP[:80] in visitor.page.inner_text("main")
         assert MARKUP in visitor.page.inner_text("main")
         assert visitor.page.evaluate("window.ran") is None

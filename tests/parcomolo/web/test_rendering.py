@@ -169,3 +169,22 @@ def test_a_reason_is_asked_for_and_not_filled_in():
     style = (STATIC / "css" / "controls.css").read_text(encoding="utf-8")
     (rule,) = re.findall(r"input::placeholder {([^}]*)}", style)
     assert "opacity: 0." in rule
+
+
+@pytest.mark.parametrize(
+    "status, payment, fulfilment, ended",
+    [
+        ("pending", "unpaid", "unfulfilled", False),
+        ("cancelling", "paid", "reserved", False),
+        ("completed", "paid", "shipped", False),
+        ("completed", "paid", "delivered", True),
+        ("cancelled", "refunded", "unfulfilled", True),
+        ("cancelled", "paid", "unfulfilled", False),
+        ("rejected", "failed", "unfulfilled", True),
+        ("expired", "voided", "unfulfilled", True),
+    ],
+)
+def test_a_page_says_that_an_order_has_ended_for_good(status: str, payment: str, fulfilment: str, ended: bool) -> None:
+    """Then nothing is left to be followed; money that still has to go back is."""
+    order = make_order() | {"status": status, "payment_status": payment, "fulfilment_status": fulfilment}
+    assert ("data-ended" in render("order_fragment.html", order=order)) is ended

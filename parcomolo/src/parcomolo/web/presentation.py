@@ -146,6 +146,7 @@ class OrderView:
     steps: tuple[Step, ...]
     can_cancel: bool
     can_deliver: bool
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +390,13 @@ def can_deliver(order: Order) -> bool:
     return order["fulfilment_status"] == "shipped" and order["status"] in {"confirmed", "completed"}
 
 
+def has_ended(order: Order) -> bool:
+    """Tell whether nothing more will happen to an order: nobody need watch it."""
+    if order["status"] == "completed":
+        return order["fulfilment_status"] == "delivered"
+    return order["status"] in {"cancelled", "rejected", "expired"} and not steps_to_come(order)
+
+
 def reason_text(order: Order) -> str:
     """Say why an order ended as it did; a code of the shop becomes words, a person's words stay as they are."""
     reason = order.get("reason") or ""
@@ -525,6 +533,7 @@ def present(order: Order) -> OrderView:
         steps=steps_to_come(order),
         can_cancel=can_cancel(order),
         can_deliver=can_deliver(order),
+        ended=has_ended(order),
     )
 
 

@@ -11,10 +11,11 @@ const WORDS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnect
  *
  * The stream is let go when the page is left or has been in the background for a while, so that many open pages do
  * not use up the browser's connections; it comes back with the page. `onEvents` gets each batch; `onGap` is called
- * whenever something may have been missed and the page should look for itself.
+ * whenever something may have been missed and the page should look for itself. Returns a function that ends it for good.
  *
  * @param {{topics: string[], after: string, onEvents: (events: object[]) => void, onGap: () => void,
  *          onState: (state: "connecting" | "live" | "reconnecting") => void}} options
+ * @returns {() => void}
  */
 export function follow({ topics, after, onEvents, onGap, onState }) {
   let cursor = after;
@@ -23,6 +24,7 @@ export function follow({ topics, after, onEvents, onGap, onState }) {
   let retry = 0;
   let hiding = 0;
   let opened = false;
+  const listening = new AbortController();
 
   function open() {
     close();
@@ -67,11 +69,19 @@ export function follow({ topics, after, onEvents, onGap, onState }) {
     else if (!source) open();
   }
 
-  document.addEventListener("visibilitychange", onVisibility);
-  addEventListener("pagehide", close);
-  addEventListener("pageshow", (event) => event.persisted && open());
+  function leave() {
+    listening.abort();
+    clearTimeout(hiding);
+    close();
+  }
+
+  const { signal } = listening;
+  document.addEventListener("visibilitychange", onVisibility, { signal });
+  addEventListener("pagehide", close, { signal });
+  addEventListener("pageshow", (event) => event.persisted && open(), { signal });
   onState("connecting");
   open();
+  return leave;
 }
 
 function parse(data) {
@@ -90,6 +100,12 @@ export function showState(state) {
   element.hidden = false;
   element.dataset.state = state;
   element.querySelector("[data-live-word]").textContent = WORDS[state];
+}
+
+/** Show no state: nothing is followed any more. */
+export function hideState() {
+  const element = document.querySelector("[data-live]");
+  if (element) element.hidden = true;
 }
 
 /**

@@ -1,9 +1,10 @@
 /**
  * The order's page: fetches its body again when a fact about this order arrives, and swaps the parts that changed.
+ * An order that has ended for good is not followed any more.
  */
 
 import { enhanceActions } from "./actions.js";
-import { coalesced, follow, shortName, showState } from "./live.js";
+import { coalesced, follow, hideState, shortName, showState } from "./live.js";
 import { localise } from "./times.js";
 
 const SPACING = 200;
@@ -22,6 +23,7 @@ const awaited = new Set();
 let position = null;
 let misses = 0;
 let later = 0;
+let leave = null;
 
 const refresh = coalesced(load, SPACING);
 
@@ -30,7 +32,19 @@ enhanceActions(root, (reached) => {
   position = reached;
   refresh();
 });
-follow({ topics: TOPICS, after: root.dataset.after, onEvents, onGap: refresh, onState: showState });
+if (!hasEnded()) leave = follow({ topics: TOPICS, after: root.dataset.after, onEvents, onGap: refresh, onState: showState });
+
+function hasEnded() {
+  return root.querySelector("[data-ended]") !== null;
+}
+
+/** Let the stream go, and look once more for what it may have told a moment later. */
+function end() {
+  leave();
+  leave = null;
+  hideState();
+  retryIn(SETTLE);
+}
 
 function onEvents(events) {
   const ours = events.filter(concerns);
@@ -82,6 +96,7 @@ function swap(fresh) {
     old.replaceWith(element);
   }
   greet(before);
+  if (leave && hasEnded()) end();
 }
 
 function headline(part) {
