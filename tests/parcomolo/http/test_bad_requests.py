@@ -6,9 +6,22 @@ import json
 
 import pytest
 
-from millrace import Overloaded, StoreUnavailable
+from millrace import Overloaded, Rejected, StoreUnavailable
+from parcomolo.web.problems import refusal
 from tests.parcomolo.http.shop import PROBLEM, Shop, request
 
+REASONS = (
+    "last_line",
+    "not_in_order",
+    "more_than_ordered",
+    "checkout_started",
+    "already_shipped",
+    "already_delivered",
+    "not_shipped",
+    "cancellation_already_requested",
+    *(f"already_{status}" for status in ("cancelled", "rejected", "expired", "completed")),
+    *(f"order_{status}" for status in ("exists", "cancelling", "cancelled", "rejected", "expired", "confirmed", "completed")),
+)
 GOOD = request(("cheese", 1))
 
 
@@ -68,8 +81,36 @@ async def test_a_wrong_field_is_422_and_named(shop: Shop, change, field):
 
 @pytest.mark.parametrize("body", ["[]", "1", "null", '"text"'])
 async def test_json_of_another_kind_is_422(shop: Shop, body):
-    """An object is expected."""
-    told(await shop.http.post("/api/orders", content=body), 422, "invalid-field")
+    """An object is expected, and what is wrong has a name: the whole body."""
+    problem = told(await shop.http.post("/api/orders", content=body), 422, "invalid-field")
+    assert problem["field"] == "body"
+    assert problem["detail"].startswith("body: Expected `object`")
+
+
+@pytest.mark.parametrize(
+    "change, field",
+    [
+        ({"customer_id": "  "}, "customer_id"),
+        ({"customer_id": "a\nb"}, "customer_id"),
+        ({"lines": [{"sku": "a b", "quantity": 1}]}, "lines[0].sku"),
+    ],
+)
+async def test_what_is_allowed_is_told_in_words(shop: Shop, change, field):
+    """No regular expression is shown to people."""
+    problem = told(await shop.http.post("/api/orders", json={**GOOD, **change}), 422, "invalid-field")
+    assert (problem["field"], "regex" in problem["detail"]) == (field, False)
+    assert problem["detail"].startswith(f"{field}: must not ")
+    assert "line breaks" in problem["detail"]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_refusals_are_whole_sentences(reason):
+    """The detail says to people why not; `reason` stays the word for programs."""
+    problem = refusal(Rejected(reason, order_id="o1"))
+    assert problem.more["reason"] == reason
+    assert problem.detail != f"{reason.replace('_', ' ').capitalize()}."
+    assert problem.detail.endswith(".")
+    assert len(problem.detail.split()) > 4
 
 
 async def test_a_body_above_1_mib_is_413(shop: Shop):

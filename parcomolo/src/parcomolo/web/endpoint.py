@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from parcomolo.web.problems import Problem, body_problem, query_problem
+from parcomolo.web.problems import LINE_OF_TEXT, WORD, Problem, body_problem, query_problem
 
 T = TypeVar("T")
 JSON = "application/json"
@@ -26,10 +26,10 @@ QUERY_FIELDS_MAX = 100
 
 Text = Annotated[
     str,
-    msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"),
+    msgspec.Meta(min_length=1, max_length=200, pattern=LINE_OF_TEXT),
 ]
 """A line of text that is not blank and holds no control characters."""
-Sku = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x20\x7f]+$")]
+Sku = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=WORD)]
 """The short name of a product."""
 Quantity = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 """A number of pieces."""

@@ -21,6 +21,15 @@ from millrace import (
     VersionConflict,
 )
 
+LINE_OF_TEXT = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+WORD = r"^[^\x00-\x20\x7f]+$"
+_PATTERNS = {
+    repr(LINE_OF_TEXT): "must not be blank, nor hold line breaks or other control characters",
+    repr(WORD): "must not hold spaces, line breaks or other control characters",
+}
+"""What the decoder asks of a text by a regular expression, in words."""
+_MATCHING = "Expected `str` matching regex "
+
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _UNKNOWN = re.compile(r"contains unknown field `(?P<field>[^`]*)`")
@@ -89,8 +98,9 @@ def query_problem(error: BaseException) -> Problem:
 
 
 def field_problem(field: str, what: str) -> Problem:
-    """Return the problem of a wrong field."""
-    detail = f"{field}: {what}" if field else what
+    """Return the problem of a wrong field; without a name it is the whole body."""
+    field, what = field or "body", _PATTERNS.get(what.removeprefix(_MATCHING), what)
+    detail = f"{field}: {what}"
     return Problem(422, "invalid-field", "A field is wrong.", detail=detail, field=field)
 
 
@@ -126,20 +136,49 @@ _FIELDS = {
 """Refusals that blame the request rather than the state: kind, title, field."""
 
 
+_SENTENCES = {
+    "invalid_quantity": "At least one piece is needed.",
+    "reason_required": "A reason is needed.",
+    "no_lines": "An order has at least one line.",
+    "below_reserved": "Customers have reserved more than would remain on the shelf.",
+    "order_exists": "There is an order with this id already.",
+    "order_cancelling": "The order is being cancelled, so its lines stay as they are.",
+    "order_cancelled": "The order is cancelled, so its lines stay as they are.",
+    "order_rejected": "The order was rejected, so its lines stay as they are.",
+    "order_expired": "The order has expired, so its lines stay as they are.",
+    "order_confirmed": "The order is confirmed, so its lines stay as they are.",
+    "order_completed": "The order is completed, so its lines stay as they are.",
+    "checkout_started": "Checkout has begun, so the lines stay as they are.",
+    "last_line": "This is all that the order holds: cancel the order instead.",
+    "not_in_order": "The order does not hold this product.",
+    "more_than_ordered": "The order holds fewer pieces of this product.",
+    "cancellation_already_requested": "The order is being cancelled already.",
+    "already_shipped": "The parcel has left already, so the order cannot be cancelled.",
+    "already_cancelled": "The order is cancelled already.",
+    "already_rejected": "The order was rejected, so there is nothing to cancel.",
+    "already_expired": "The order has expired, so there is nothing to cancel.",
+    "already_completed": "The order is completed, so it cannot be cancelled.",
+    "already_delivered": "The parcel was delivered already.",
+    "not_shipped": "The parcel has not left yet, so it cannot be delivered.",
+}
+"""What a refusal says to people, by its reason; what is missing here tells the reason itself."""
+
+
 def refusal(error: Rejected) -> Problem:
     """Return the problem of a business refusal."""
-    words = error.reason.replace("_", " ")
+    words = error.reason.replace("_", " ").capitalize()
     if error.reason == "order_unknown":
         return not_found("order", str(error.detail.get("order_id", "")))
     if error.reason in _FIELDS:
         kind, title, field = _FIELDS[error.reason]
         named = f": {error.detail[field]}" if field in error.detail else ""
-        return Problem(422, kind, title, detail=f"{words.capitalize()}{named}.", field=field, **_plain(error.detail))
+        detail = _SENTENCES.get(error.reason, f"{words}{named}.")
+        return Problem(422, kind, title, detail=detail, field=field, **_plain(error.detail))
     return Problem(
         409,
         error.reason.replace("_", "-"),
         "That cannot be done now.",
-        detail=f"{words.capitalize()}.",
+        detail=_SENTENCES.get(error.reason, f"{words}."),
         reason=error.reason,
         **_plain(error.detail),
     )
