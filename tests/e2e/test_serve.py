@@ -159,10 +159,10 @@ def test_nobody_reads_what_it_prints(data: Path) -> None:
 
 WRONG = [
     ({"services": "orders,kitchen"}, ("--services", "PARCOMOLO_SERVICES", "'orders,kitchen'", "inventory")),
-    ({"log": "kafka://localhost:9092"}, ("--log", "'kafka://localhost:9092'", "sqlite:")),
-    ({"store": "postgresql://localhost/shop"}, ("--store", "'postgresql://localhost/shop'", "sqlite:")),
+    ({"log": "amqp://localhost"}, ("--log", "'amqp://localhost'", "sqlite:")),
+    ({"store": "mysql://localhost/shop"}, ("--store", "'mysql://localhost/shop'", "sqlite:")),
     ({"checkout": "orchestration"}, ("--checkout", "'orchestration'", "choreography")),
-    ({"namespace": "other"}, ("--namespace", "'other'", "none")),
+    ({"namespace": "Other!"}, ("--namespace", "'Other!'", "none")),
     ({"port": "http"}, ("--port", "'http'", "65535")),
     ({"port": "65536"}, ("--port", "'65536'", "65535")),
     ({"host": "192.0.2.1"}, ("--host", "192.0.2.1")),
@@ -274,7 +274,10 @@ def test_newer_file_then_reset(data: Path) -> None:
 
 def test_reset_is_careful(data: Path) -> None:
     """Without a yes nothing is deleted, nor below a running server; what is not ours stays, and a strange folder is refused."""
-    refused(run("parcomolo", "reset", "--yes", data=data.parent), "--data", str(data.parent))
+    strange = data.with_name("strange")
+    strange.mkdir()
+    (strange / "thesis.txt").write_text("mine")
+    refused(run("parcomolo", "reset", "--yes", data=strange), "--data", str(strange))
     with RunningShop(data) as shop:
         (data / "notes.txt").write_text("mine")
         below = run("parcomolo", "reset", "--yes", data=data)
