@@ -46,6 +46,8 @@ CALLS_TOGETHER = 64
 STUCK_S = 30.0
 UNCALLED = object()
 """The result of an activity that was not called, because one before it of the same key has failed."""
+EARLY_S = 0.001
+"""A timer of the event loop may wake this much too early; going to sleep again for less would only spin."""
 IDLE_S = 0.5
 """How long the position may lag behind records that concern nobody here."""
 QUIET_S = 0.1
@@ -394,7 +396,7 @@ class Loop:
         until = now + (self._pace.left_s() if taken else IDLE_S)
         self._idle_until = min(self._idle_until or until, until)
         many = taken + sum(chunk.ignored for chunk in chunks) >= self._batch_max
-        if self._hurried or many or now >= self._idle_until or any(chunk.urgent for chunk in chunks):
+        if self._hurried or many or now + EARLY_S >= self._idle_until or any(chunk.urgent for chunk in chunks):
             self._idle_until = 0.0
             return False
         self._idle = {(chunk.topic, chunk.partition): chunk for chunk in chunks}
