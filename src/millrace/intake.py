@@ -92,6 +92,7 @@ class Intake:
         self.rejection = rejection
         self.note = failed
         self.mode = processor.mode
+        self.patient = all(pattern.quiet for pattern in processor.routes.values())
         self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
         """Handling a message may take a look into the store."""
         self._source = service_source

@@ -119,6 +119,7 @@ class Loop:
         self._pace = pace
         self._hurried = False
         self._wake = Broadcast()
+        self._hurry = Broadcast()
         self._wanted: frozenset[int] = frozenset()
         self._told = False
         self._owned: frozenset[int] = frozenset()
@@ -147,6 +148,7 @@ class Loop:
     async def stop(self) -> None:
         """Finish the turn in hand and stop."""
         self._stopping = True
+        self._hurry.call()
         self._wake.call()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
@@ -167,6 +169,7 @@ class Loop:
         """Somebody waits for this processor: take what is there at once, and record what concerns nobody."""
         if not self._hurried:
             self._hurried = True
+            self._hurry.call()
             self._wake.call()
 
     def log_changed(self) -> None:
@@ -258,6 +261,8 @@ class Loop:
             await self._assign()
         if not self._owned:
             return False
+        if self._intake.patient:
+            await self._gather()
         turn = await self._collect()
         if turn is None:
             self.last_error = None if not self._blocked else self.last_error
@@ -270,6 +275,13 @@ class Loop:
         await turn.finished
         await self._learn(turn)
         return True
+
+    async def _gather(self) -> None:
+        """Where nothing is ever urgent, do not even read before the beat: what comes until then is read at once."""
+        left = self._pace.left_s()
+        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._batch_max:
+            await self._hurry.wait(self._hurry.calls, left)
+            self._idle_until = time.monotonic()
 
     async def _read_ahead(self, turn: Turn) -> None:
         """While the commit waits for the disk, open what comes next; it is used only if the turn ends as expected."""
