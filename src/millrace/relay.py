@@ -95,7 +95,6 @@ class Relay:
         self._head = 0
         self._look = True
         self._fresh: list[JournalEntry] = []
-        self._fresh_after = 0
         self.last_error: str | None = None
 
     async def check(self) -> None:
@@ -129,9 +128,8 @@ class Relay:
         if not rows:
             return
         self._head = rows[-1].position
-        if not self._fresh:
-            self._fresh_after = rows[0].position - 1
-        if rows[0].position == self._fresh_after + len(self._fresh) + 1 and len(self._fresh) + len(rows) <= TOGETHER_MAX:
+        follows = not self._fresh or rows[0].position == self._fresh[-1].position + 1
+        if follows and len(self._fresh) + len(rows) <= TOGETHER_MAX:
             self._fresh += rows
         else:
             self._fresh, self._look = [], True
@@ -140,7 +138,7 @@ class Relay:
     def _take_fresh(self, after: int) -> tuple[list[JournalRow], int] | None:
         """Return the rows at hand if they begin right behind a position, else None: then the journal knows."""
         fresh, self._fresh = self._fresh, []
-        if not fresh or self._fresh_after != after:
+        if not fresh or fresh[0].position != after + 1:
             self._look = False
             return None
         rows = [(row[0], row[1], row[2], row[3], row[6]) for row in fresh if row[1] is not None]
@@ -217,8 +215,7 @@ class Relay:
         if position is None:
             return False
         self._published = self._looked = position
-        self._fresh = self._fresh[max(0, position - self._fresh_after) :]
-        self._fresh_after = max(self._fresh_after, position)
+        self._fresh = [row for row in self._fresh if row.position > position]
         return True
 
     async def _ensure(self, rows: list[JournalRow]) -> None:
