@@ -12,7 +12,7 @@ Neighbours: the runtime decodes what the log hands over; the journal stores what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -50,6 +50,28 @@ class Envelope(msgspec.Struct, gc=False):
 seal: Callable[[Envelope], bytes] = msgspec.json.Encoder().encode
 encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _open: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
+
+
+class Sized(Protocol):
+    """A row with bytes."""
+
+    @property
+    def value(self) -> bytes:
+        """Return its bytes."""
+        ...
+
+
+SizedRow = TypeVar("SizedRow", bound=Sized)
+
+
+def cut_by_bytes(rows: list[SizedRow], bytes_max: int) -> None:
+    """Drop what stands behind the row with which `bytes_max` is exceeded; so one row is always left, however large."""
+    size = 0
+    for count, row in enumerate(rows):
+        size += len(row.value)
+        if size > bytes_max:
+            del rows[count + 1 :]
+            break
 
 
 def open_envelope(value: bytes, *, bytes_max: int | None = RECORD_BYTES_MAX) -> Envelope:

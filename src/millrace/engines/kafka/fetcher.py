@@ -38,6 +38,7 @@ from millrace.engines.kafka.client import RECORD_MAX, Client
 from millrace.engines.kafka.driver import Codes, Consumer, Failure, KafkaException, Message, TopicPartition
 from millrace.errors import Recovery
 from millrace.ports import Record
+from millrace.serialization import cut_by_bytes
 
 Place = tuple[str, int]
 HEADER = "millrace"
@@ -77,12 +78,7 @@ class Stream:
         self.read_at = time.monotonic()
         at = bisect_left(self.records, offset, key=_offset_of)
         found = self.records[at : at + limit]
-        size = 0
-        for count, record in enumerate(found):
-            size += len(record[2])
-            if size > READ_BYTES_MAX:
-                del found[count + 1 :]
-                break
+        cut_by_bytes(found, READ_BYTES_MAX)
         if found:
             self.wanted = max(self.wanted, found[-1][0] + 1)
             if found[0][4] < 0:

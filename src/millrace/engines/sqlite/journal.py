@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from millrace.engines.sqlite.table import Table, json_text
 from millrace.ports import JournalEntry, JournalRow, StreamRow, rows_of
+from millrace.serialization import cut_by_bytes
 
 _FOREVER = (1 << 63) - 1
 TAIL_BYTES_MAX = 8 << 20
@@ -41,12 +42,7 @@ class SqliteJournal(Table):
     async def tail(self, after: int, *, limit: int) -> tuple[list[JournalRow], int]:
         """Return the next rows to publish, and the position up to which was looked."""
         found = rows_of(JournalRow, self._all("tail_journal", (after, limit)))
-        size = 0
-        for count, row in enumerate(found):
-            size += len(row[4])
-            if size > TAIL_BYTES_MAX:
-                del found[count + 1 :]
-                break
+        cut_by_bytes(found, TAIL_BYTES_MAX)
         upto = found[-1][0] if found else after
         return [row for row in found if row[1]], upto
 

@@ -26,6 +26,7 @@ from millrace.engines.sqlite.store import SqliteStore
 from millrace.errors import ConfigurationError, Recovery
 from millrace.partitioning import partition_of
 from millrace.ports import JournalRow, Record, Store, TopicInfo, TopicSpec, rows_of
+from millrace.serialization import cut_by_bytes
 
 READ_BYTES_MAX = 8 << 20
 Append = tuple[Callable[[], Any], "asyncio.Future[Any]"]
@@ -155,12 +156,7 @@ class SqliteLog:
         if recent is not None:
             return recent
         records = rows_of(Record, self._read("read", (self._place(topic, partition), offset, limit)))
-        size = 0
-        for count, record in enumerate(records):
-            size += len(record[2])
-            if size > READ_BYTES_MAX:
-                del records[count + 1 :]
-                break
+        cut_by_bytes(records, READ_BYTES_MAX)
         if records and records[0][0] != offset:
             raise Recovery(f"{topic}/{partition}: offset {offset} is gone, the log goes on at {records[0][0]}")
         return records
