@@ -41,7 +41,7 @@ from millrace.runtime import BATCH_MAX
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.state import State, View, kind_of
-from millrace.tail import Tail
+from millrace.tail import Tail, cursor_at
 from millrace.trouble import Troubles
 
 S = TypeVar("S", bound=State)
@@ -353,6 +353,19 @@ class Application:
         """Return the records of topics as they come, from a cursor on; without a cursor, from now on."""
         public = [topic for topic in self._partitions if not topic.startswith("internal.")]
         return Tail(self.parts, public if topics is None else list(topics), after=after)
+
+    async def cursor_behind(self, view: type[View], topics: Iterable[str]) -> str:
+        """Return a cursor for `tail` from which on everything is told that a view does not show yet.
+
+        Ask for it before the documents. A view may be a moment behind the log, so the end of the log would not do: what lies between
+        would be neither in the document nor told.
+        """
+        host = self._host_with_view(view)
+        (name,) = await self._keepers(host, view)
+        read = {(row.topic, row.partition): row.offset for row in await host.store.reader.positions.load(name)}
+        reads = {topic for topic, _ in read}
+        ends = Tail(self.parts, list(topics), after=None).offsets
+        return cursor_at({place: read.get(place, 0 if place[0] in reads else end) for place, end in ends.items()})
 
     def health(self) -> Health:
         """Return what is well and what is not."""

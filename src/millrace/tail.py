@@ -7,7 +7,7 @@ moves no position and belongs to no group.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import accumulate
 
 import msgspec
@@ -49,16 +49,16 @@ class Tail:
         if unknown:
             public = sorted(topic for topic in known if not topic.startswith("internal."))
             raise UnknownMessage(f"topics {unknown} do not exist; these do: {public}")
-        self._offsets = {place: end for place, end in sorted(ends.items()) if place[0] in topics}
+        self.offsets: dict[tuple[str, int], int] = {place: end for place, end in sorted(ends.items()) if place[0] in topics}
         if after == "start":
-            self._offsets = dict.fromkeys(self._offsets, 0)
+            self.offsets = dict.fromkeys(self.offsets, 0)
         elif after:
-            self._offsets.update({place: offset for place, offset in parse_cursor(after).items() if place in self._offsets})
+            self.offsets.update({place: offset for place, offset in parse_cursor(after).items() if place in self.offsets})
 
     @property
     def cursor(self) -> str:
         """Return where it stands."""
-        return ",".join(f"{topic}/{partition}={offset}" for (topic, partition), offset in self._offsets.items())
+        return cursor_at(self.offsets)
 
     async def batches(self, *, idle_s: float = 15.0) -> AsyncIterator[list[Tailed]]:
         """Yield what is new; an empty list when nothing came for `idle_s`."""
@@ -77,7 +77,7 @@ class Tail:
         ends = dict(self._parts.feed.ends())
         found: list[tuple[int, int, str, int, Record]] = []
         horizon = _FOREVER
-        for (topic, partition), offset in self._offsets.items():
+        for (topic, partition), offset in self.offsets.items():
             end = ends.get((topic, partition), 0)
             if end <= offset:
                 continue
@@ -91,7 +91,7 @@ class Tail:
         return [tailed for tailed, record in told if record.position >= 0]
 
     def _tell(self, topic: str, partition: int, record: Record) -> Tailed:
-        self._offsets[topic, partition] = record.offset + 1
+        self.offsets[topic, partition] = record.offset + 1
         return Tailed(topic, partition, record.offset, record.value, self.cursor)
 
     async def _records(self, topic: str, partition: int, offset: int) -> list[Record]:
@@ -102,6 +102,11 @@ class Tail:
             infos = {info.name: info for info in await self._parts.log.topics()}
             first = infos[topic].ranges[partition][0]
             return await self._parts.log.read(topic, partition, offset=first, limit=BATCH)
+
+
+def cursor_at(offsets: Mapping[tuple[str, int], int]) -> str:
+    """Return the cursor of the next offset of each (topic, partition)."""
+    return ",".join(f"{topic}/{partition}={offset}" for (topic, partition), offset in offsets.items())
 
 
 def parse_cursor(text: str) -> dict[tuple[str, int], int]:

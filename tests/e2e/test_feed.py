@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -219,3 +220,18 @@ def test_streams_end_at_shutdown(shop: RunningShop) -> None:
 
     assert stopped < STOPPING_S
     assert (shop.process.returncode, out.splitlines()[-1], shop.complaints) == (0, "Stopped.", "")
+
+
+REJECTED = {"order-placed", "stock-reserved", "payment-failed", "stock-released", "order-rejected"}
+
+
+def test_a_page_goes_on_where_its_view_stands(shop: RunningShop) -> None:
+    """What a page does not show yet is told by the stream that it follows, although the log knows it already."""
+    for _ in range(10):
+        order_id = shop.place(("cola", 1), token="tok_declined")
+        until_facts(follow(shop, after="start"), order_id, REJECTED)
+        page = shop.http.get(f"/orders/{order_id}").text
+        (after,) = re.findall(r'data-after="([^"]*)"', page)
+        shown = set(re.findall(r'data-fact="([^"]*)"', page))
+        if missing := REJECTED - shown:
+            until_facts(follow(shop, after=after), order_id, missing)

@@ -87,7 +87,7 @@ class Pages:
         """Show the list."""
         query = call.ask(ListQuery)
         await catch_up(self._app, call, OrderStatus)
-        after = self._cursor()
+        after = await self._cursor()
         asked = OrdersQuery(status=query.status, customer_id=query.customer_id, limit=PAGE, cursor=query.cursor)
         found = await self._orders.page(asked)
         here = call.path + (f"?{call.query.decode('latin-1')}" if call.query else "")
@@ -113,13 +113,13 @@ class Pages:
     async def _order(self, call: Call, template: str) -> Answer:
         order_id = order_id_of(call)
         await catch_up(self._app, call, OrderStatus, key=order_id)
-        after = self._cursor()
+        after = await self._cursor()
         story = msgspec.to_builtins(await self._orders.story(order_id))
         return page(template, order=story, after=after)
 
-    def _cursor(self) -> str:
-        """Return where the stream of facts is; read before the order, so that no fact falls in between."""
-        return self._app.tail(TOPICS).cursor
+    async def _cursor(self) -> str:
+        """Return where to follow the facts from; asked before the order is read, so that no fact falls in between."""
+        return await self._app.cursor_behind(OrderStatus, TOPICS)
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel, as the form asks."""
