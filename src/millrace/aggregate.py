@@ -12,7 +12,7 @@ Neighbours: `service.aggregate` makes one; `UnitOfWork` loads streams through `f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,10 +56,10 @@ class Aggregate:
         evolve: (state or None, event) -> state.
         catalogue: where its messages are registered.
         snapshot_every: events between snapshots; 0 keeps none.
+        patient: messages that may wait a moment for company.
     """
 
     mode = Mode.PURE
-    quiet = False
     missing = None
 
     def __init__(  # the declaration of an aggregate, all by keyword
@@ -71,6 +71,7 @@ class Aggregate:
         catalogue: Catalogue,
         snapshot_every: int,
         version: int = 1,
+        patient: Iterable[type[Message]] = (),
     ) -> None:
         if not getattr(state, "__struct_config__", None) or not state.__struct_config__.frozen:
             raise ConfigurationError(f"{state.__name__}: an aggregate's state is a msgspec Struct with frozen=True")
@@ -78,6 +79,9 @@ class Aggregate:
         self.state = state
         self.messages = annotated_messages(decide)
         self.events = annotated_messages(evolve, position=1)
+        self.quiet = frozenset(patient)
+        if unknown := self.quiet - set(self.messages):
+            raise ConfigurationError(f"{self.name}: patient with {sorted(c.__name__ for c in unknown)}, which its decide does not take")
         self._decide = decide
         self._evolve = evolve
         self._catalogue = catalogue

@@ -59,7 +59,7 @@ class PureHandler:
         self.messages: tuple[type[Message], ...] = () if answers else annotated_messages(function)
         self.processor = processor
         self._answers = answers
-        self.quiet = patient or says_nothing(function)
+        self.quiet = self.messages if patient or says_nothing(function) else ()
         self._function = function
         self._selectors = tuple(selectors.items())
         self._context = parameter_of_type(function, Context)
@@ -195,7 +195,7 @@ class AsyncHandler:
         then: decides what follows from an activity's answer, inside the transaction.
     """
 
-    quiet = False
+    quiet = ()
 
     def __init__(self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None) -> None:
         self.then = then

@@ -52,6 +52,7 @@ class Route(msgspec.Struct, frozen=True):
     decode: Callable[[bytes | msgspec.Raw], Message]
     internal: bool
     owner: str | None
+    quiet: bool
 
     def refuses(self, envelope: Envelope) -> bool:
         """Return whether this is a sound fact that only its topic's owner may say, said by somebody else."""
@@ -92,13 +93,15 @@ class Intake:
         self.rejection = rejection
         self.note = failed
         self.mode = processor.mode
-        self.patient = all(pattern.quiet for pattern in processor.routes.values())
+        self.patient = all(cls in pattern.quiet for cls, pattern in processor.routes.items())
         self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
         """Handling a message may take a look into the store."""
         self._source = service_source
         self._origins: dict[tuple[str, str], str] = {}
         self._routes: dict[str, Route] = {
-            catalogue.type_of(cls): Route(pattern, catalogue.decoder_of(cls), declaration(cls).internal, catalogue.owner_of(cls))
+            catalogue.type_of(cls): Route(
+                pattern, catalogue.decoder_of(cls), declaration(cls).internal, catalogue.owner_of(cls), cls in pattern.quiet
+            )
             for cls, pattern in processor.routes.items()
         }
 
@@ -128,7 +131,7 @@ class Intake:
                 continue
             if origin:
                 latest = envelope.time
-            urgent = urgent or not route.pattern.quiet
+            urgent = urgent or not route.quiet
             delivery = self._deliver(record, envelope, route, trusted=bool(origin))
             if not origin and envelope.sequence:
                 delivery.claim = (f"{envelope.source}@{envelope.epoch}", envelope.sequence)

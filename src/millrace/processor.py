@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import Any, Protocol, Union, get_args, get_origin
 
@@ -37,8 +37,11 @@ class Pattern(Protocol):
     name: str
     mode: Mode
     messages: tuple[type[Message], ...]
-    quiet: bool
-    """Nobody waits for it but who asks for what it keeps: its messages may wait a moment for company."""
+
+    @property
+    def quiet(self) -> Collection[type[Message]]:
+        """Messages that nobody waits for but who asks for what it keeps: they may wait a moment for company."""
+        ...
 
     @property
     def missing(self) -> Callable[[Delivery, UnitOfWork], bool] | None:

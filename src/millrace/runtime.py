@@ -134,6 +134,7 @@ class Loop:
         self._rotation = 0
         self._ahead: tuple[dict[Place, int], list[Chunk]] = ({}, [])
         self._idle: dict[Place, Chunk] = {}
+        self._in_hand: dict[Place, int] = {}
         self._idle_until = 0.0
         self.assigned = False
         self.halted = False
@@ -176,8 +177,8 @@ class Loop:
         """Look again if the log has more for an owned partition."""
         ends = self._feed.ends()
         for place, offset in self._offsets.items():
-            idle = self._idle.get(place)
-            if ends.get(place, 0) > (idle.next if idle is not None else offset):
+            end = ends.get(place, 0)
+            if end > offset and end > self._in_hand.get(place, 0) and ((idle := self._idle.get(place)) is None or end > idle.next):
                 self._wake.call()
                 return
 
@@ -247,7 +248,9 @@ class Loop:
                 failed = False
             if worked:
                 pause = 0.1
-            elif not self._stopping:
+                if self._again or self.lag() or self._wanted != self._owned:
+                    continue
+            if not self._stopping:
                 await self._wake.wait(seen, self._until_due())
 
     async def _forget(self) -> None:
@@ -269,11 +272,15 @@ class Loop:
             self._progress = time.monotonic()
             return False
         self._pace.pass_now()
-        self._writer.submit(turn)
-        if turn.chunks and self._intake.mode is Mode.PURE:
-            await self._read_ahead(turn)
-        await turn.finished
-        await self._learn(turn)
+        self._in_hand = {(chunk.topic, chunk.partition): chunk.next for chunk in turn.chunks}
+        try:
+            self._writer.submit(turn)
+            if turn.chunks and self._intake.mode is Mode.PURE:
+                await self._read_ahead(turn)
+            await turn.finished
+            await self._learn(turn)
+        finally:
+            self._in_hand = {}
         return True
 
     async def _gather(self) -> None:
@@ -350,7 +357,9 @@ class Loop:
         ends, chunks = self._feed.ends(), list[Chunk]()
         if self._idle:
             offsets = offsets | {place: chunk.next for place, chunk in self._idle.items() if place in offsets}
-        places = [place for place in sorted(offsets) if ends.get(place, 0) > offsets[place]]
+        places = sorted(place for place, offset in offsets.items() if ends.get(place, 0) > offset)
+        if not places:
+            return chunks
         outside = self._intake.mode is Mode.OUTSIDE
         left = CALLS_TOGETHER if outside else self._batch_max
         share = -(-left // max(1, len(places))) if outside else left

@@ -36,6 +36,7 @@ class AggregateDefinition(msgspec.Struct, frozen=True):
     evolve: Callable[..., Any]
     snapshot_every: int
     version: int
+    patient: tuple[type[Message], ...]
 
 
 class Service:
@@ -70,7 +71,14 @@ class Service:
             self.said.add(rejection)
 
     def aggregate(
-        self, state: type[Any], *, decide: Callable[..., Any], evolve: Callable[..., Any], snapshot_every: int = 100, version: int = 1
+        self,
+        state: type[Any],
+        *,
+        decide: Callable[..., Any],
+        evolve: Callable[..., Any],
+        snapshot_every: int = 100,
+        version: int = 1,
+        patient: Iterable[type[Message]] = (),
     ) -> None:
         """Declare an event-sourced aggregate.
 
@@ -81,9 +89,11 @@ class Service:
             evolve: pure (state or None, event) -> state; its second annotation lists the stream's events.
             snapshot_every: events between snapshots; 0 keeps none.
             version: raise it when `evolve` or the state's fields change meaning, so old snapshots are ignored.
+            patient: messages whose effect nobody waits for: where the store is busy one may wait up to 100 ms to share a commit, and
+                whatever the aggregate takes meanwhile takes it along.
         """
         self.said.update(annotated_messages(evolve, position=1))
-        self.aggregates.append(AggregateDefinition(state, decide, evolve, snapshot_every, version))
+        self.aggregates.append(AggregateDefinition(state, decide, evolve, snapshot_every, version, tuple(patient)))
 
     def handler(
         self,
@@ -174,6 +184,7 @@ class Service:
                 catalogue=catalogue,
                 snapshot_every=d.snapshot_every,
                 version=d.version,
+                patient=d.patient,
             )
             for d in self.aggregates
         ]

@@ -453,7 +453,7 @@ class _Failing:
     name = "selector"
     mode = Mode.PURE
     messages = ()
-    quiet = False
+    quiet = ()
     missing = None
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:

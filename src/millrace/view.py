@@ -57,12 +57,11 @@ class ViewPattern:
     """One build of a view as a processor's function."""
 
     mode = Mode.PURE
-    quiet = True
     missing = None
 
     def __init__(self, definition: ViewDefinition, *, build: int) -> None:
         self.name = definition.name
-        self.messages = annotated_messages(definition.function, position=1)
+        self.quiet = self.messages = annotated_messages(definition.function, position=1)
         self._definition = definition
         self._build = build
         self._context = parameter_of_type(definition.function, Context)

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from millrace import Application, Command, Service, State, Transaction
+from millrace import Application, Command, Context, Event, Service, State, Transaction
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError
 from millrace.ports import TopicSpec
@@ -38,6 +39,16 @@ class Join(Command, key="name"):
     name: str
 
 
+class Founded(Event, key="name"):
+    """A group has begun."""
+
+    name: str
+
+
+class Members(msgspec.Struct, frozen=True):
+    """A group as an aggregate."""
+
+
 def join(command: Join) -> Any:
     """Begin it."""
     return Group(name=command.name)
@@ -56,6 +67,21 @@ def by_position(command: Add, row: Counter | None) -> Counter:
 def by_keyword(command: Add, *, row: Counter | None) -> Counter:
     """Count with a row that can only be passed by its name."""
     return by_position(command, row)
+
+
+async def test_patience_is_for_messages_that_are_taken(tmp_path: Path) -> None:
+    """An aggregate that is patient with what its decide does not take was meant otherwise."""
+    service = Service("groups")
+
+    def found(command: Join, group: Members | None, context: Context) -> Founded:
+        return Founded(name=command.name)
+
+    def grow(group: Members | None, event: Founded) -> Members:
+        return Members()
+
+    service.aggregate(Members, decide=found, evolve=grow, patient=[Add])
+    with pytest.raises(ConfigurationError, match="members: patient with \\['Add'\\], which its decide does not take"):
+        await Application("shop", [service], engine=SqliteEngine(tmp_path)).start()
 
 
 @pytest.mark.parametrize("function", [by_position, by_keyword])

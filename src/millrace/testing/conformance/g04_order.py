@@ -6,11 +6,14 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from millrace.application import Application
+from millrace.delivery import Context
 from millrace.errors import Rejected
 from millrace.execution import Outcome
+from millrace.message import Event
 from millrace.partitioning import partition_of
 from millrace.ports import Record
 from millrace.retry import RetryPolicy
@@ -299,7 +302,7 @@ async def patience_keeps_order(kit: EngineKit) -> None:
     """What may wait for company and what may not are handled in the order of their key, and both unasked."""
     async with Lab(kit) as lab:
         heard: list[tuple[str, int]] = []
-        app = await lab.start([teller(), _patient_and_not(heard)])
+        app = await lab.start([teller(), _patient_and_not(heard), _patient_aggregate()])
         numbers = range(1, 41)
         for number in numbers:
             await asyncio.gather(*(app.execute(Add(name=name, n=number)) for name in "abc"))
@@ -313,7 +316,34 @@ async def patience_keeps_order(kit: EngineKit) -> None:
         order = {name: [bool(record.position) for record in records if record.key == name] for name in "abc"}
         assert {name: [bool(number) for whose, number in heard if whose == name] for name in "abc"} == order
         await lab.settled()
+        for name in "abc":
+            said = [event.message for event in await app.events(Echo, name)]
+            assert [bool(echoed.n) for echoed in said if isinstance(echoed, Echoed)] == order[name]
         await balanced(app)
+
+
+class Echo(msgspec.Struct, frozen=True):
+    """Keeps nothing but its events."""
+
+
+class Echoed(Event, key="name"):
+    """Something was heard."""
+
+    name: str
+    n: int
+
+
+def _patient_aggregate() -> Service:
+    service = Service("echo")
+
+    def hear(message: Added | Refused, echo: Echo | None, context: Context) -> Echoed:
+        return Echoed(name=message.name, n=message.n if isinstance(message, Added) else 0)
+
+    def heard(echo: Echo | None, event: Echoed) -> Echo:
+        return Echo()
+
+    service.aggregate(Echo, decide=hear, evolve=heard, patient=[Added])
+    return service
 
 
 def _patient_and_not(heard: list[tuple[str, int]]) -> Service:
