@@ -122,8 +122,10 @@ class Application:
             troubles=self._troubles,
             batch_max=self._batch_max,
         )
-        for service in self._hosted if services is None else services:
-            host = Host(service, self.engine.store(service.name), installation, regroup=self._regroup)
+        opened = list(self._hosted if services is None else services)
+        for number, service in enumerate(opened):
+            store = self.engine.store(service.name)
+            host = Host(service, store, installation, regroup=self._regroup, shift=number / len(opened))
             self.hosts[service.name] = host
             await host.open()
 

@@ -83,9 +83,18 @@ class Host:
         store: its store, not yet open.
         installation: what it shares with others.
         regroup: called when the set of its consumer groups has changed.
+        shift: where its followers' beat begins, from 0 to 1.
     """
 
-    def __init__(self, service: Service, store: Store, installation: Installation, *, regroup: Callable[[], Awaitable[None]]) -> None:
+    def __init__(  # what a host is made of
+        self,
+        service: Service,
+        store: Store,
+        installation: Installation,
+        *,
+        regroup: Callable[[], Awaitable[None]],
+        shift: float = 0.0,
+    ) -> None:
         self.service = service
         self.store = store
         self.changed = Broadcast()
@@ -95,7 +104,7 @@ class Host:
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
         self._regroup = regroup
-        self._pace = Pace(QUIET_S)
+        self._pace = Pace(QUIET_S, shift=shift)
         self._only: str | None = None
         self._processors: list[Processor] = []
         self._unsubscribe: dict[str, Callable[[], None]] = {}
