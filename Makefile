@@ -21,7 +21,7 @@ MIXED := $(foreach engine,sqlite/postgres kafka/sqlite kafka/postgres,--millrace
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run run-kafka test test-all soak check fix bench coverage pins servers stop-servers clean reset
+.PHONY: help install run run-kafka test test-all soak check fix bench bench-kafka coverage pins servers stop-servers clean reset
 
 help: ## list these words
 	@echo "Millrace, and Parcomolo built on it. Start with: make run"
@@ -79,6 +79,9 @@ fix: install ## let ruff mend and format what it can
 
 bench: $(BENCH_INSTALLED) ## measure speed against the straight-line twins and the peers
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-kafka: $(BENCH_INSTALLED) servers ## the same on Kafka and PostgreSQL, starting these when needed
+	$(BIN)/python -m benchmarks --servers $(ARGS)
 
 coverage: install ## what the fast tests reach, as a table and in build/coverage/html
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -1,11 +1,14 @@
-"""``python -m benchmarks``, what ``make bench`` calls: run the chosen cases, print a table, write the result file."""
+"""``python -m benchmarks``, what ``make bench`` and ``make bench-kafka`` call.
+
+Runs the chosen cases, prints a table and writes the result file.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, EMBEDDED, SERVERS
 from benchmarks.harness import RESULTS, Case, Figures, Line, judge, measure
 from benchmarks.measure import NotVerifiedError
 
@@ -13,11 +16,13 @@ from benchmarks.measure import NotVerifiedError
 def arguments() -> argparse.Namespace:
     """The command line; ``--quick`` is for seeing that everything works, its figures are not to be quoted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Millrace beside its twins and peers.")
-    parser.add_argument("--only", default=",".join(CASES), help=f"comma list of {', '.join(CASES)}")
+    parser.add_argument("--only", help=f"comma list of {', '.join(CASES)}; default: the embedded ones")
+    parser.add_argument("--servers", action="store_true", help="the cases on Kafka and PostgreSQL, which `make servers` starts")
     parser.add_argument("--runs", type=int, help="rounds of each case (5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="small work, one round")
     parser.add_argument("--json", type=Path, default=RESULTS / "latest.json", help="result file")
     args = parser.parse_args()
+    args.only = args.only or ",".join(case.name for case in (SERVERS if args.servers else EMBEDDED))
     unknown = [name for name in args.only.split(",") if name not in CASES]
     if unknown:
         parser.error(f"--only {unknown[0]}: no such case, allowed are {', '.join(CASES)}")

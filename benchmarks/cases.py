@@ -85,4 +85,52 @@ BACKPRESSURE = Case(
         Metric("handled_rate", "handled/s"),
     ),
 )
-CASES = {case.name: case for case in (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE)}
+W1_SERVERS = Case(
+    "servers-w1",
+    "W1 on Kafka and PostgreSQL, the last 70 % of the outputs",
+    (
+        Side("twin by hand", "benchmarks.peers.twin_servers", (), ("--n", "50000")),
+        Side("FastStream + SQLAlchemy", "benchmarks.sides.w1_faststream", (), ("--n", "1000")),
+        Side("Millrace", "benchmarks.sides.w1", ("--on", "servers"), ("--on", "servers", "--n", "50000")),
+    ),
+    (
+        Metric("warm_rate", "messages/s", ratio=0.6, beside={"FastStream + SQLAlchemy": 60}),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1),
+        Metric("rss_peak_mib", "peak memory, MiB", lower_is_better=True),
+    ),
+)
+HTTP_SERVERS = Case(
+    "servers-http",
+    "POST /api/orders on Kafka and PostgreSQL, 32 connections, one process each",
+    (
+        Side(
+            "FastAPI + SQLAlchemy",
+            "benchmarks.sides.orders_http",
+            ("fastapi", "--on", "servers"),
+            ("fastapi", "--on", "servers", "--seconds", "3"),
+        ),
+        Side(
+            "Millrace", "benchmarks.sides.orders_http", ("parcomolo", "--on", "servers"), ("parcomolo", "--on", "servers", "--seconds", "3")
+        ),
+    ),
+    (
+        Metric("rate", "orders/s", ratio=8),
+        Metric("p50_ms", "p50 ms", lower_is_better=True, digits=1),
+        Metric("p99_ms", "p99 ms", lower_is_better=True, limit=12, digits=1),
+        Metric("cpu_us", "server CPU us an order", lower_is_better=True),
+    ),
+)
+IDLE_SERVERS = Case(
+    "servers-idle",
+    "All services in one process on Kafka and PostgreSQL, nothing to do",
+    (Side("Millrace", "benchmarks.sides.idle", ("--on", "servers"), ("--on", "servers", "--seconds", "5")),),
+    (
+        Metric("ready_s", "start to ready, s", lower_is_better=True, digits=2),
+        Metric("restart_s", "restart to ready, s", lower_is_better=True, digits=2),
+        Metric("rss_mib", "resident memory, MiB", lower_is_better=True, limit=600),
+        Metric("cpu_percent", "CPU, % of one core", lower_is_better=True, limit=10, digits=2),
+    ),
+)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE)
+SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS)
+CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

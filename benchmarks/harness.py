@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import fail
@@ -42,8 +42,9 @@ class Side:
 class Metric:
     """A figure both sides print.
 
-    ``ratio`` is what Millrace's figure divided by the other side's must at least be (turned round where lower is
-    better); ``limit`` is what Millrace's own figure must keep to. ``digits`` are those of the table.
+    ``ratio`` is what Millrace's figure divided by the first side's must at least be (turned round where lower is
+    better), ``beside`` the same for other sides by name; ``limit`` is what Millrace's own figure must keep to.
+    ``digits`` are those of the table.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Metric:
     ratio: float | None = None
     limit: float | None = None
     digits: int = 0
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,8 @@ def _line(case: Case, metric: Metric, rounds: Sequence[Mapping[str, Figures]], o
     if metric.limit is not None:
         wanted = f"{'at most' if metric.lower_is_better else 'at least'} {metric.limit:g}"
         met = median <= metric.limit if metric.lower_is_better else median >= metric.limit
-    elif metric.ratio is not None and ratio is not None and other == case.sides[0].name:
-        wanted, met = f"{metric.ratio:g} times", ratio >= metric.ratio
+    elif ratio is not None and (promised := metric.beside.get(other or "", metric.ratio if other == case.sides[0].name else None)):
+        wanted, met = f"{promised:g} times", ratio >= promised
     return Line(
         case=case.name,
         label=metric.label,

@@ -3,29 +3,36 @@
 Verified: the server has stored exactly as many orders as it has answered 201 (warm-up included). Prints one JSON
 object.
 
-    python -m benchmarks.sides.orders_http parcomolo|fastapi --dir DIR [--seconds 10]
+    python -m benchmarks.sides.orders_http parcomolo|fastapi --dir DIR [--on servers] [--seconds 10]
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks.measure import check
 from benchmarks.process import Server, free_port, serving, usage
-from benchmarks.sides.shop_server import check_ledger, get, load, order_ids, parcomolo, wait_until
+from benchmarks.sides.shop_server import check_ledger, get, load, order_ids, parcomolo, place, wait_until
 
 PEER = "benchmarks.peers.fastapi_outbox:app"
 
 
-def fastapi(directory: str) -> AbstractContextManager[Server]:
+def fastapi(directory: str, settings: Mapping[str, str]) -> AbstractContextManager[Server]:
     """The peer under uvicorn with one worker."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--workers", "1"]
     command += ["--no-access-log", "--log-level", "warning", "--port", str(port), PEER]
     log = Path(directory, "serve.log")
-    return serving(command, port=port, ready="/ready", log=log, env={"BENCH_DATA": directory})
+    return serving(command, port=port, ready="/ready", log=log, env={"BENCH_DATA": directory, **_database(settings)})
+
+
+def _database(settings: Mapping[str, str]) -> dict[str, str]:
+    if not settings:
+        return {}
+    return {"BENCH_POSTGRES": settings["PARCOMOLO_STORE"], "BENCH_SCHEMA": settings["PARCOMOLO_NAMESPACE"].replace("-", "_")}
 
 
 def verify_fastapi(server: Server, answers: int) -> None:
@@ -41,10 +48,10 @@ def verify_parcomolo(server: Server, answers: int) -> None:
     check(len(listed) == len(set(listed)) == answers, f"{len(listed)} orders for {answers} answers 201")
 
 
-def run(name: str, directory: str, seconds: float) -> dict[str, object]:
+def run(name: str, directory: str, seconds: float, settings: Mapping[str, str]) -> dict[str, object]:
     """Start the server, load it, verify what it stored."""
     ours = name == "parcomolo"
-    start = parcomolo(directory, services="orders,catalogue") if ours else fastapi(directory)
+    start = parcomolo(directory, services="orders,catalogue", settings=settings) if ours else fastapi(directory, settings)
     with start as server:
         before = usage(server.pid)
         figures = load(f"{server.url}/api/orders", "--connections", "32", "--seconds", str(seconds))
@@ -52,7 +59,7 @@ def run(name: str, directory: str, seconds: float) -> dict[str, object]:
         answers = int(figures["answers"])
         (verify_parcomolo if ours else verify_fastapi)(server, answers)
     if ours:
-        check_ledger(directory)
+        check_ledger(directory, settings)
     figures["cpu_us"] = (after.cpu - before.cpu) / answers * 1e6
     return {**figures, "rss_mib": after.rss_mib, "verified": True}
 
@@ -62,9 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("server", choices=("parcomolo", "fastapi"))
     parser.add_argument("--dir", required=True)
+    parser.add_argument("--on", choices=("folder", "servers"), default="folder")
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()
-    print(json.dumps(run(args.server, args.dir, args.seconds)))
+    with place(args.on) as settings:
+        print(json.dumps(run(args.server, args.dir, args.seconds, settings)))
 
 
 if __name__ == "__main__":

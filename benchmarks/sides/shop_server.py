@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,28 @@ COMMANDS = Path(sys.executable).parent
 REPOSITORY = Path(__file__).parents[2]
 
 
-def parcomolo(directory: str, *, services: str | None = None, delay: float = 0, log: str = "serve.log") -> AbstractContextManager[Server]:
-    """``parcomolo serve`` on a free port, with its state below ``directory``."""
+@contextmanager
+def place(on: str) -> Iterator[dict[str, str]]:
+    """The settings, as environment variables, that put a shop in its folder or on servers of the run's own names."""
+    if on == "folder":
+        yield {}
+        return
+    from benchmarks.servers import servers
+
+    with servers() as found:
+        names = {"LOG": f"kafka://{found.kafka}", "STORE": found.postgres, "NAMESPACE": found.namespace}
+        yield {f"PARCOMOLO_{name}": value for name, value in names.items()}
+
+
+def parcomolo(
+    directory: str, *, services: str | None = None, delay: float = 0, log: str = "serve.log", settings: Mapping[str, str] | None = None
+) -> AbstractContextManager[Server]:
+    """``parcomolo serve`` on a free port, with its state below ``directory`` or where the settings say."""
     port = free_port()
     command = [str(COMMANDS / "parcomolo"), "serve", "--port", str(port), "--data", f"{directory}/data"]
     if services:
         command += ["--services", services]
-    env = {"PARCOMOLO_SHIPPING_DELAY": f"{delay:g}"}
+    env = {"PARCOMOLO_SHIPPING_DELAY": f"{delay:g}", **(settings or {})}
     return serving(command, port=port, ready="/ready", log=Path(directory, log), env=env)
 
 
@@ -62,9 +77,9 @@ def wait_until(holds: Callable[[], bool], what: str, limit: float = 60.0) -> Non
         time.sleep(0.1)
 
 
-def check_ledger(directory: str) -> None:
+def check_ledger(directory: str, settings: Mapping[str, str] | None = None) -> None:
     """Fail the run unless the ledger balances: nothing lost, nothing twice."""
-    env = {**os.environ, "PARCOMOLO_DATA": f"{directory}/data"}
+    env = {**os.environ, "PARCOMOLO_DATA": f"{directory}/data", **(settings or {})}
     command = [str(COMMANDS / "millrace"), "--app", "parcomolo", "ledger"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:

@@ -1,12 +1,14 @@
 """W1 with Millrace: count and sum of each customer in keyed state, one event out per event in, relayed to the log.
 
+On one folder, or with ``--on servers`` on Kafka and PostgreSQL: another engine, nothing else.
+
 The input is the twin's, byte for byte, put into the log by way of the engine's own append under the topic owner's
 source. The clock runs from the start of the application until the last output is in the log. Memory is looked at when
 half of the outputs are there and at the end: it has to be flat. Verified: one output per input, counts 1, 2, 3 ...
 without gap or repeat per customer, last counts and sums and the stored state equal to an independent count. Prints
 one JSON object.
 
-    python -m benchmarks.sides.w1 --dir DIR [--n 200000] [--keys 10000] [--batch 1000]
+    python -m benchmarks.sides.w1 --dir DIR [--on servers] [--n 200000] [--keys 10000] [--batch 1000]
 """
 
 import argparse
@@ -14,6 +16,9 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
@@ -27,6 +32,8 @@ from millrace.ports import JournalRow, Log, TopicSpec
 
 INPUT, OUTPUT, PARTITIONS = "orders.in", "totals", 3
 FILL = 5000
+WARM = 0.3
+"""The share of the outputs after which `warm_rate` begins to count."""
 
 
 class OrderPlaced(Event, topic=INPUT, key="customer_id"):
@@ -78,9 +85,28 @@ class OutputEnvelope(msgspec.Struct):
     data: TotalChanged
 
 
-async def fill(directory: str, n: int, keys: int) -> Expected:
+Engines = Callable[[], Any]
+
+
+@contextmanager
+def engines(on: str, directory: str) -> Iterator[Engines]:
+    """What makes engines on the same place, one for each process that a real installation would have."""
+    if on == "folder":
+        yield lambda: SqliteEngine(directory)
+        return
+    from benchmarks.servers import servers
+    from millrace import SplitEngine
+    from millrace.engines.kafka import KafkaEngine, KafkaSettings
+    from millrace.engines.postgres import PostgresEngine
+
+    with servers() as found:
+        settings = KafkaSettings(found.kafka, namespace=f"{found.namespace}.", instance="w1")
+        yield lambda: SplitEngine(log=KafkaEngine(settings), stores=PostgresEngine(found.postgres, namespace=found.namespace))
+
+
+async def fill(engine: Any, n: int, keys: int) -> Expected:
     """Put the inputs into the log as the relay of their owner would; answer what the state must be in the end."""
-    engine, expect = SqliteEngine(directory), Expected()
+    expect = Expected()
     log = engine.log().log
     await log.open()
     await log.ensure([TopicSpec(INPUT, PARTITIONS), TopicSpec(OUTPUT, PARTITIONS)])
@@ -102,21 +128,31 @@ async def outputs(log: Log) -> int:
     return sum(end - first for info in await log.topics() if info.name == OUTPUT for first, end in info.ranges)
 
 
+def relayed(app: Application) -> int:
+    """How many outputs the log has acknowledged: each is one row of the journal."""
+    return app.hosts["totals"].relay.published
+
+
 async def process(app: Application, n: int) -> dict[str, float]:
     """Run the application until every output is in the log."""
     begin, cpu = time.perf_counter(), time.process_time()
     await app.start()
-    log, half, done = app.parts.log, 0.0, 0
+    half, done, warm = 0.0, 0, None
     while done < n:
         await asyncio.sleep(0.02)
-        done = await outputs(log)
+        done = relayed(app)
+        if warm is None and done >= WARM * n:
+            warm = (done, time.perf_counter())
         if not half and done >= n // 2:
             half = usage(os.getpid()).rss_mib
         check(time.perf_counter() - begin < 300, f"{done} of {n} outputs after 300 s; {app.health()}")
+    check(await outputs(app.parts.log) == n, "not every output is in the log")
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     end = usage(os.getpid()).rss_mib
+    assert warm is not None
     return {
         "rate": n / seconds,
+        "warm_rate": (n - warm[0]) / (begin + seconds - warm[1]),
         "cpu_us": cpu / n * 1e6,
         "rss_growth_percent": (end / half - 1) * 100,
         "rss_peak_mib": peak_rss_mib(),
@@ -148,10 +184,10 @@ async def verify(app: Application, n: int, expect: Expected) -> None:
     check(await outputs(app.parts.log) == n, "more outputs than inputs")
 
 
-async def run(directory: str, *, n: int, keys: int, batch: int) -> dict[str, object]:
+async def run(make: Engines, *, n: int, keys: int, batch: int) -> dict[str, object]:
     """Fill, process, verify."""
-    expect = await fill(directory, n, keys)
-    app = Application("twin", [feed, totals], engine=SqliteEngine(directory), hosted=["totals"], batch_max=batch)
+    expect = await fill(make(), n, keys)
+    app = Application("twin", [feed, totals], engine=make(), hosted=["totals"], batch_max=batch)
     try:
         figures = await process(app, n)
         await verify(app, n, expect)
@@ -164,11 +200,13 @@ def main() -> None:
     """Run once and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", required=True)
+    parser.add_argument("--on", choices=("folder", "servers"), default="folder")
     parser.add_argument("--n", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=1000)
     args = parser.parse_args()
-    print(json.dumps(asyncio.run(run(args.dir, n=args.n, keys=args.keys, batch=args.batch))))
+    with engines(args.on, args.dir) as make:
+        print(json.dumps(asyncio.run(run(make, n=args.n, keys=args.keys, batch=args.batch))))
 
 
 if __name__ == "__main__":
