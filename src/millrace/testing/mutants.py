@@ -28,6 +28,7 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    recovering,
     streams,
     timers,
     views,
@@ -64,6 +65,13 @@ class _LatePositions(Wrapped):
 
     async def advance(self, rows: Sequence[PositionRow]) -> None:
         self._later += rows
+
+
+class EpochKept(Wrapped):
+    """Opens no new epoch."""
+
+    async def open_epoch(self, epoch: int) -> None:
+        """Do nothing."""
 
 
 class TokensKept(Wrapped):
@@ -331,6 +339,7 @@ MUTANTS = (
     Mutant(6, "skips records", {"log": RecordsSkipped}, g06_nothing_dropped.losses_are_named),
     Mutant(8, "does not know what it published", {"log": PublishedUnknown}, g08_restores.older_store_is_noticed),
     Mutant(8, "hides that a topic is another", {"log": IdentitiesEqual}, g08_restores.recreated_topic_is_noticed),
+    Mutant("recovering", "keeps the epoch", {"transaction": EpochKept}, recovering.older_store_goes_on),
     Mutant(9, "reads without a bound", {"log": LimitIgnored}, g09_back_pressure.batches_are_bounded),
     Mutant(10, "keeps leases", {"leases": LeasesKept}, g10_stopping.leases_of_the_dead_are_free_at_once),
     Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),

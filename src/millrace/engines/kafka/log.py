@@ -158,6 +158,10 @@ class KafkaLog:
             found.append((source, int(epoch), *await self._relays.published(key)))
         return found
 
+    async def begin_epoch(self, source: str, epoch: int, *, position: int, rows: int) -> None:
+        """Let a source go on above a journal position; see `epoch`."""
+        await self._relays.begin(f"{source}@{epoch}", position, rows)
+
     async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
         """Return the next records of a partition, and holes where offsets hold none."""
         place = self._topics.place(topic, partition)

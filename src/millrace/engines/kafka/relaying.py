@@ -210,6 +210,21 @@ class Relays:
                 await self._publish(key, source, rows)
             return source.position
 
+    async def begin(self, key: str, position: int, rows: int) -> None:
+        """Say where a source that was never published here stands, and leave it to whoever publishes it.
+
+        Raises:
+            Recovery: it was published, and stands elsewhere.
+        """
+        if await self.published(key) == (position, rows):
+            return
+        standing = self.standings.get(key, Standing())
+        if standing.owner or standing.position or standing.places:
+            raise Recovery(f"{key}: it stands at position {standing.position} with {standing.rows} rows, not at {position} with {rows}")
+        for kind in (CLAIM, YIELD):
+            await self._write(key, Mark(kind, self.name, position, rows, {}), wait=True)
+        await self._reach.fresh()
+
     async def _take_over(self, key: str, source: Source, upto: int) -> bool:
         """Become the owner, unless the one there is publishes the same rows."""
         standing = self.standings.setdefault(key, Standing())

@@ -340,6 +340,10 @@ from unnest($2::text[], $3::text[]) w(source, id)
 -- Forget old foreign records.
 with gone as (delete from {schema}.seen where at < $1::int8 returning 1) select count(*) from gone
 
+-- name: open_epoch
+-- The journal's next epoch.
+update {schema}.meta set value = $1::text where name = 'epoch'
+
 -- name: epoch
 -- The epoch of this journal.
 select value from {schema}.meta where name = 'epoch'

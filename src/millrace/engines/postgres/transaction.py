@@ -203,6 +203,10 @@ class PostgresTransaction(PostgresTables):
         else:
             self._waiting.append(Step(self.sql["release"]))
 
+    async def open_epoch(self, epoch: int) -> None:
+        """Give the journal a new epoch."""
+        self.put(Step(self.sql["open_epoch"], (scalar(str(epoch)),)))
+
     async def commit(self) -> None:
         """Make everything durable.
 

@@ -150,6 +150,17 @@ class SqliteLog:
         """Return every source with its epoch, position and number of rows."""
         return [(s, e, p, n) for s, e, p, n in self._read("sources", ())]
 
+    async def begin_epoch(self, source: str, epoch: int, *, position: int, rows: int) -> None:
+        """Let a source go on above a journal position; see `epoch`."""
+        await self._submit(lambda: self._begin_epoch(source, epoch, position, rows))
+
+    def _begin_epoch(self, source: str, epoch: int, position: int, rows: int) -> None:
+        found = self._write("published", (source, epoch))
+        if found and found[0] != (position, rows):
+            at, count = found[0]
+            raise Recovery(f"{source}: epoch {epoch} stands at position {at} with {count} rows, not at {position} with {rows}")
+        self._write("move_relay", (source, epoch, position, rows))
+
     async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
         """Return the next records of a partition."""
         recent = self._recent.read((topic, partition), offset, limit)

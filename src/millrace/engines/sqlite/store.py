@@ -88,6 +88,11 @@ class SqliteTransaction(SqliteTables):
         with self.database.translated():
             connection.execute("release work")
 
+    async def open_epoch(self, epoch: int) -> None:
+        """Give the journal a new epoch."""
+        with self.database.translated():
+            self.database.writer.execute(Q["open_epoch"], (str(epoch),))
+
     async def commit(self) -> None:
         """Make everything durable."""
         await self.database.commit()

@@ -217,6 +217,10 @@ insert or ignore into seen (processor, source, id, at) values (?, ?, ?, ?)
 -- Forget old foreign records.
 delete from seen where at < ?
 
+-- name: open_epoch
+-- The journal's next epoch.
+update meta set value = ? where name = 'epoch'
+
 -- name: epoch
 -- The epoch of this journal.
 select value from meta where name = 'epoch'
