@@ -42,6 +42,8 @@ from millrace.serialization import open_envelope
 PATIENCE_S = 10.0
 LOOK_S = 0.2
 READ = 1000
+LISTED = 10
+"""How many lost facts are shown in words."""
 Place = tuple[str, int]
 
 
@@ -99,6 +101,30 @@ class RecoveryPlan(msgspec.Struct, frozen=True):
     def needed(self) -> bool:
         """Return whether something has to change."""
         return bool(self.sources or self.readers)
+
+
+def in_words(plan: RecoveryPlan) -> list[str]:
+    """Return what a plan changes and what that means, a line each."""
+    return [line for each in plan.sources for line in _source_in_words(each)] + [_reader_in_words(each) for each in plan.readers]
+
+
+def _source_in_words(each: SourceRecovery) -> list[str]:
+    lines = [
+        (
+            f"{each.source}: epoch {each.epoch} -> {each.new_epoch}; the store has {each.head} positions, the log {each.published}; "
+            f"publishes from position {each.resumes + 1} on, {each.again} rows once more"
+        )
+    ]
+    if each.lost:
+        lines.append(f"  lost: {len(each.lost)} facts that the log has and the store does not know; --json lists all")
+        lines += [f"    {fact.topic}/{fact.partition} at {fact.offset}: {fact.type} of {fact.key}" for fact in each.lost[:LISTED]]
+    return lines
+
+
+def _reader_in_words(each: ReaderRecovery) -> str:
+    place = f"{each.service}.{each.processor} on {each.topic}/{each.partition}"
+    missed = f"; {each.missed} records are gone unread" if each.missed else ""
+    return f"{place}: {each.why}; goes on at {each.resumes} instead of {each.offset}, {each.again} records are there to read{missed}"
 
 
 async def plan_recovery(app: Application) -> RecoveryPlan:
@@ -384,4 +410,4 @@ async def _put_before(transaction: StoreTransaction, held: list[HeldRow], offset
         await transaction.held.save([msgspec.structs.replace(row, offset=row.offset - below) for row in held])
 
 
-__all__ = ["LostFact", "ReaderRecovery", "RecoveryPlan", "SourceRecovery", "plan_recovery", "recover"]
+__all__ = ["LostFact", "ReaderRecovery", "RecoveryPlan", "SourceRecovery", "in_words", "plan_recovery", "recover"]
