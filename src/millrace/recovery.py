@@ -8,8 +8,8 @@ cannot restore the newer side has it recovered here, while no process of the app
                                       named as lost. What its processors had read since the copy they read again, and say again.
     the log is older than a store     Readers go back to the end of the log. The relays publish anew what the log has lost, from the
                                       journals; readers drop what they have seen, by its sequence.
-    a topic was created anew          Readers begin at its start. Where one had not seen all that journals have for it, these journals get a
-                                      new epoch that begins before the first such row, so that the relays publish those rows again.
+    a topic was created anew          Readers begin at its start. The journals that wrote there get a new epoch; where a reader had not seen
+                                      all of their rows, it begins before the first of these, so that the relays publish them again.
     a place was removed by retention  The reader goes on at the first record that is there. What lay between is named as missed.
 
 What a reader has counted stays: `start`, from where its records are counted, moves with its offset. Messages that it holds keep their
@@ -158,7 +158,7 @@ async def recover(app: Application, *, agree: Callable[[RecoveryPlan], bool]) ->
     plan = await plan_recovery(app)
     if not plan.needed or not agree(plan):
         return plan
-    await _wait_until_unused(app)
+    await wait_until_unused(app)
     try:
         await app.open(services=app.services)
         stores: dict[str, Store | None] = {name: host.store for name, host in app.hosts.items()}
@@ -172,7 +172,7 @@ async def recover(app: Application, *, agree: Callable[[RecoveryPlan], bool]) ->
     return plan
 
 
-async def _wait_until_unused(app: Application) -> None:
+async def wait_until_unused(app: Application) -> None:
     """Wait for sessions of processes that have just ended.
 
     Raises:
@@ -190,7 +190,8 @@ async def _owners(app: Application) -> set[str]:
     async with Inspection(app, tolerant=True) as inspection:
         found: set[str] = set()
         for service, store in inspection.services():
-            for processor in await store.reader.positions.processors():
+            declared = {processor.name for processor in service.processors(app.catalogue)}
+            for processor in declared | set(await store.reader.positions.processors()):
                 found |= set((await inspection.leases.owners(app.group_of(service.name, processor))).values())
         return found
 
@@ -241,7 +242,7 @@ class _Survey:
         head = await store.reader.journal.head() if store is not None else 0
         reached, newest = published.get(epoch, 0), max(published, default=0)
         resumes = min(head, reached, self._wanted.get(name, reached))
-        if reached <= head and newest <= epoch and resumes == reached:
+        if reached <= head and newest <= epoch and name not in self._wanted:
             return None
         before = await _counted(store, resumes)
         again = 0 if store is None else (await store.reader.journal.counts(min(reached, head)))[3]
@@ -293,15 +294,20 @@ class _Survey:
         return ReaderRecovery(name, row.processor, row.topic, row.partition, row.offset, resumes, why, missed, end - resumes)
 
     async def _want_unseen(self, row: PositionRow) -> None:
-        """Note from where journals have rows for a place that its reader has not seen."""
+        """Note from where journals have rows for a place that its reader has not seen; or only that they have written there.
+
+        What a log remembers of a source, such as where its rows ended, is not true of a topic of that name that was created anew.
+        """
         for name, store in self._stores.items():
             if store is None:
                 continue
             epoch = await store.epoch()
             seen = row.sources.get(f"/{self._app.name}/{name}@{epoch}", 0)
-            first = await _first_row(store, (row.topic, row.partition), after=seen, until=self._published(name).get(epoch, 0))
-            if first is not None:
-                self._wanted[name] = min(self._wanted.get(name, first - 1), first - 1)
+            reached = self._published(name).get(epoch, 0)
+            first = await _first_row(store, (row.topic, row.partition), after=seen, until=reached)
+            if first is not None or seen:
+                resumes = reached if first is None else first - 1
+                self._wanted[name] = min(self._wanted.get(name, resumes), resumes)
 
     async def _lost(self, behind: Mapping[str, SourceRecovery]) -> dict[str, list[LostFact]]:
         """Return the facts of these sources that their stores do not know, in the order of the log; reads all of it."""
@@ -410,4 +416,4 @@ async def _put_before(transaction: StoreTransaction, held: list[HeldRow], offset
         await transaction.held.save([msgspec.structs.replace(row, offset=row.offset - below) for row in held])
 
 
-__all__ = ["LostFact", "ReaderRecovery", "RecoveryPlan", "SourceRecovery", "in_words", "plan_recovery", "recover"]
+__all__ = ["LostFact", "ReaderRecovery", "RecoveryPlan", "SourceRecovery", "in_words", "plan_recovery", "recover", "wait_until_unused"]

@@ -161,8 +161,8 @@ class Relays:
         """Take part."""
         _living.add(self.name)
 
-    def fold(self, marks: Iterable[Record]) -> None:
-        """Take what was read of the marks."""
+    def fold(self, marks: Iterable[Record]) -> dict[Place, int]:
+        """Take what was read of the marks; return the ends that they tell of."""
         ends: dict[Place, int] = {}
         for record in marks:
             key = record[1]
@@ -175,7 +175,7 @@ class Relays:
             self._heed(key, standing)
         self._changed.set()
         self._changed = asyncio.Event()
-        self._reach.acknowledged(ends)
+        return ends
 
     def _heed(self, key: str, standing: Standing) -> None:
         """Let go of what somebody else has claimed or taken."""
