@@ -161,9 +161,11 @@ class _Move:
                 return None
             raise
         try:
-            found = await _readable(store).arrival()
+            found, empty = await _readable(store).arrival(), await _is_empty(_readable(store))
         finally:
             await store.close()
+        if found is None and empty:
+            return None  # an earlier try was killed between making it and marking it
         if found is None:
             raise StoreUnavailable(store.name, reason="not_ours", detail="the target has a store of this name already; name an empty place")
         if found.origin != self._origin:
@@ -417,6 +419,11 @@ def _different(what: str, how: str) -> Recovery:
 def _origin(name: str, topics: Iterable[TopicInfo]) -> str:
     """Return what names a source: its topics have identities that no other has."""
     return hashlib.sha256("\n".join([name, *sorted(f"{info.name} {info.identity}" for info in topics)]).encode()).hexdigest()[:32]
+
+
+async def _is_empty(store: RowSource) -> bool:
+    figures = await store.figures()
+    return not figures.head and not any([await store.extract(name, after=table.least, limit=1) for name, table in TABLES.items()])
 
 
 def _readable(store: Store) -> RowSource:

@@ -56,7 +56,7 @@ def _migrating(commands: Any) -> None:
         "migrate",
         help="move an installation from files to Kafka and PostgreSQL",
         description="Move everything that an installation keeps in files to Kafka and PostgreSQL, compare both sides, and leave the files "
-        "as they are. The shop must not run. Cut short, the same command goes on where it stopped; before that is done, nobody can serve it.",
+        "as they are. The shop must not run. Cut short, the same command goes on where it stopped; nobody can serve it before.",
     )
     _add(migrating, DATA)
     for setting in TARGET:

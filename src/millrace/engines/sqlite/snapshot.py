@@ -55,6 +55,7 @@ class Snapshot(Database):
 
     def _look(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(PATIENCE_MS)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the last to close would write the file
         connection.execute("pragma query_only=1")
         connection.execute("pragma synchronous=full")
         connection.execute("begin")

@@ -120,7 +120,7 @@ async def files_go_on_here(kit: EngineKit) -> None:
     async with _elsewhere() as place, Lab(place) as source:
         await _fill(source)
         failures = 0
-        for database in ("teller", "log", "counter", "clerk"):
+        for database in ("log", "teller", "counter", "clerk"):
             kit.faults.fail_next(database, after=2)
             with pytest.raises(StoreUnavailable, match="injected"):
                 await _move(source, kit)
