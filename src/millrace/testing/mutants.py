@@ -30,6 +30,7 @@ from millrace.testing.conformance import (
     g10_stopping,
     moving,
     recovering,
+    retaining,
     streams,
     timers,
     views,
@@ -73,6 +74,14 @@ class EpochKept(Wrapped):
 
     async def open_epoch(self, epoch: int) -> None:
         """Do nothing."""
+
+
+class EverythingTrimmed(Wrapped):
+    """Removes rows up to the head, whatever it is asked for."""
+
+    async def trim(self, *, after: int, until: int, limit: int) -> tuple[int, int]:
+        """Look at everything."""
+        return await self.inner.trim(after=after, until=await self.inner.head(), limit=limit)
 
 
 class TokensKept(Wrapped):
@@ -344,6 +353,12 @@ MUTANTS = (
     Mutant(9, "reads without a bound", {"log": LimitIgnored}, g09_back_pressure.batches_are_bounded),
     Mutant(10, "keeps leases", {"leases": LeasesKept}, g10_stopping.leases_of_the_dead_are_free_at_once),
     Mutant("moving", "swaps records", {"log": RecordsSwapped}, moving.everything_goes_on_elsewhere),
+    Mutant(
+        "retaining",
+        "removes what is not published",
+        {"tables": _table("journal", EverythingTrimmed)},
+        retaining.what_is_not_published_stays,
+    ),
     Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),
     Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
     Mutant("dependent_rows", "misses rows", {"tables": _table("states", RowsMissed)}, dependent_rows.many_rows_are_named_at_once),

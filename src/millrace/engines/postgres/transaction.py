@@ -57,7 +57,7 @@ _ENDS_TRANSACTIONS = re.compile(
 )
 _NEUTRAL = {"savepoint", "release", "undo", "commit", "rollback"}
 """Statements that are not planned."""
-_CHANGING = {"add_view", "cancel_timers", "claim_positions", "expire_answers", "expire_seen", "reserve"}
+_CHANGING = {"add_view", "cancel_timers", "claim_positions", "expire_answers", "expire_seen", "reserve", "trim_journal"}
 """Statements that change something and return what."""
 
 
