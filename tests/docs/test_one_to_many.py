@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "from-one-machine-to-many.md"
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 NODE = ROOT / "deploy" / "servers" / "node.properties"
-WALK_S = 150
+WALK_S = 240
 SAME = (
     "process.roles",
     "controller.listener.names",

@@ -161,7 +161,7 @@ class KafkaLog:
         found: list[tuple[str, int, int, int]] = []
         for key in sorted(self._relays.standings):
             source, _, epoch = key.rpartition("@")
-            found.append((source, int(epoch), *await self._relays.published(key)))
+            found.append((source, int(epoch), *self._relays.known(key)))
         return found
 
     async def begin_epoch(self, source: str, epoch: int, *, position: int, rows: int) -> None:

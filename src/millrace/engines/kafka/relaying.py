@@ -190,9 +190,15 @@ class Relays:
     async def published(self, key: str) -> tuple[int, int]:
         """Return position and number of rows of a source, as this process or the marks know."""
         source = self._sources.get(key)
+        if source is None or not source.mine:
+            await self._reach.fresh()
+        return self.known(key)
+
+    def known(self, key: str) -> tuple[int, int]:
+        """Return the same as far as the marks were folded."""
+        source = self._sources.get(key)
         if source is not None and source.mine:
             return source.position, source.rows
-        await self._reach.fresh()
         standing = self.standings.get(key, Standing())
         return standing.position, standing.rows
 
