@@ -41,6 +41,8 @@ from millrace.serialization import open_envelope
 
 PATIENCE_S = 10.0
 LOOK_S = 0.2
+SILENT_S = 0.6
+"""For so long nobody may have held a partition: who was only slow has said so by then."""
 READ = 1000
 LISTED = 10
 """How many lost facts are shown in words."""
@@ -178,11 +180,15 @@ async def wait_until_unused(app: Application) -> None:
     Raises:
         StoreUnavailable: a process still runs.
     """
-    until = time.monotonic() + PATIENCE_S
-    while owners := await _owners(app):
-        if time.monotonic() > until:
-            detail = f"these processes use it: {', '.join(sorted(owners))}; stop them first"
-            raise StoreUnavailable(app.name, reason="locked", detail=detail)
+    until, silent_since = time.monotonic() + PATIENCE_S, None
+    while silent_since is None or time.monotonic() - silent_since < SILENT_S:
+        if owners := await _owners(app):
+            silent_since = None
+            if time.monotonic() > until:
+                detail = f"these processes use it: {', '.join(sorted(owners))}; stop them first"
+                raise StoreUnavailable(app.name, reason="locked", detail=detail)
+        elif silent_since is None:
+            silent_since = time.monotonic()
         await asyncio.sleep(LOOK_S)
 
 

@@ -108,7 +108,8 @@ def _printed(process: Process) -> str:
 
 def _contents(data: Path) -> dict[str, bytes]:
     """Return what the files of the embedded shop hold; SQLite's index of a write-ahead log is made anew by whoever looks."""
-    return {path.name: path.read_bytes() for path in sorted(data.glob("*.db*")) if not path.name.endswith("-shm")}
+    found = {path.name: path.read_bytes() for path in sorted(data.glob("*.db*")) if not path.name.endswith("-shm")}
+    return {name: content for name, content in found.items() if content}
 
 
 def _followed(server: Server, *, after: str, wanted: set[tuple[str, str]]) -> tuple[str, set[str]]:
