@@ -12,6 +12,9 @@ from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, foreign, held, put, totals
 from millrace.testing.conformance.sample import Add, Added, Board, Ready
 
+COMMITS = 4
+"""More than a recovery does on one store."""
+
 
 def _agree(plan: RecoveryPlan) -> bool:
     return True
@@ -178,6 +181,34 @@ async def running_processes_are_left_alone(kit: EngineKit) -> None:
         assert (await plan_recovery(lab.new())).needed
 
 
+async def recovery_may_be_cut_short(kit: EngineKit) -> None:
+    """Whichever commit of a recovery fails, the next one does what is left, and nothing is published under an epoch that was given up."""
+    async with Lab(kit) as lab:
+        app = await lab.start()
+        await add(app, "a", times=1)
+        await lab.settled()
+        await lab.stop(app)
+        await kit.damage.save_copy("teller")
+        app = await lab.start()
+        await add(app, "b", times=1)
+        await lab.settled()
+        await lab.stop(app)
+        await kit.damage.restore_copy("teller")
+
+        failed = 0
+        for after in range(COMMITS):
+            kit.faults.fail_next("teller", after=after)
+            try:
+                await recover(lab.new(), agree=_agree)
+            except StoreUnavailable:
+                failed += 1
+            kit.faults.forget()
+        assert failed
+        assert not (await plan_recovery(lab.new())).needed
+        app = await _goes_on(lab, "c")
+        assert await totals(app) == dict.fromkeys("abc", (1,))
+
+
 PROMISES = (
     older_store_goes_on,
     copy_from_before_a_recovery_is_noticed,
@@ -185,4 +216,5 @@ PROMISES = (
     older_log_goes_on,
     recreated_topic_goes_on,
     running_processes_are_left_alone,
+    recovery_may_be_cut_short,
 )
