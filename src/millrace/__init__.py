@@ -23,6 +23,7 @@ from millrace.errors import (
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
+from millrace.moving import Moved, MoveProgress, move
 from millrace.ports import TopicSpec
 from millrace.position import Position
 from millrace.reading import Page
@@ -46,6 +47,8 @@ __all__ = [
     "ManualClock",
     "Message",
     "MillraceError",
+    "MoveProgress",
+    "Moved",
     "NotYet",
     "Outcome",
     "Overloaded",
@@ -68,6 +71,7 @@ __all__ = [
     "VersionConflict",
     "View",
     "masked",
+    "move",
     "name_of",
     "personal_fields",
 ]

@@ -449,7 +449,7 @@ class Application:
         now = time.time_ns() // 1000
         await self.parts.administration.expire(now_micros=now)
         for host in self.hosts.values():
-            await host.clean(before=now - ANSWERS_KEPT_S * 1_000_000)
+            await host.clean(now=now, answers_before=now - ANSWERS_KEPT_S * 1_000_000)
 
     def _host(self, service: str) -> Host:
         if service not in self.hosts:

@@ -30,6 +30,7 @@ from millrace.errors import ConfigurationError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
 from millrace.ledger import LedgerLine
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
+from millrace.recovery import RecoveryPlan, in_words, recover
 from millrace.retry import DEAD
 from millrace.terminal import moment, painted, printable, retention, span, table
 
@@ -77,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _views(commands)
     _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")
     _reading(commands, "doctor", examine, "check files, settings and figures: exit status 1 when something has to change")
+    _recovering(commands)
     return top
 
 
@@ -109,6 +111,20 @@ def _views(commands: Any) -> None:
     )
     rebuilding.add_argument("name", metavar="NAME", help="the view's name, or service/name where several services have one")
     rebuilding.set_defaults(command=rebuild)
+
+
+def _recovering(commands: Any) -> None:
+    text = "go on after store or log was restored from an older copy"
+    recovering = commands.add_parser(
+        "recover",
+        help=text,
+        description=f"{_sentence(text)} Says what is lost and what repeats, and asks before it changes anything; no process may run.",
+        epilog=f"With --dry-run the exit status is 1 where something has to change. {ENDS}",
+    )
+    recovering.add_argument("--dry-run", action="store_true", help="only say what would change; beside running processes, too")
+    recovering.add_argument("--yes", action="store_true", help="do not ask")
+    recovering.add_argument("--json", action="store_true", help="one JSON value; with --dry-run or --yes")
+    recovering.set_defaults(command=recover_all)
 
 
 def _family(commands: Any, name: str, text: str) -> Any:
@@ -416,6 +432,37 @@ async def examine(app: Application, options: argparse.Namespace) -> int:
         if finding.advice:
             print(f"{_paint(finding.state)}: {printable(finding.where)}: {finding.what}: {printable(finding.advice)}")
     return 1 if wrong else 0
+
+
+async def recover_all(app: Application, options: argparse.Namespace) -> int:
+    """Recover, or say what that would change; status 1 when it is needed and was not done."""
+    if options.json and not (options.dry_run or options.yes):
+        raise ConfigurationError("recover --json cannot ask: add --dry-run to only look, or --yes to do it")
+    agreed = False
+
+    def agree(plan: RecoveryPlan) -> bool:
+        nonlocal agreed
+        if not options.json:
+            print("\n".join(printable(line) for line in in_words(plan)))
+        agreed = options.yes or (not options.dry_run and _confirmed("Change this? It cannot be taken back. [y/N] "))
+        return agreed and not options.dry_run
+
+    plan = await recover(app, agree=agree)
+    done = agreed and not options.dry_run
+    if options.json:
+        _print_json({"needed": plan.needed, "done": done, **plain(plan)})
+    elif done or not plan.needed:
+        print("recovered: start the application again" if done else "nothing to recover: stores and log fit together")
+    elif not options.dry_run:
+        print("nothing was changed")
+    return int(plan.needed and not done)
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
 
 
 def plain(row: msgspec.Struct) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class HeldId(msgspec.Struct, frozen=True):
         """
         service, _, rest = text.partition(":")
         parts = rest.rsplit(":", 3)
-        if not service or len(parts) != 4 or not all(parts) or not (parts[2].isdecimal() and parts[3].isdecimal()):
+        if not service or len(parts) != 4 or not all(parts) or not (parts[2].isdecimal() and parts[3].removeprefix("-").isdecimal()):
             raise UnknownMessage(f"{text!r} names no held message; expected {ID_FORM}, as `dead-letters list` shows it")
         return cls(service, parts[0], parts[1], int(parts[2]), int(parts[3]))
 

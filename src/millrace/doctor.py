@@ -36,6 +36,7 @@ ADVICE = {
     "free_disk": "free space on this disk, or move the data folder to another",
     "absent": "start the application once; it makes what is missing",
     "lost": "restore log and stores from the same backup",
+    "unfinished": "run the command that moves the installation again; it goes on",
     "older_version": "start the application once; it migrates it",
     "newer_version": "run the release that wrote it",
     "corrupt": "stop the application, keep the file, restore it from a backup",

@@ -95,7 +95,8 @@ class Overloaded(MillraceError):
 class StoreUnavailable(MillraceError):
     """A store or log cannot be used now.
 
-    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding, conflict;
+    `reason` is one of: locked, read_only, full, corrupt, newer_version, network_file_system, unreachable, not_ours, rebuilding, conflict,
+    unfinished;
     and for who only looks: absent, lost, older_version.
     """
 

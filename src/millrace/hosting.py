@@ -23,6 +23,7 @@ from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
 from millrace.relay import Relay
+from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_positions
 from millrace.serialization import Catalogue
@@ -305,11 +306,14 @@ class Host:
         """Return the build that answers queries for a view, as the store says now: a swap elsewhere counts at once."""
         return next(build.id for build in await self.store.reader.views.list() if build.name == view and build.state == SERVING)
 
-    async def clean(self, *, before: int) -> None:
-        """Forget answers and foreign ids from before a time (microseconds)."""
-        work = Clean(before)
+    async def clean(self, *, now: int, answers_before: int) -> None:
+        """Forget answers and foreign ids from before a time (microseconds), and published rows that are older than the service wants."""
+        work = Clean(answers_before)
         self.writer.submit(work)
         await work.finished
+        if (kept := self.service.journal_kept) is not None:
+            published = await self._installation.parts.log.published(self.source, self.saying.epoch)
+            await trim_journal(self.writer, now=now, kept_s=kept.total_seconds(), published=published)
 
     async def stop(self) -> None:
         """Finish what is in hand: loops, what is queued, what is to be published."""

@@ -3,7 +3,7 @@
 Equations, checked over what is durable, with a server running or without one:
 
     journal of a service    rows ever appended = rows there + rows removed by retention
-    publication             rows for the log up to the relay's position = rows published + relay's dead letters
+    publication             rows for the log up to the relay's position, removed ones too = rows published + relay's dead letters
     log                     records there = end - start of each partition; where nothing expires the start is 0
     processor               position - start = received = handled + duplicate + ignored + skipped + waiting + dead
     held                    waiting and dead in the position's counters = held rows that are there
@@ -62,10 +62,7 @@ async def _journal_lines(source: str, store: Store, published: dict[tuple[str, i
     position, rows = published.get((source, await store.epoch()), (0, 0))
     ever, there, removed, sent = await journal.counts(position)
     dead = sum(1 for row in await store.reader.held.list(state="dead", limit=1 << 30) if row.processor == RELAY and row.offset <= position)
-    lines = [LedgerLine("journal", store.name, ever, there + removed)]
-    if not removed:
-        lines.append(LedgerLine("published", store.name, sent, rows + dead))
-    return lines
+    return [LedgerLine("journal", store.name, ever, there + removed), LedgerLine("published", store.name, sent, rows + dead)]
 
 
 async def _processor_lines(store: Store) -> list[LedgerLine]:

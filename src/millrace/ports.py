@@ -324,7 +324,7 @@ class Journal(Protocol):
         ...
 
     async def counts(self, until: int) -> tuple[int, int, int, int]:
-        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are for the log)."""
+        """Return (rows ever appended, rows there, rows retention removed, rows for the log up to a position, removed ones too)."""
         ...
 
 

@@ -12,7 +12,7 @@ So every process that has committed relays at once what it wrote, without a leas
 A row that is too large for the log goes to the dead letters of `relay` before anything after it is sent, and is skipped.
 
 At start the relay compares its head with the log's position of its source: a log that is ahead means that the store was restored from a
-copy, and publishing would reuse positions. It stops with a `Recovery`.
+copy, and publishing would reuse positions. It stops with a `Recovery`, as it does where the log has a later epoch of it; `recovery` helps.
 
 Neighbours: `hosting` runs one per service and wakes it after each commit.
 """
@@ -85,6 +85,7 @@ class Relay:
         self._store = store
         self._log = parts.log
         self._copies = parts.copies
+        self._sources = parts.administration.sources
         self._saying = saying
         self._writer = writer
         self._pace = pace
@@ -103,16 +104,27 @@ class Relay:
         Raises:
             Recovery: the log has positions that the store never gave.
         """
+        await self._check_epoch()
         published = await self._log.published(self._saying.source, self._saying.epoch)
         head = await self._store.reader.journal.head()  # asked last: other processes commit and publish meanwhile
         if published > head:
             raise Recovery(
                 f"{self._saying.source}: the log has position {published} of epoch {self._saying.epoch}, the store only {head}; "
-                "the store was restored from an older copy. Publishing would reuse positions; restore the newer store or open a new epoch"
+                "the store was restored from an older copy. Publishing would reuse positions; "
+                "restore the newer store or open a new epoch (millrace recover)"
             )
         # With an append of nothing the log says from where to go on: some rows above may be missing after a crash.
         self._published = self._looked = await self._log.append(self._saying.source, self._saying.epoch, [], after=published)
         self._head = head
+
+    async def _check_epoch(self) -> None:
+        source, epoch = self._saying.source, self._saying.epoch
+        newest = max((number for name, number, _, _ in await self._sources() if name == source), default=0)
+        if newest > epoch:
+            raise Recovery(
+                f"{source}: the log has epoch {newest} of it, the store is in epoch {epoch}; the store was restored from a copy from "
+                "before it was recovered. Restore the newer store or open a new epoch (millrace recover)"
+            )
 
     def start(self) -> None:
         """Begin to publish."""

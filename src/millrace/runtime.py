@@ -53,6 +53,8 @@ IDLE_S = 0.5
 QUIET_S = 0.1
 """What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
 
+ADVICE = "restore what is newer, or let an operator decide where to go on (millrace recover)"
+
 
 class Claim(Waiting):
     """Takes partitions over: a new fencing token in each position."""
@@ -569,14 +571,16 @@ def _check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) ->
     if row.topic.startswith("@"):
         return  # counts timers that failed; it is no place in the log
     if info is None or row.partition >= len(info.ranges):
-        raise Recovery(f"{place}: the log has no such partition any more; it was replaced or restored from an older copy")
+        raise Recovery(f"{place}: the log has no such partition any more; it was replaced or restored from an older copy; {ADVICE}")
     first, end = info.ranges[row.partition]
     if row.identity != info.identity:
-        raise Recovery(f"{place}: the topic was created anew since it was read; an operator must say where to go on")
+        raise Recovery(f"{place}: the topic was created anew since it was read; {ADVICE}")
     if row.offset > end:
-        raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy")
+        raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy; {ADVICE}")
     if row.offset < first:
-        raise Recovery(f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read")
+        raise Recovery(
+            f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read; {ADVICE}"
+        )
 
 
 def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[tuple[str, int, int, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ from millrace.view import ViewDefinition, define_view
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HANDLERS = "handlers"
+JOURNAL_KEPT = timedelta(days=7)
 
 
 class AggregateDefinition(msgspec.Struct, frozen=True):
@@ -47,6 +49,10 @@ class Service:
         rejection: event class published when a command from a topic is refused; fields `command`, `reason` and the key.
         topics: topics whose settings differ from the defaults.
         says: message classes it publishes that no annotation names.
+        journal_kept: how long published rows of its journal are kept that belong to no stream; None for ever. Events of streams stay.
+
+    Raises:
+        ConfigurationError: the name or the time cannot work.
     """
 
     def __init__(
@@ -56,10 +62,14 @@ class Service:
         rejection: type[Event] | None = None,
         topics: Sequence[TopicSpec] = (),
         says: Iterable[type[Message]] = (),
+        journal_kept: timedelta | None = JOURNAL_KEPT,
     ) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name == "log":
             raise ConfigurationError(f"service name {name!r}: use lower-case letters, digits and '-', and not 'log'")
+        if journal_kept is not None and journal_kept < timedelta(0):
+            raise ConfigurationError(f"service {name!r}: journal_kept is {journal_kept}; 0 or more, or None to keep everything")
         self.name = name
+        self.journal_kept = journal_kept
         self.rejection = rejection
         self.topics = tuple(topics)
         self.said: set[type[Message]] = set(says)

@@ -18,12 +18,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
 
-from millrace import Application, Clock, ConfigurationError, Service, SplitEngine, StoreUnavailable
+from millrace import Application, Clock, ConfigurationError, Moved, MoveProgress, Service, SplitEngine, StoreUnavailable
+from millrace import move as move_application
 from millrace.engines.sqlite import SqliteEngine
 from parcomolo.catalogue import service as catalogue
 from parcomolo.configuration import (
@@ -254,6 +255,17 @@ def erase(config: Configuration, *, dry_run: bool) -> list[str]:
         StoreUnavailable: a process of the installation runs, or a server refuses.
     """
     return asyncio.run(assemble(config).erase(dry_run=dry_run))
+
+
+def move(source: Configuration, target: Configuration, *, report: Callable[[MoveProgress], None]) -> Moved:
+    """Move topics and stores, or go on with that; return what was moved.
+
+    Raises:
+        ConfigurationError: an address cannot be used.
+        StoreUnavailable: a server or file cannot be used, or the target holds something else.
+    """
+    stored_checkout(source)
+    return asyncio.run(move_application(assemble(source), engine(target), report=report))
 
 
 def places(config: Configuration) -> str:

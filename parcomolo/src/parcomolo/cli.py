@@ -1,9 +1,9 @@
-"""The command line: `parcomolo serve | simulate | reset`.
+"""The command line: `parcomolo serve | simulate | migrate | reset`.
 
 Exit status: 0 done (after SIGTERM and Ctrl-C too), 1 the command could not be done, 2 a setting is wrong; then one
 line names the setting, its value and what is allowed.
 
-Neighbours: `configuration` checks settings; `bootstrap`, `simulate` and `resetting` do the work and are only imported
+Neighbours: `configuration` checks settings; `bootstrap`, `simulate`, `migrating` and `resetting` do the work and are only imported
 when they are needed.
 """
 
@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from millrace import ConfigurationError, MillraceError, StoreUnavailable
-from parcomolo.configuration import PLACES, SETTINGS, Setting, configuration
+from parcomolo.configuration import DATA, EMBEDDED, PLACES, SETTINGS, TARGET, Setting, configuration
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     simulating.add_argument("--seconds", type=_above_0, default=10.0, metavar="S", help="for how long (default: 10)")
     simulating.add_argument("--url", default="http://127.0.0.1:8000", help="the shop (default: http://127.0.0.1:8000)")
     simulating.set_defaults(command=_simulate)
+    _migrating(commands)
     resetting = commands.add_parser("reset", help="delete the data", description="Delete the data of this installation.")
     for setting in PLACES:
         _add(resetting, setting)
@@ -47,9 +51,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add(command: argparse.ArgumentParser, setting: Setting) -> None:
+def _migrating(commands: Any) -> None:
+    migrating = commands.add_parser(
+        "migrate",
+        help="move an installation from files to Kafka and PostgreSQL",
+        description="Move everything that an installation keeps in files to Kafka and PostgreSQL, compare both sides, and leave the files "
+        "as they are. The shop must not run. Cut short, the same command goes on where it stopped; nobody can serve it before.",
+    )
+    _add(migrating, DATA)
+    for setting in TARGET:
+        _add(migrating, setting, prefix="to-")
+    migrating.add_argument("--json", action="store_true", help="print one JSON value at the end: counts of everything that was moved")
+    migrating.set_defaults(command=_migrate)
+
+
+def _add(command: argparse.ArgumentParser, setting: Setting, *, prefix: str = "") -> None:
     text = f"{setting.help} (default: {setting.default or setting.unset}; {setting.variable})".replace("%", "%%")
-    command.add_argument(setting.option, dest=setting.name, metavar=setting.name.upper(), help=text)
+    command.add_argument(f"--{prefix}{setting.name}", dest=setting.name, metavar=setting.name.upper(), help=text)
 
 
 def _above_0(text: str) -> float:
@@ -100,6 +118,17 @@ def _simulate(options: Any) -> int:
     from parcomolo.simulate import simulate
 
     return asyncio.run(simulate(options.url, rate=options.rate, seconds=options.seconds))
+
+
+def _migrate(options: Any) -> int:
+    target = configuration(_arguments(options))
+    source = replace(target, data=Path(options.data or os.environ.get(DATA.variable) or DATA.default), namespace="", kafka_config=None)
+    from parcomolo.bootstrap import PROVIDER_LEDGER, move
+    from parcomolo.migrating import migrate
+
+    source = replace(source, log=EMBEDDED, store=EMBEDDED)
+    files = [f"{PROVIDER_LEDGER}-wal", PROVIDER_LEDGER]  # the second is looked for, and so is written last
+    return migrate(source, target, files=files, move=partial(move, source, target), as_json=options.json)
 
 
 def _reset(options: Any) -> int:

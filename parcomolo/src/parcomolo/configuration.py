@@ -89,6 +89,7 @@ KAFKA_CONFIG = Setting("kafka-config", "", "file of client properties for Kafka:
 CHECKOUT = Setting("checkout", "", "how the services work together: choreography", f"as stored at the first start, else {STYLES[0]}")
 SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
+TARGET = (LOG, STORE, NAMESPACE, KAFKA_CONFIG)
 PLACES = (DATA, LOG, STORE, NAMESPACE, KAFKA_CONFIG)
 SETTINGS = (HOST, PORT, *PLACES, CHOSEN, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
 _BROKERS = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"

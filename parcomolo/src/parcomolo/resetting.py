@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -55,8 +55,8 @@ def reset(config: Configuration, *, ask: bool, erase: Erase) -> int:
 
 def _reset(folder: Path, *, ask: bool, erase: Erase) -> int:
     there = (folder / INSTALLATION).is_file()
-    with _alone(folder, there=there) as alone:
-        if not alone:
+    with alone(folder) if there else nullcontext(enter_result=True) as free:
+        if not free:
             return _refused(f"a process runs on {folder}; stop it first")
         found = erase(dry_run=True)
         if not there and not found:
@@ -92,11 +92,8 @@ def _agreed(what: str) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path, *, there: bool) -> Generator[bool]:
-    """Keep processes from using the folder while the block runs; tells whether none does."""
-    if not there:
-        yield True
-        return
+def alone(folder: Path) -> Generator[bool]:
+    """Keep processes from using an installation's folder while the block runs; tells whether none does."""
     with (folder / INSTALLATION).open("rb") as mark:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)

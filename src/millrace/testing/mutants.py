@@ -28,6 +28,9 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    moving,
+    recovering,
+    retaining,
     streams,
     timers,
     views,
@@ -64,6 +67,21 @@ class _LatePositions(Wrapped):
 
     async def advance(self, rows: Sequence[PositionRow]) -> None:
         self._later += rows
+
+
+class EpochKept(Wrapped):
+    """Opens no new epoch."""
+
+    async def open_epoch(self, epoch: int) -> None:
+        """Do nothing."""
+
+
+class EverythingTrimmed(Wrapped):
+    """Removes rows up to the head, whatever it is asked for."""
+
+    async def trim(self, *, after: int, until: int, limit: int) -> tuple[int, int]:
+        """Look at everything."""
+        return await self.inner.trim(after=after, until=await self.inner.head(), limit=limit)
 
 
 class TokensKept(Wrapped):
@@ -331,8 +349,16 @@ MUTANTS = (
     Mutant(6, "skips records", {"log": RecordsSkipped}, g06_nothing_dropped.losses_are_named),
     Mutant(8, "does not know what it published", {"log": PublishedUnknown}, g08_restores.older_store_is_noticed),
     Mutant(8, "hides that a topic is another", {"log": IdentitiesEqual}, g08_restores.recreated_topic_is_noticed),
+    Mutant("recovering", "keeps the epoch", {"transaction": EpochKept}, recovering.older_store_goes_on),
     Mutant(9, "reads without a bound", {"log": LimitIgnored}, g09_back_pressure.batches_are_bounded),
     Mutant(10, "keeps leases", {"leases": LeasesKept}, g10_stopping.leases_of_the_dead_are_free_at_once),
+    Mutant("moving", "swaps records", {"log": RecordsSwapped}, moving.everything_goes_on_elsewhere),
+    Mutant(
+        "retaining",
+        "removes what is not published",
+        {"tables": _table("journal", EverythingTrimmed)},
+        retaining.what_is_not_published_stays,
+    ),
     Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),
     Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
     Mutant("dependent_rows", "misses rows", {"tables": _table("states", RowsMissed)}, dependent_rows.many_rows_are_named_at_once),

@@ -96,6 +96,12 @@ def topic_resource(name: str) -> Any:
     return _admin.ConfigResource(_admin.ResourceType.TOPIC, name)
 
 
+def topic_setting(name: str, setting: str, value: str) -> Any:
+    """Return a topic with one setting that is to be changed."""
+    entry = _admin.ConfigEntry(setting, value, incremental_operation=_admin.AlterConfigOpType.SET)
+    return _admin.ConfigResource(_admin.ResourceType.TOPIC, name, incremental_configs=[entry])
+
+
 def broker_resource(node: str) -> Any:
     """Return what names a broker when its settings are asked for."""
     return _admin.ConfigResource(_admin.ResourceType.BROKER, node)
@@ -154,4 +160,5 @@ __all__ = [
     "broker_resource",
     "failure_of",
     "topic_resource",
+    "topic_setting",
 ]

@@ -32,6 +32,7 @@ from millrace.engines.kafka.producer import Outgoing, RowProducer
 from millrace.engines.kafka.relaying import MARKS, Reach, Relays
 from millrace.engines.kafka.scanning import scan
 from millrace.engines.kafka.topics import ENDS_S, Topics
+from millrace.engines.kafka.transfer import Filling
 from millrace.errors import StoreUnavailable
 from millrace.partitioning import partition_of
 from millrace.ports import JournalRow, Record, TopicInfo, TopicSpec
@@ -65,9 +66,11 @@ class KafkaLog:
         self._watchers: list[Callable[[], None]] = []
         self._looker: asyncio.Task[None] | None = None
         self._moment: list[TopicInfo] | None = None
+        self._opened = False
         self._kept: frozenset[Place] = frozenset()
         self._topics = Topics(client, moved=self._tell)
         self._producer = RowProducer(client)
+        self._filling = Filling(client, self._topics)
         self._reader: Reader | None = None
         reach = Reach(
             fresh=self._fresh, ends=lambda: self._topics.ends, ask=self._ask_ends, scan=self._scan, acknowledged=self._topics.move
@@ -92,6 +95,7 @@ class KafkaLog:
         if not self._reading:
             self._relays.start()
         await self._fresh()
+        self._opened = True
         if self._reading:
             self._moment = await self._topics.describe()
         else:
@@ -130,7 +134,9 @@ class KafkaLog:
             return
         while found := self._reader.front.take(self._marks, self._marks_read, 5000):
             self._marks_read = found[-1][0] + 1
-            self._relays.fold(found)
+            ends = self._relays.fold(found)
+            if self._opened:  # marks from before may tell of topics that were created anew since; their ends were asked for
+                self._topics.move(ends)
             self._marks_moved.set()
             self._marks_moved = asyncio.Event()
         self._topics.move(self._reader.front.reached(self._settings.namespace))
@@ -155,8 +161,12 @@ class KafkaLog:
         found: list[tuple[str, int, int, int]] = []
         for key in sorted(self._relays.standings):
             source, _, epoch = key.rpartition("@")
-            found.append((source, int(epoch), *await self._relays.published(key)))
+            found.append((source, int(epoch), *self._relays.known(key)))
         return found
+
+    async def begin_epoch(self, source: str, epoch: int, *, position: int, rows: int) -> None:
+        """Let a source go on above a journal position; see `epoch`."""
+        await self._relays.begin(f"{source}@{epoch}", position, rows)
 
     async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
         """Return the next records of a partition, and holes where offsets hold none."""
@@ -184,6 +194,18 @@ class KafkaLog:
         ]
         if outgoing:
             self._acknowledged(await self._producer.send(outgoing))
+
+    async def receive(self, topics: Sequence[TopicSpec]) -> None:
+        """Make topics to be filled; see `transfer`."""
+        await self._filling.receive(topics)
+
+    async def take(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        """Append records of another log."""
+        await self._filling.take(topic, partition, records)
+
+    async def complete(self, topics: Sequence[str]) -> None:
+        """Let topics be what others are."""
+        await self._filling.complete(topics)
 
     def _acknowledged(self, ends: Mapping[Place, int]) -> None:
         prefix = len(self._settings.namespace)
@@ -292,6 +314,7 @@ class KafkaLog:
         """End without a word, as a killed process does."""
         self._relays.forget()
         self._producer.stop()
+        self._filling.stop()
         if self._reader is not None:
             self._reader.stop()
 

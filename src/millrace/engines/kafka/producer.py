@@ -49,6 +49,17 @@ class Outgoing(NamedTuple):
     headers: Headers | None
 
 
+class Dated(NamedTuple):
+    """A record that was appended elsewhere before, at a time in milliseconds."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    headers: Headers | None
+    at_ms: int
+
+
 class Delivery:
     """Waits for the last row of each partition of one append."""
 
@@ -109,7 +120,7 @@ class RowProducer:
         """Connect now: the first append of a producer waits half a second for its id."""
         self._current()
 
-    async def send(self, rows: Sequence[Outgoing]) -> dict[Place, int]:
+    async def send(self, rows: Sequence[Outgoing] | Sequence[Dated]) -> dict[Place, int]:
         """Append rows and wait until they are safe; return the next offset of each partition, by name on the brokers.
 
         Raises:
@@ -137,7 +148,7 @@ class RowProducer:
         with contextlib.suppress(BufferError, KafkaException):
             self._current().produce(row.topic, row.value, row.key, row.partition)
 
-    async def _produce(self, producer: Any, row: Outgoing, answer: Any) -> None:
+    async def _produce(self, producer: Any, row: Any, answer: Any) -> None:
         while True:
             try:
                 producer.produce(row.topic, row.value, row.key, row.partition, headers=row.headers, on_delivery=answer)
@@ -202,4 +213,16 @@ class RowProducer:
             self._forget(self._producer)
 
 
-__all__ = ["Headers", "Outgoing", "RowProducer"]
+class DatedProducer(RowProducer):
+    """A producer of records with the time of their first appending."""
+
+    async def _produce(self, producer: Any, row: Any, answer: Any) -> None:
+        while True:
+            try:
+                producer.produce(row.topic, row.value, row.key, row.partition, headers=row.headers, on_delivery=answer, timestamp=row.at_ms)
+                return
+            except BufferError:
+                await asyncio.sleep(0.005)
+
+
+__all__ = ["Dated", "DatedProducer", "Headers", "Outgoing", "RowProducer"]

@@ -161,8 +161,8 @@ class Relays:
         """Take part."""
         _living.add(self.name)
 
-    def fold(self, marks: Iterable[Record]) -> None:
-        """Take what was read of the marks."""
+    def fold(self, marks: Iterable[Record]) -> dict[Place, int]:
+        """Take what was read of the marks; return the ends that they tell of."""
         ends: dict[Place, int] = {}
         for record in marks:
             key = record[1]
@@ -175,7 +175,7 @@ class Relays:
             self._heed(key, standing)
         self._changed.set()
         self._changed = asyncio.Event()
-        self._reach.acknowledged(ends)
+        return ends
 
     def _heed(self, key: str, standing: Standing) -> None:
         """Let go of what somebody else has claimed or taken."""
@@ -190,9 +190,15 @@ class Relays:
     async def published(self, key: str) -> tuple[int, int]:
         """Return position and number of rows of a source, as this process or the marks know."""
         source = self._sources.get(key)
+        if source is None or not source.mine:
+            await self._reach.fresh()
+        return self.known(key)
+
+    def known(self, key: str) -> tuple[int, int]:
+        """Return the same as far as the marks were folded."""
+        source = self._sources.get(key)
         if source is not None and source.mine:
             return source.position, source.rows
-        await self._reach.fresh()
         standing = self.standings.get(key, Standing())
         return standing.position, standing.rows
 
@@ -209,6 +215,21 @@ class Relays:
             if rows and source.position == after:
                 await self._publish(key, source, rows)
             return source.position
+
+    async def begin(self, key: str, position: int, rows: int) -> None:
+        """Say where a source that was never published here stands, and leave it to whoever publishes it.
+
+        Raises:
+            Recovery: it was published, and stands elsewhere.
+        """
+        if await self.published(key) == (position, rows):
+            return
+        standing = self.standings.get(key, Standing())
+        if standing.owner or standing.position or standing.places:
+            raise Recovery(f"{key}: it stands at position {standing.position} with {standing.rows} rows, not at {position} with {rows}")
+        for kind in (CLAIM, YIELD):
+            await self._write(key, Mark(kind, self.name, position, rows, {}), wait=True)
+        await self._reach.fresh()
 
     async def _take_over(self, key: str, source: Source, upto: int) -> bool:
         """Become the owner, unless the one there is publishes the same rows."""

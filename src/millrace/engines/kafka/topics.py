@@ -25,6 +25,8 @@ from millrace.ports import TopicInfo, TopicSpec
 ENDS_S = 1.0
 RECORD_BYTES = str(2 << 20)
 """What a topic of ours takes at most: the toolkit's limit with its envelope, batch and key."""
+CLOCK = "LogAppendTime"
+"""Who dates records: one clock per partition; a producer's may be wrong."""
 COPIES = 3
 INSYNC = 2
 
@@ -53,12 +55,13 @@ class Topics:
         """Find out which topics there are."""
         await self.describe()
 
-    async def ensure(self, specs: Sequence[TopicSpec]) -> None:
+    async def ensure(self, specs: Sequence[TopicSpec], *, clock: str = CLOCK) -> None:
         """Create what does not exist."""
         absent = [spec for spec in specs if spec.name not in self.known]
         if not absent:
             return
-        await self.create({spec.name: _settings_of(spec) for spec in absent}, {spec.name: spec.partitions for spec in absent})
+        settings = {spec.name: _settings_of(spec) | {"message.timestamp.type": clock} for spec in absent}
+        await self.create(settings, {spec.name: spec.partitions for spec in absent})
         until = time.monotonic() + ANSWER_S
         while missing := [spec.name for spec in absent if spec.name not in self.known]:
             if time.monotonic() > until:
@@ -197,7 +200,6 @@ def _settings_of(spec: TopicSpec) -> dict[str, str]:
         "cleanup.policy": "delete",
         "retention.ms": str(-1 if spec.retention_s is None else spec.retention_s * 1000),
         "max.message.bytes": RECORD_BYTES,
-        "message.timestamp.type": "LogAppendTime",  # one clock per partition; a producer's may be wrong
     }
 
 

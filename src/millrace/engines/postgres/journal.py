@@ -79,5 +79,18 @@ class PostgresJournal(Table):
         return (await self._all("last_position"))[0][0]
 
     async def counts(self, until: int) -> tuple[int, int, int, int]:
-        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are for the log)."""
+        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are or were for the log)."""
         return (await self._all("count_journal", scalar(until)))[0]
+
+    async def trim(self, *, after: int, until: int, limit: int) -> tuple[int, int]:
+        """Remove published rows of no stream; return how many, and up to where it looked."""
+        return (await self._all("trim_journal", scalar(after), scalar(until), scalar(limit)))[0]
+
+    async def noted(self) -> bytes:
+        """Return what retention has noted."""
+        found = await self._all("noted")
+        return found[0][0].encode() if found else b""
+
+    async def note(self, value: bytes) -> None:
+        """Keep a note of retention."""
+        self._put("note", scalar(value.decode()))

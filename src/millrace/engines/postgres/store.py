@@ -18,6 +18,7 @@ from millrace.engines.postgres.session import Rows, Session, Step
 from millrace.engines.postgres.sessions import Sessions
 from millrace.engines.postgres.table import Check
 from millrace.engines.postgres.transaction import PostgresTables, PostgresTransaction
+from millrace.engines.postgres.transfer import PostgresTransfer
 from millrace.errors import StoreUnavailable
 from millrace.ports import StoreReader, StoreTransaction
 
@@ -48,7 +49,7 @@ class _Reads:
         """Nothing is checked where nothing is written."""
 
 
-class PostgresStore:
+class PostgresStore(PostgresTransfer):
     """See `ports.Store`.
 
     Args:
@@ -61,8 +62,8 @@ class PostgresStore:
     _idle_s: float | None = None
 
     def __init__(self, name: str, schema: str, *, sessions: Sessions, hints: Hints) -> None:
+        super().__init__(schema)
         self.name = name
-        self.schema = schema
         self.reader: StoreReader
         self._sessions = sessions
         self._hints = hints
@@ -77,13 +78,25 @@ class PostgresStore:
         Raises:
             StoreUnavailable: with the reason, for a server or schema that cannot be used.
         """
+        await self.prepare()
+        try:
+            await self._check_arrival()
+        except BaseException:
+            await self.close()
+            raise
+        self.reader = PostgresTables(_Reads(self, self._sql))
+
+    async def prepare(self) -> None:
+        """Connect, make or migrate the schema."""
         self._writer = await self._sessions.connect(self.name, idle_s=self._idle_s)
         try:
             await self._prepare(self._writer)
         except BaseException:
             await self.close()
             raise
-        self.reader = PostgresTables(_Reads(self, self._sql))
+
+    async def _check_arrival(self) -> None:
+        await self.refuse_unfinished()
 
     async def _prepare(self, session: Session) -> None:
         await self._schema.open(session)
@@ -155,6 +168,9 @@ class PostgresSnapshot(PostgresStore):
         if version < self._schema.newest:
             detail = f"schema {version}, this release writes {self._schema.newest}; the application's next start migrates it"
             raise StoreUnavailable(self.name, reason="older_version", detail=detail)
+
+    async def _check_arrival(self) -> None:
+        """Who only looks may look at what is still being filled."""
 
     async def ask(self, *steps: Step) -> Rows:
         """Run statements in the snapshot; return the rows of the last one."""

@@ -119,10 +119,29 @@ select position, topic, partition, key, value from (
 where bytes - octet_length(value) <= $3::int8 order by position
 
 -- name: count_journal
--- Positions ever given, rows there, rows that retention removed, rows up to a position that are to be published.
+-- Positions ever given, rows there, rows that retention removed, rows up to a position that are to be published or were and are removed.
 select h.last, (select count(*) from {schema}.journal), h.removed,
-    (select count(*) from {schema}.journal where topic is not null and position <= $1::int8)
+    h.removed + (select count(*) from {schema}.journal where topic is not null and position <= $1::int8)
 from {schema}.journal_head h
+
+-- name: trim_journal, fresh
+-- Remove rows for the log that belong to no stream, among the next ones; count them; say up to where it looked.
+with reach as (
+    select coalesce(max(position), $2::int8) as upto
+    from (select position from {schema}.journal where position > $1::int8 and position <= $2::int8 order by position limit $3::int8) next),
+gone as (
+    delete from {schema}.journal where position > $1::int8 and position <= (select upto from reach) and stream is null and topic is not null
+    returning 1),
+counted as (update {schema}.journal_head set removed = removed + (select count(*) from gone) where exists (select from gone))
+select (select count(*) from gone), upto from reach
+
+-- name: noted
+-- What retention has noted.
+select value from {schema}.meta where name = 'retention'
+
+-- name: note
+-- What retention notes.
+insert into {schema}.meta (name, value) values ('retention', $1::text) on conflict (name) do update set value = excluded.value
 
 -- name: load_positions, locking
 -- Every position of a processor.
@@ -339,6 +358,10 @@ from unnest($2::text[], $3::text[]) w(source, id)
 -- name: expire_seen
 -- Forget old foreign records.
 with gone as (delete from {schema}.seen where at < $1::int8 returning 1) select count(*) from gone
+
+-- name: open_epoch
+-- The journal's next epoch.
+update {schema}.meta set value = $1::text where name = 'epoch'
 
 -- name: epoch
 -- The epoch of this journal.

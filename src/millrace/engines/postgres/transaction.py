@@ -57,7 +57,7 @@ _ENDS_TRANSACTIONS = re.compile(
 )
 _NEUTRAL = {"savepoint", "release", "undo", "commit", "rollback"}
 """Statements that are not planned."""
-_CHANGING = {"add_view", "cancel_timers", "claim_positions", "expire_answers", "expire_seen", "reserve"}
+_CHANGING = {"add_view", "cancel_timers", "claim_positions", "expire_answers", "expire_seen", "reserve", "trim_journal"}
 """Statements that change something and return what."""
 
 
@@ -202,6 +202,10 @@ class PostgresTransaction(PostgresTables):
             del self._waiting[mark]
         else:
             self._waiting.append(Step(self.sql["release"]))
+
+    async def open_epoch(self, epoch: int) -> None:
+        """Give the journal a new epoch."""
+        self.put(Step(self.sql["open_epoch"], (scalar(str(epoch)),)))
 
     async def commit(self) -> None:
         """Make everything durable.

@@ -51,6 +51,23 @@ class SqliteJournal(Table):
         return self._all("last_position")[0][0]
 
     async def counts(self, until: int) -> tuple[int, int, int, int]:
-        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are for the log)."""
+        """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are or were for the log)."""
         there, removed = self._all("count_journal")[0]
-        return await self.head(), there, int(removed), self._all("count_published", (until,))[0][0]
+        return await self.head(), there, int(removed), int(removed) + self._all("count_published", (until,))[0][0]
+
+    async def trim(self, *, after: int, until: int, limit: int) -> tuple[int, int]:
+        """Remove published rows of no stream; return how many, and up to where it looked."""
+        upto = self._all("trim_reach", (after, until, limit))[0][0] or until
+        self._all("trim_journal", (after, upto))
+        removed = self._changes()
+        self._all("count_removed", (removed,))
+        return removed, upto
+
+    async def noted(self) -> bytes:
+        """Return what retention has noted."""
+        found = self._all("noted")
+        return found[0][0].encode() if found else b""
+
+    async def note(self, value: bytes) -> None:
+        """Keep a note of retention."""
+        self._all("note", (value.decode(),))

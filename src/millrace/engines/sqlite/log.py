@@ -97,15 +97,21 @@ class SqliteLog:
         return last
 
     def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes, int]], *, now: int) -> None:
-        number = self._number(topic)
-        taken = self._write("take_offsets", (len(records), number, partition))
+        first, base = self._reserve(topic, partition, len(records))
+        rows = rows_of(Record, [(first + i, key, value, now, position) for i, (key, value, position) in enumerate(records)])
+        self._publish((topic, partition), base, rows)
+
+    def _reserve(self, topic: str, partition: int, count: int) -> tuple[int, int]:
+        """Take offsets; return the first, and the place of offset 0."""
+        taken = self._write("take_offsets", (count, self._number(topic), partition))
         if not taken:
             raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
         end, partition_id = taken[0]
-        first, base = end - len(records), partition_id << 40
-        rows = rows_of(Record, [(first + i, key, value, now, position) for i, (key, value, position) in enumerate(records)])
+        return end - count, partition_id << 40
+
+    def _publish(self, place: tuple[str, int], base: int, rows: list[Record]) -> None:
         self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:]) for row in rows])
-        self._inserted.append(((topic, partition), rows))
+        self._inserted.append((place, rows))
 
     async def copy(self, store: Store, source: str, epoch: int, *, after: int, limit: int) -> int | None:
         """Append a store's journal rows by one statement in a thread; None where that cannot be done."""
@@ -118,6 +124,21 @@ class SqliteLog:
         if position is not None:
             self._refresh()
         return position
+
+    async def receive(self, topics: Sequence[TopicSpec]) -> None:
+        """Make topics to be filled; see `transfer`."""
+        await self.ensure(topics)
+
+    async def take(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        """Append records of another log, with their times."""
+        await self._submit(lambda: self._take(topic, partition, records))
+
+    def _take(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        first, base = self._reserve(topic, partition, len(records))
+        self._publish((topic, partition), base, [record._replace(offset=first + i) for i, record in enumerate(records)])
+
+    async def complete(self, topics: Sequence[str]) -> None:
+        """Nothing: topics that were filled are as others are."""
 
     def _place(self, topic: str, partition: int) -> int:
         """Return the place of a partition's offset 0."""
@@ -149,6 +170,17 @@ class SqliteLog:
     async def sources(self) -> list[tuple[str, int, int, int]]:
         """Return every source with its epoch, position and number of rows."""
         return [(s, e, p, n) for s, e, p, n in self._read("sources", ())]
+
+    async def begin_epoch(self, source: str, epoch: int, *, position: int, rows: int) -> None:
+        """Let a source go on above a journal position; see `epoch`."""
+        await self._submit(lambda: self._begin_epoch(source, epoch, position, rows))
+
+    def _begin_epoch(self, source: str, epoch: int, position: int, rows: int) -> None:
+        found = self._write("published", (source, epoch))
+        if found and found[0] != (position, rows):
+            at, count = found[0]
+            raise Recovery(f"{source}: epoch {epoch} stands at position {at} with {count} rows, not at {position} with {rows}")
+        self._write("move_relay", (source, epoch, position, rows))
 
     async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
         """Return the next records of a partition."""

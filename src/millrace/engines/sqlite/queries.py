@@ -27,3 +27,4 @@ def load_script(file: str) -> str:
 
 STORE = load_queries("store.sql")
 LOG = load_queries("log.sql")
+TRANSFER = load_queries("transfer.sql")

@@ -42,6 +42,8 @@ class Snapshot(Database):
             self.reader = self.writer = self._connect()
 
     def _connect(self) -> apsw.Connection:
+        frames = self.path.with_name(f"{self.path.name}-wal")
+        self._has_frames = frames.exists() and frames.stat().st_size > 0
         try:
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
@@ -55,6 +57,8 @@ class Snapshot(Database):
 
     def _look(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(PATIENCE_MS)
+        if self._has_frames:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the last to close would write them into the file
         connection.execute("pragma query_only=1")
         connection.execute("pragma synchronous=full")
         connection.execute("begin")

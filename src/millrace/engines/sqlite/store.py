@@ -17,6 +17,8 @@ from millrace.engines.sqlite.journal import SqliteJournal
 from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, SqliteTimers
 from millrace.engines.sqlite.queries import STORE as Q
 from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
+from millrace.engines.sqlite.snapshot import Snapshot
+from millrace.engines.sqlite.transfer import SqliteTransfer
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.ports import (
     Answers,
@@ -88,6 +90,11 @@ class SqliteTransaction(SqliteTables):
         with self.database.translated():
             connection.execute("release work")
 
+    async def open_epoch(self, epoch: int) -> None:
+        """Give the journal a new epoch."""
+        with self.database.translated():
+            self.database.writer.execute(Q["open_epoch"], (str(epoch),))
+
     async def commit(self) -> None:
         """Make everything durable."""
         await self.database.commit()
@@ -97,7 +104,7 @@ class SqliteTransaction(SqliteTables):
         self.database.rollback()
 
 
-class SqliteStore:
+class SqliteStore(SqliteTransfer):
     """See `ports.Store`."""
 
     def __init__(self, name: str, database: Database) -> None:
@@ -114,8 +121,18 @@ class SqliteStore:
     async def open(self) -> None:
         """Open the file."""
         await self._database.open()
+        await self._check_arrival()
         self.reader = SqliteTables(self._database, writing=False)
         self._transaction = SqliteTransaction(self._database, writing=True)
+
+    async def _check_arrival(self) -> None:
+        """Refuse a file that is still being filled; who only looks may."""
+        if not isinstance(self._database, Snapshot):
+            try:
+                await self.refuse_unfinished()
+            except BaseException:
+                self._database.close()
+                raise
 
     async def epoch(self) -> int:
         """Return the epoch of the journal."""

@@ -47,6 +47,26 @@ select (select count(*) from journal), (select value from meta where name = 'jou
 -- Rows that are to be published, up to a position.
 select count(*) from journal where topic is not null and position <= ?
 
+-- name: trim_reach
+-- The last of the next rows.
+select max(position) from (select position from journal where position > ? and position <= ? order by position limit ?)
+
+-- name: trim_journal
+-- Remove rows for the log that belong to no stream.
+delete from journal where position > ? and position <= ? and stream is null and topic is not null
+
+-- name: count_removed
+-- Retention removed rows.
+update meta set value = value + ? where name = 'journal_removed'
+
+-- name: noted
+-- What retention has noted.
+select value from meta where name = 'retention'
+
+-- name: note
+-- What retention notes.
+insert into meta (name, value) values ('retention', ?) on conflict (name) do update set value = excluded.value
+
 -- name: load_positions
 -- Every position of a processor.
 select token, body from position where processor = ?
@@ -216,6 +236,10 @@ insert or ignore into seen (processor, source, id, at) values (?, ?, ?, ?)
 -- name: expire_seen
 -- Forget old foreign records.
 delete from seen where at < ?
+
+-- name: open_epoch
+-- The journal's next epoch.
+update meta set value = ? where name = 'epoch'
 
 -- name: epoch
 -- The epoch of this journal.

@@ -63,6 +63,11 @@ class FaultyKafkaLog(KafkaLog):
         await self.faults.before_commit("log")
         await super().put(topic, rows, partition=partition)
 
+    async def take(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        """Append, wait or fail."""
+        await self.faults.before_commit("log")
+        await super().take(topic, partition, records)
+
 
 class FaultyKafkaEngine(KafkaEngine):
     """The engine with a kit's faults."""
