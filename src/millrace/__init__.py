@@ -27,6 +27,7 @@ from millrace.ports import TopicSpec
 from millrace.position import Position
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
+from millrace.role import Role
 from millrace.service import Service
 from millrace.split import SplitEngine
 from millrace.state import Delete, State, View
@@ -56,6 +57,7 @@ __all__ = [
     "Recorded",
     "Rejected",
     "RetryPolicy",
+    "Role",
     "Service",
     "SplitEngine",
     "State",

@@ -47,7 +47,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
 
     assert walk.returncode == 0, said
     assert "Deleted the data in" in said
-    assert said.count("Stopped.") == 2, said
+    assert said.count("Stopped.") == 3, said
 
 
 def test_the_compose_file_says_what_the_servers_say() -> None:
