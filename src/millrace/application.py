@@ -435,6 +435,18 @@ class Application:
         ends = Tail(self.parts, list(topics), after=None).offsets
         return cursor_at({place: read.get(place, 0 if place[0] in reads else end) for place, end in ends.items()})
 
+    def set_workers(self, service: str, processor: str, count: int) -> int:
+        """Call so many activities of a processor at once in this process, until it ends; return how many it was.
+
+        Raises:
+            UnknownMessage: the service or the processor does not run in this process.
+            ConfigurationError: it calls no activities, or the count is not above 0.
+        """
+        loops = self._host(service).loops
+        if processor not in loops:
+            raise UnknownMessage(f"service {service!r} runs no processor {processor!r} in this process; it runs {sorted(loops)}")
+        return loops[processor].set_workers(count)
+
     def health(self) -> Health:
         """Return what is well and what is not."""
         return Health.of(self.hosts, group=self.group_of)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.relay_process import RelayProcess
-from tests.e2e.running_shop import BIN, PATIENCE_S, RunningShop, environment, is_balanced, millrace, run
+from tests.e2e.running_shop import BIN, PATIENCE_S, RunningShop, environment, is_balanced, millrace, order_of, run
 
 ALL = "catalogue,orders,inventory,payments,shipping,rewards,operations,reports"
 
@@ -27,18 +27,18 @@ def duplicates(data: Path) -> int:
     return sum(each["duplicate"] for each in millrace(data, "consumers", "list"))
 
 
-def tell_prices(shop: RunningShop, data: Path) -> None:
-    """Let a relay process publish what the catalogue said at its start, so that there is something to order."""
+def first_order(shop: RunningShop, data: Path) -> str:
+    """Return an order, taken as soon as a relay process has published what the catalogue said at its start, and nothing else."""
     with RelayProcess(data, "catalogue") as relay:
-        shop.until(lambda: any(product["sku"] == "cheese" for product in shop.get("/api/products")))
+        answer = shop.until(lambda: (found := shop.http.post("/api/orders", json=order_of())).status_code == 201 and found)
         assert relay.terminate()[0] == 0
+    return answer.json()["order_id"]
 
 
 def test_another_process_publishes(data: Path) -> None:
     """Without its own relay a shop takes orders that go no further; with a relay process beside it they are completed."""
     with RunningShop(data, shipping_delay="0", relay="off") as shop:
-        tell_prices(shop, data)
-        early = shop.place()
+        early = first_order(shop, data)
         assert records(data, "orders") == 0
         with RelayProcess(data) as relay:
             assert relay.welcome == "Relaying all services of parcomolo; Ctrl-C or SIGTERM ends it"
@@ -59,8 +59,7 @@ def test_killed_and_doubled_relays_repeat_nothing(data: Path) -> None:
     print(f"\nseed {seed}")
     chance = random.Random(seed)
     with RunningShop(data, shipping_delay="0", relay="off") as shop, RelayProcess(data) as steady:
-        tell_prices(shop, data)
-        orders: list[str] = []
+        orders = [first_order(shop, data)]
         for _ in range(6):
             with RelayProcess(data) as doomed:
                 orders += [shop.place() for _ in range(chance.randrange(1, 6))]
@@ -84,7 +83,7 @@ def test_commands_without_a_broker(data: Path) -> None:
     assert refused.err.count("\n") == 1
 
     with RunningShop(data, shipping_delay="0", relay="off") as consuming, RelayProcess(data):
-        tell_prices(consuming, data)
+        first_order(consuming, data)
         away = {"log": "kafka://127.0.0.1:1"}
         with RunningShop(data, services="orders,catalogue", relay="off", consume="off", **away) as shop:
             order = shop.place()
