@@ -85,4 +85,16 @@ BACKPRESSURE = Case(
         Metric("handled_rate", "handled/s"),
     ),
 )
-CASES = {case.name: case for case in (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE)}
+WORKERS = Case(
+    "workers",
+    "An activity that awaits 20 ms a message: one worker and ten, order per key verified",
+    (
+        Side("one worker", "benchmarks.sides.workers", ("--workers", "1", "--messages", "400"), ("--workers", "1", "--messages", "100")),
+        Side("ten workers", "benchmarks.sides.workers", ("--workers", "10"), ("--workers", "10", "--messages", "500")),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=8),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True),
+    ),
+)
+CASES = {case.name: case for case in (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS)}
