@@ -131,6 +131,18 @@ IDLE_SERVERS = Case(
         Metric("cpu_percent", "CPU, % of one core", lower_is_better=True, limit=10, digits=2),
     ),
 )
-EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE)
+WORKERS = Case(
+    "workers",
+    "An activity that awaits 20 ms a message: one worker and ten, order per key verified",
+    (
+        Side("one worker", "benchmarks.sides.workers", ("--workers", "1", "--messages", "400"), ("--workers", "1", "--messages", "100")),
+        Side("ten workers", "benchmarks.sides.workers", ("--workers", "10"), ("--workers", "10", "--messages", "500")),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=8),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True),
+    ),
+)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS)
 SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS)
 CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

@@ -28,6 +28,7 @@ from millrace.ports import TopicSpec
 from millrace.position import Position
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
+from millrace.role import Role
 from millrace.service import Service
 from millrace.split import SplitEngine
 from millrace.state import Delete, State, View
@@ -59,6 +60,7 @@ __all__ = [
     "Recorded",
     "Rejected",
     "RetryPolicy",
+    "Role",
     "Service",
     "SplitEngine",
     "State",

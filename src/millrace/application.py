@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
+from millrace.detached import DetachedLog, noted_partitions
 from millrace.erasure import Belongings, Erasure
 from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
@@ -37,12 +38,13 @@ from millrace.reading import StateReader, ViewReader
 from millrace.rebuild import processor_of
 from millrace.relay import TOGETHER_S
 from millrace.retry import RetryPolicy
+from millrace.role import Role
 from millrace.runtime import BATCH_MAX
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
-from millrace.trouble import Troubles
+from millrace.trouble import Patience, Troubles, patiently
 
 S = TypeVar("S", bound=State)
 V = TypeVar("V", bound=View)
@@ -63,7 +65,8 @@ class Application:
         name: first part of message types and sources.
         services: what belongs to it.
         engine: where log and stores are.
-        hosted: names of the services that run in this process; default: all.
+        hosted: names of the services that run in this process, or a `Role` that also says whether they publish and consume here;
+            default: all of everything.
         clock: business time.
         policy: retries of handlers.
         batch_max: records per turn of a processor.
@@ -75,7 +78,7 @@ class Application:
         services: Sequence[Service],
         *,
         engine: Engine,
-        hosted: Iterable[str] | None = None,
+        hosted: Iterable[str] | Role | None = None,
         clock: Clock | None = None,
         policy: RetryPolicy | None = None,
         batch_max: int = BATCH_MAX,
@@ -88,7 +91,8 @@ class Application:
         self.clock = clock or SystemClock()
         self.catalogue = Catalogue(name, services=[service.name for service in services])
         self.instance = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-        self._hosted = _checked(self.services, hosted)
+        self._role = hosted if isinstance(hosted, Role) else Role(services=None if hosted is None else tuple(hosted))
+        self._hosted = _checked(self.services, self._role.services)
         self._specs = {spec.name: spec for service in self.services for spec in service.topics}
         self._partitions: dict[str, int] = {}
         self._policy = policy or RetryPolicy()
@@ -106,11 +110,30 @@ class Application:
 
     async def open(self, *, services: Iterable[Service] | None = None) -> None:
         """Open log and stores, of the hosted services unless others are named; enough for queries, nothing runs."""
-        self.parts = self.engine.log()
+        await self._open_log()
+        installation = self._installation()
+        opened = list(self._hosted if services is None else services)
+        for number, service in enumerate(opened):
+            await self._open_host(service, installation, shift=number / len(opened))
+        if not self.on_log:
+            for host in self.hosts.values():
+                command = f"millrace relay --services {host.service.name}"
+                self._partitions |= await noted_partitions(host.store, [spec.name for spec in self.topics()], relay=command)
+
+    async def _open_log(self) -> None:
+        self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
         await self.parts.log.ensure(self.topics())
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
-        installation = Installation(
+
+    async def _open_host(self, service: Service, installation: Installation, *, shift: float = 0.0) -> Host:
+        store = self.engine.store(service.name)
+        host = self.hosts[service.name] = Host(service, store, installation, regroup=self._regroup, shift=shift)
+        await host.open()
+        return host
+
+    def _installation(self) -> Installation:
+        return Installation(
             application=self.name,
             catalogue=self.catalogue,
             parts=self.parts,
@@ -120,14 +143,9 @@ class Application:
             group=self.group_of,
             pace=Pace(TOGETHER_S),
             troubles=self._troubles,
+            role=self._role,
             batch_max=self._batch_max,
         )
-        opened = list(self._hosted if services is None else services)
-        for number, service in enumerate(opened):
-            store = self.engine.store(service.name)
-            host = Host(service, store, installation, regroup=self._regroup, shift=number / len(opened))
-            self.hosts[service.name] = host
-            await host.open()
 
     async def start(self) -> None:
         """Open everything and run it; returns when the services' starters have run."""
@@ -138,17 +156,51 @@ class Application:
             for host in self.hosts.values():
                 await host.start()
             await self.engine.start()
-            await self._balance()
-            self._tasks = [
-                asyncio.create_task(self._balance_forever(), name="leases"),
-                asyncio.create_task(self._clean_forever(), name="clean"),
-            ]
+            self._tasks = [asyncio.create_task(self._clean_forever(), name="clean")]
+            if self._role.consuming:
+                await self._balance()
+                self._tasks.append(asyncio.create_task(self._balance_forever(), name="leases"))
             await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
         except BaseException:
             await self.stop()
             raise
         _calm_the_collector()
         self._started = True
+
+    async def start_relays(self, services: Iterable[str] | None, *, patience: Patience) -> None:
+        """Run the relays of services, default all, and nothing else, until `stop`: no command, no processor, no starter.
+
+        Safe beside other processes that relay the same services. Notes in each store how many partitions the topics have, for processes
+        that run without the log.
+
+        Args:
+            services: their names.
+            patience: awaited with what is said where a server cannot be reached; then that is tried again.
+
+        Raises:
+            ConfigurationError: there is no such service.
+            Recovery: the log has positions that a store never gave.
+            StoreUnavailable: log or store refuse, for another reason than that they cannot be reached.
+        """
+        chosen = _checked(self.services, services)
+        self._role = Role(relaying=True, consuming=False)
+
+        async def reopen_log(error: StoreUnavailable) -> None:
+            await self.parts.log.close()
+            await patience(error)
+
+        try:
+            await patiently(self._open_log, reopen_log)
+            installation = self._installation()
+            for service in chosen:
+                host = await patiently(lambda service=service: self._open_host(service, installation), patience)
+                await patiently(host.check, patience)
+                host.start_relay()
+                await patiently(lambda host=host: host.note_partitions(self._partitions), patience)
+            await self.engine.start()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def start_builds(self, service: Service, view: str) -> Host:
         """Run the new builds of one view of a service and nothing else, until `stop`.
@@ -276,7 +328,7 @@ class Application:
         """
         try:
             async with asyncio.timeout(timeout):
-                for host in self.hosts.values():
+                for host in self.hosts.values() if self.on_log else ():
                     head = await host.store.reader.journal.head()
                     await self._until(lambda host=host, head=head: host.relay.published >= head)
                 ends = dict(self.parts.feed.ends())
@@ -351,8 +403,19 @@ class Application:
         host, aggregate = self._aggregate(state)
         return await aggregate.history(host.store.reader, key)
 
+    @property
+    def on_log(self) -> bool:
+        """Return whether this process uses the log."""
+        return self._role.on_log
+
     def tail(self, topics: Iterable[str] | None = None, *, after: str | None = None) -> Tail:
-        """Return the records of topics as they come, from a cursor on; without a cursor, from now on."""
+        """Return the records of topics as they come, from a cursor on; without a cursor, from now on.
+
+        Raises:
+            StoreUnavailable: this process runs without the log.
+        """
+        if not self.on_log:
+            DetachedLog.refuse()
         public = [topic for topic in self._partitions if not topic.startswith("internal.")]
         return Tail(self.parts, public if topics is None else list(topics), after=after)
 
@@ -361,13 +424,30 @@ class Application:
 
         Ask for it before the documents. A view may be a moment behind the log, so the end of the log would not do: what lies between
         would be neither in the document nor told.
+
+        Raises:
+            StoreUnavailable: this process runs without the log.
         """
+        if not self.on_log:
+            DetachedLog.refuse()
         host = self._host_with_view(view)
         (name,) = await self._keepers(host, view)
         read = {(row.topic, row.partition): row.offset for row in await host.store.reader.positions.load(name)}
         reads = {topic for topic, _ in read}
         ends = Tail(self.parts, list(topics), after=None).offsets
         return cursor_at({place: read.get(place, 0 if place[0] in reads else end) for place, end in ends.items()})
+
+    def set_workers(self, service: str, processor: str, count: int) -> int:
+        """Call so many activities of a processor at once in this process, until it ends; return how many it was.
+
+        Raises:
+            UnknownMessage: the service or the processor does not run in this process.
+            ConfigurationError: it calls no activities, or the count is not above 0.
+        """
+        loops = self._host(service).loops
+        if processor not in loops:
+            raise UnknownMessage(f"service {service!r} runs no processor {processor!r} in this process; it runs {sorted(loops)}")
+        return loops[processor].set_workers(count)
 
     def health(self) -> Health:
         """Return what is well and what is not."""

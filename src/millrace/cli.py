@@ -16,6 +16,7 @@ import base64
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -27,6 +28,7 @@ from millrace import administration, doctor
 from millrace.application import Application
 from millrace.clock import from_micros
 from millrace.errors import ConfigurationError, MillraceError, StoreUnavailable
+from millrace.forwarder import RelayStanding, forward
 from millrace.inspection import Inspection
 from millrace.ledger import LedgerLine
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
@@ -76,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _reading(consumers, "list", list_consumers, "position, lag and counts per partition; passed: duplicate, ignored, skipped")
     _dead_letters(commands)
     _views(commands)
+    _relay(commands)
     _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")
     _reading(commands, "doctor", examine, "check files, settings and figures: exit status 1 when something has to change")
     _recovering(commands)
@@ -127,6 +130,22 @@ def _recovering(commands: Any) -> None:
     recovering.set_defaults(command=recover_all)
 
 
+def _relay(commands: Any) -> None:
+    relaying = commands.add_parser(
+        "relay",
+        help="publish what services say, as a process of its own",
+        description="Publish what services say until Ctrl-C or SIGTERM, so that their own processes need not. Safe beside other relays of "
+        "the same services. A server that cannot be reached is waited for. Progress goes to stdout, trouble to stderr.",
+        epilog=ENDS,
+    )
+    relaying.add_argument("--services", type=_names, metavar="NAMES", help="a comma list of services (default: all)")
+    relaying.set_defaults(command=relay, serving=True)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _family(commands: Any, name: str, text: str) -> Any:
     family = commands.add_parser(name, help=text, description=_sentence(text))
     return family.add_subparsers(metavar="COMMAND", required=True, title="commands")
@@ -156,7 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if callable(adapt := getattr(stream, "reconfigure", None)):
             adapt(errors="backslashreplace")
-    if not options.traceback:
+    if getattr(options, "serving", False):
+        signal.signal(signal.SIGTERM, _leave)
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    elif not options.traceback:
         logging.getLogger("millrace").addHandler(logging.NullHandler())
     try:
         status = asyncio.run(options.command(find_application(options.app), options))
@@ -175,6 +197,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(f"unexpected {type(error).__name__}: {error}; --traceback shows where", 1)
     return status
+
+
+def _leave(number: int, frame: object) -> None:
+    """Stop before the event loop takes signals: nothing is in hand yet."""
+    sys.exit(0)
 
 
 def _complain(text: object, status: int) -> int:
@@ -385,6 +412,27 @@ async def rebuild(app: Application, options: argparse.Namespace) -> int:
         return 0
     new = done.dead - done.dead_before
     return _complain(f"{done.view}: {new:,} dead letters more than in the old build; see `dead-letters list`", 1)
+
+
+async def relay(app: Application, options: argparse.Namespace) -> int:
+    """Publish until a signal asks to stop."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+
+    def met(error: StoreUnavailable) -> None:
+        _complain(f"{error}; trying again", 0)
+
+    def report(standings: Sequence[RelayStanding]) -> None:
+        for standing in standings:
+            trouble = f"; {printable(standing.error)}" if standing.error else ""
+            print(f"{standing.service}: published up to {standing.published:,}, {standing.waiting:,} wait{trouble}", flush=True)
+
+    names = options.services
+    print(f"Relaying {', '.join(names) if names else 'all services'} of {app.name}; Ctrl-C or SIGTERM ends it", flush=True)
+    await forward(app, names, stopped=stopped, met=met, report=report)
+    print("Stopped.", flush=True)
+    return 0
 
 
 async def ledger(app: Application, options: argparse.Namespace) -> int:

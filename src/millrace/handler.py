@@ -193,12 +193,16 @@ class AsyncHandler:
         function: as written by the user.
         processor: name of the processor it belongs to.
         then: decides what follows from an activity's answer, inside the transaction.
+        workers: how many calls of an activity run at once.
     """
 
     quiet = ()
 
-    def __init__(self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None, workers: int | None = None
+    ) -> None:
         self.then = then
+        self.workers = workers
         self.missing = then.missing if then is not None else None
         self.name = function.__name__
         self.messages: tuple[type[Message], ...] = annotated_messages(function)
@@ -213,6 +217,13 @@ class AsyncHandler:
                 f"{self.name}: what is {sorted(unknown)}? An async handler takes the message, a Context, a Transaction"
             )
 
+        if workers is not None and self._transaction:
+            raise ConfigurationError(
+                f"{self.name}: workers are for activities; a handler with a Transaction has its connection, which runs one statement at a "
+                "time. Let it call the outside world without one, and decide what follows in `then`"
+            )
+        if workers is not None and workers < 1:
+            raise ConfigurationError(f"{self.name}: {workers} workers; it takes at least 1")
         if then is not None and self._transaction:
             raise ConfigurationError(f"{self.name}: `then` is for activities; a handler with a Transaction is in the transaction already")
 

@@ -39,10 +39,9 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> list[Entry]:
-    found = [
-        _dependency(f"{name} store", host.writer.last_error),
-        _dependency(f"{name} relay", host.relay.last_error),
-    ]
+    found = [_dependency(f"{name} store", host.writer.last_error)]
+    if host.relay.here:
+        found.append(_dependency(f"{name} relay", host.relay.last_error))
     for loop in host.loops.values():
         state = loop.state()
         word = "failing" if state.halted else "stuck" if state.stuck_s > STUCK_S else "ok"

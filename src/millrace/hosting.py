@@ -14,6 +14,7 @@ import msgspec
 from millrace.aggregate import Aggregate
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock
+from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
@@ -22,9 +23,10 @@ from millrace.pace import Pace
 from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
-from millrace.relay import Relay
+from millrace.relay import Relay, RelayElsewhere
 from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
+from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_positions
 from millrace.serialization import Catalogue
 from millrace.service import Service
@@ -50,6 +52,7 @@ class Installation(msgspec.Struct, frozen=True):
         group: makes the name of a consumer group from (service, processor).
         pace: of the relays.
         troubles: what the process has said about its stores.
+        role: what the hosts do for their services.
     """
 
     application: str
@@ -61,6 +64,7 @@ class Installation(msgspec.Struct, frozen=True):
     group: Callable[[str, str], str]
     pace: Pace
     troubles: Troubles
+    role: Role
     batch_max: int = BATCH_MAX
 
 
@@ -113,7 +117,7 @@ class Host:
         self._stale = Broadcast()
         self.saying: Saying
         self.writer: Writer
-        self.relay: Relay
+        self.relay: Relay | RelayElsewhere
 
     @property
     def source(self) -> str:
@@ -126,7 +130,10 @@ class Host:
         await self.store.open()
         self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed, troubles=installation.troubles)
-        self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
+        if installation.role.relaying:
+            self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
+        else:
+            self.relay = RelayElsewhere(self.store, installation.parts.log, self.saying, compares=installation.role.consuming)
         self._processors = self.service.processors(installation.catalogue)
         self._check_timers()
         for processor in self._processors:
@@ -154,6 +161,8 @@ class Host:
             Recovery: one of the two was restored or replaced.
         """
         await self.relay.check()
+        if not self._installation.role.consuming:
+            return
         infos = {info.name: info for info in await self._installation.parts.log.topics()}
         builds = [processor_of(build) for build in await self.store.reader.views.list()]
         known = {processor.name for processor in self._processors} | set(builds)
@@ -164,25 +173,40 @@ class Host:
             await check_positions(rows, self._installation.parts.log, before=infos, reader=f"{self.service.name}.{processor}")
 
     async def start(self) -> None:
-        """Start writer, relay and loops."""
+        """Start writer, relay and loops, as far as they run here."""
         self.writer.start()
         ensure = EnsureBuilds(self.service.views)
         self.writer.submit(ensure)
         await ensure.finished
-        for processor in self._processors:
-            self._add_loop(processor, processor.name)
-        await self._follow_builds()
+        if self._installation.role.consuming:
+            for processor in self._processors:
+                self._add_loop(processor, processor.name)
+            await self._load_builds()
+        self._follow_changes()
         self.relay.start()
         self.relay.wake()
+
+    def start_relay(self) -> None:
+        """Start the relay and nothing else, in a process of its own."""
+        self.writer.start()
+        self._follow_changes()
+        self.relay.start()
+        self.relay.wake()
+
+    async def note_partitions(self, partitions: Mapping[str, int]) -> None:
+        """Note in the store how many partitions topics have, for processes without the log."""
+        note = NotePartitions(partitions)
+        self.writer.submit(note)
+        await note.finished
 
     async def start_builds(self, view: str) -> None:
         """Start the loops of new builds of one view and nothing else; for operators, beside a server or without one."""
         self._only = view
         self.writer.start()
-        await self._follow_builds()
-
-    async def _follow_builds(self) -> None:
         await self._load_builds()
+        self._follow_changes()
+
+    def _follow_changes(self) -> None:
         self.store.on_change(self._stale.call)
         self._refreshing = asyncio.create_task(self._refresh_forever(), name=f"refresh {self.service.name}")
 
@@ -269,6 +293,8 @@ class Host:
     async def _refresh(self) -> None:
         self.relay.wake()
         self.changed.call()
+        if not self._installation.role.consuming:
+            return
         for loop in list(self.loops.values()):
             await loop.refresh()
         for build in [build for build in self.builds.values() if build.state == BUILDING]:

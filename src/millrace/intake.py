@@ -33,6 +33,8 @@ from millrace.serialization import UNDECODABLE, Catalogue, Envelope, open_envelo
 
 TIMERS = "@timers"
 """The topic under which a timer that failed is held."""
+WORKERS = 64
+"""How many activities of a processor are called at once unless it says otherwise."""
 
 
 class Opened(msgspec.Struct):
@@ -93,6 +95,7 @@ class Intake:
         self.rejection = rejection
         self.note = failed
         self.mode = processor.mode
+        self.workers = processor.workers or WORKERS
         self.patient = all(cls in pattern.quiet for cls, pattern in processor.routes.items())
         self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
         """Handling a message may take a look into the store."""

@@ -69,11 +69,14 @@ class Processor:
 
     Args:
         name: unique in its service; part of the consumer group.
+        mode: where its functions run.
+        workers: how many activities are called at once; None: as many as by default.
     """
 
-    def __init__(self, name: str, *, mode: Mode = Mode.PURE) -> None:
+    def __init__(self, name: str, *, mode: Mode = Mode.PURE, workers: int | None = None) -> None:
         self.name = name
         self.mode = mode
+        self.workers = workers
         self.routes: dict[type[Message], Pattern] = {}
 
     def add(self, pattern: Pattern) -> None:

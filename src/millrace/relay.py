@@ -14,6 +14,9 @@ A row that is too large for the log goes to the dead letters of `relay` before a
 At start the relay compares its head with the log's position of its source: a log that is ahead means that the store was restored from a
 copy, and publishing would reuse positions. It stops with a `Recovery`, as it does where the log has a later epoch of it; `recovery` helps.
 
+A relay may as well run in a process of its own (`forwarder`): nothing above says which process commits. Where one is left to do it,
+`RelayElsewhere` stands in; rows then wait in the journal until a relay of any process looks.
+
 Neighbours: `hosting` runs one per service and wakes it after each commit.
 """
 
@@ -27,7 +30,7 @@ from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.errors import MillraceError, Recovery, StoreUnavailable
 from millrace.pace import Pace
-from millrace.ports import HeldRow, JournalEntry, JournalRow, LogCopies, LogParts, Store, TopicSpec, rows_of
+from millrace.ports import HeldRow, JournalEntry, JournalRow, Log, LogCopies, LogParts, Store, TopicSpec, rows_of
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.writer import Waiting, Writer
@@ -81,6 +84,8 @@ class Relay:
         pace: shared by the relays of a process.
     """
 
+    here = True
+
     def __init__(self, store: Store, parts: LogParts, saying: Saying, *, writer: Writer, pace: Pace) -> None:
         self._store = store
         self._log = parts.log
@@ -105,14 +110,7 @@ class Relay:
             Recovery: the log has positions that the store never gave.
         """
         await self._check_epoch()
-        published = await self._log.published(self._saying.source, self._saying.epoch)
-        head = await self._store.reader.journal.head()  # asked last: other processes commit and publish meanwhile
-        if published > head:
-            raise Recovery(
-                f"{self._saying.source}: the log has position {published} of epoch {self._saying.epoch}, the store only {head}; "
-                "the store was restored from an older copy. Publishing would reuse positions; "
-                "restore the newer store or open a new epoch (millrace recover)"
-            )
+        published, head = await compare(self._log, self._store, self._saying)
         # With an append of nothing the log says from where to go on: some rows above may be missing after a crash.
         self._published = self._looked = await self._log.append(self._saying.source, self._saying.epoch, [], after=published)
         self._head = head
@@ -234,3 +232,61 @@ class Relay:
         """Create topics that no declaration named, so that a journalled row always has a place."""
         names = {row[1] for row in rows}
         await self._log.ensure([TopicSpec(name, partitions=self._saying.partitions(name)) for name in sorted(names)])
+
+
+class RelayElsewhere:
+    """Stands in for the relay of a service that this process leaves to another one.
+
+    Args:
+        store, log, saying: what is compared at the start; nothing is where this process has no log.
+        compares: whether it has one.
+    """
+
+    here = False
+    published = (1 << 63) - 1
+    """The highest position there can be: nothing is left for this process to publish."""
+    last_error: str | None = None
+
+    def __init__(self, store: Store, log: Log, saying: Saying, *, compares: bool) -> None:
+        self._store = store
+        self._log = log
+        self._saying = saying
+        self._compares = compares
+
+    async def check(self) -> None:
+        """Compare store and log, and write nothing.
+
+        Raises:
+            Recovery: the log has positions that the store never gave.
+        """
+        if self._compares:
+            await compare(self._log, self._store, self._saying)
+
+    def start(self) -> None:
+        """Begin nothing."""
+
+    def wake(self) -> None:
+        """Leave it to the other one, which hears of commits by itself."""
+
+    def take(self, rows: Sequence[JournalEntry]) -> None:
+        """Leave them in the journal."""
+
+    async def stop(self) -> None:
+        """End nothing."""
+
+
+async def compare(log: Log, store: Store, saying: Saying) -> tuple[int, int]:
+    """Return the last position of a service that its log has, and the last one that its store gave.
+
+    Raises:
+        Recovery: the log has positions that the store never gave.
+    """
+    published = await log.published(saying.source, saying.epoch)
+    head = await store.reader.journal.head()  # asked last: other processes commit and publish meanwhile
+    if published > head:
+        raise Recovery(
+            f"{saying.source}: the log has position {published} of epoch {saying.epoch}, the store only {head}; "
+            "the store was restored from an older copy. Publishing would reuse positions; "
+            "restore the newer store or open a new epoch (millrace recover)"
+        )
+    return published, head

@@ -4,14 +4,15 @@ One `Loop` per processor. Its life:
 
     own        partitions come and go with the leases; a new one is claimed by writing a new fencing token into its positions
     collect    at most `batch_max` records over all owned partitions, in turn; held messages and timers that are due
-    call       activities are called here, outside any transaction, keys in parallel, messages of a key in order
+    call       activities are called by workers, outside any transaction and beside everything else here; what they have done is collected
     submit     the turn goes to the writer; `turn` says what happens inside
     learn      positions that moved, partitions that were fenced, keys that are held now
     wait       until the log has more, a timer or retry is due, or somebody calls
 
 Health is by progress: a loop that has work and has not advanced for `STUCK_S` is unhealthy, whatever its tasks look like.
 
-Back-pressure: one turn at a time, at most `batch_max` records in memory per processor; what is not read stays in the log.
+Back-pressure: one turn at a time, at most `batch_max` records in memory per processor; what is not read stays in the log. Activities have
+a bound of their own, see `workers`.
 
 Neighbours: `hosting` starts loops and tells them what they own; `turn` and `writer` do the transaction; `intake` opens records.
 """
@@ -29,23 +30,20 @@ import msgspec
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock, to_micros
-from millrace.delivery import Delivery
-from millrace.errors import NotYet, Recovery, Rejected, StoreUnavailable
+from millrace.errors import ConfigurationError, Recovery, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
 from millrace.ports import Log, LogParts, PositionRow, TopicInfo
 from millrace.processor import Mode
-from millrace.turn import Chunk, Place, Turn, is_cancelling
+from millrace.turn import Chunk, Place, Turn
 from millrace.unit_of_work import UnitOfWork
+from millrace.workers import Workers
 from millrace.writer import Waiting, Writer
 
 log = logging.getLogger("millrace")
 
 BATCH_MAX = 1000
-CALLS_TOGETHER = 64
 STUCK_S = 30.0
-UNCALLED = object()
-"""The result of an activity that was not called, because one before it of the same key has failed."""
 EARLY_S = 0.001
 """A timer of the event loop may wake this much too early; going to sleep again for less would only spin."""
 IDLE_S = 0.5
@@ -84,6 +82,9 @@ class LoopState(msgspec.Struct):
     stuck_s: float
     last_error: str | None
     halted: bool = False
+    workers: int | None = None
+    """How many activities are called at once; None where none are."""
+    calling: int = 0
 
 
 class Loop:
@@ -138,6 +139,9 @@ class Loop:
         self._idle: dict[Place, Chunk] = {}
         self._in_hand: dict[Place, int] = {}
         self._idle_until = 0.0
+        self._workers: Workers | None = None
+        if intake.mode is Mode.OUTSIDE:
+            self._workers = Workers(intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call)
         self.assigned = False
         self.halted = False
         self.last_error: str | None = None
@@ -149,13 +153,16 @@ class Loop:
         self._task = asyncio.create_task(self._run(), name=f"loop {self._store.name}.{self.name}")
 
     async def stop(self) -> None:
-        """Finish the turn in hand and stop."""
+        """Finish the turn in hand, and the activities that were called, and stop."""
         self._stopping = True
         self._hurry.call()
         self._wake.call()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._workers is not None:
+            self._workers.close()
+            await self._workers.idle()
         self._writer.troubles.forget(self._who)
 
     def own(self, partitions: frozenset[int]) -> None:
@@ -210,7 +217,22 @@ class Loop:
             stuck_s=round(stuck, 1),
             last_error=self.last_error,
             halted=self.halted,
+            workers=self._workers.count if self._workers is not None else None,
+            calling=self._workers.calling if self._workers is not None else 0,
         )
+
+    def set_workers(self, count: int) -> int:
+        """Call so many activities at once from now on, and return how many it was; calls that run end as they are.
+
+        Raises:
+            ConfigurationError: the processor calls no activities, or the count is not above 0.
+        """
+        if self._workers is None:
+            raise ConfigurationError(f"{self._who} calls no activities, so it has no workers: its functions run inside the transaction")
+        if count < 1:
+            raise ConfigurationError(f"{self._who}: {count} workers; it takes at least 1")
+        before, self._workers.count = self._workers.count, count
+        return before
 
     def offsets(self) -> dict[Place, int]:
         """Return the next offset to read per owned (topic, partition)."""
@@ -250,14 +272,30 @@ class Loop:
                 failed = False
             if worked:
                 pause = 0.1
-                if self._again or self.lag() or self._wanted != self._owned:
+                if self._workers is not None or self._again or self.lag() or self._wanted != self._owned:
                     continue
             if not self._stopping:
                 await self._wake.wait(seen, self._until_due())
+        if self._workers is not None:
+            await self._finish_calls(self._workers)
+
+    async def _finish_calls(self, workers: Workers) -> None:
+        """Commit what was called when the stop began; what was not called is left for whoever comes next."""
+        workers.close()
+        await workers.idle()
+        try:
+            turn = await self._collect_called(workers)
+            if turn is not None:
+                self._writer.submit(turn)
+                await turn.finished
+        except Exception as error:  # noqa: BLE001  # it is called again after the next start
+            log.warning("%s: what was called last was not committed: %s", self._who, error)
 
     async def _forget(self) -> None:
         """Give everything up in memory; the next step claims again what the leases say."""
         self._owned, self._tokens, self._offsets, self._idle = frozenset(), {}, {}, {}
+        if self._workers is not None:
+            self._workers.forget()
 
     async def _step(self) -> bool:
         if not self._told:
@@ -268,10 +306,11 @@ class Loop:
             return False
         if self._intake.patient:
             await self._gather()
-        turn = await self._collect()
+        turn = await (self._collect() if self._workers is None else self._collect_called(self._workers))
         if turn is None:
             self.last_error = None if not self._blocked else self.last_error
-            self._progress = time.monotonic()
+            if self._workers is None or not self._workers.pending:
+                self._progress = time.monotonic()
             return False
         self._pace.pass_now()
         self._in_hand = {(chunk.topic, chunk.partition): chunk.next for chunk in turn.chunks}
@@ -312,14 +351,20 @@ class Loop:
             for row in claim.rows:
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
-        for place in [place for place in self._tokens if place[1] not in wanted]:
-            del self._tokens[place], self._offsets[place]
-            self._idle.pop(place, None)
+        self._drop([place for place in self._tokens if place[1] not in wanted])
         self._owned = wanted
         await self._load_blocked()
         self._timers = await self._store.reader.timers.next(self.name)
         self.assigned = True
         self._progress = time.monotonic()
+
+    def _drop(self, places: Sequence[Place]) -> None:
+        """Forget places that are no longer ours."""
+        for place in places:
+            del self._tokens[place], self._offsets[place]
+            self._idle.pop(place, None)
+        if self._workers is not None:
+            self._workers.drop(places)
 
     async def _load_blocked(self) -> None:
         rows = await self._store.reader.held.blocked(self.name)
@@ -330,30 +375,63 @@ class Loop:
         expected, ahead = self._ahead
         self._ahead = ({}, [])
         chunks = self._with_idle(ahead if ahead and expected == self._offsets else await self._read(self._offsets))
+        due = self._due_keys(now)
+        timers = self._due_timers(now)
+        if not (due or timers) and self._may_wait(chunks):
+            return None
+        self._hurried = False  # who asks from now on asks for what comes after this
+        return Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, due_keys=due, timers=timers, blocked=self._blocked)
+
+    def _due_keys(self, now: int) -> list[tuple[str, int, str]]:
+        """Return the keys whose first held message is to be tried, and is not being called."""
         due = [
             place
             for place, (state, due) in self._blocked.items()
             if state != retry.DEAD
             and place[1] in self._owned
             and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
+            and not (self._workers is not None and self._workers.asks(place))
         ]
         self._again.clear()
-        timers = {p: self._drained(p) for p, due in self._timers.items() if due <= now and p in self._owned}
-        if not (due or timers) and self._may_wait(chunks):
+        return due
+
+    def _due_timers(self, now: int) -> dict[int, bool]:
+        """Return the partitions whose timers are due and not being called, with whether their input is drained."""
+        due = [partition for partition, due in self._timers.items() if due <= now and partition in self._owned]
+        return {p: self._drained(p) for p in due if self._workers is None or not self._workers.asks_timers(p)}
+
+    async def _collect_called(self, workers: Workers) -> Turn | None:
+        """Read on for the workers, and return what they have done, as far as it may be committed."""
+        due = dict[int, bool]()
+        if not self._stopping:
+            await self._read_for(workers)
+            now = to_micros(self._clock.now())
+            if (keys := self._due_keys(now)) and not await workers.ask_retries(keys):
+                await self._load_blocked()  # somebody else has dealt with some
+            if due := self._due_timers(now):
+                await workers.ask_timers(due, until=now, ends=self._feed.ends())
+        blocked = self._blocked  # what goes behind because of these must be held, even if they are released meanwhile
+        workers.block(blocked)
+        workers.start()
+        chunks = self._with_idle(workers.take())
+        keys, results = workers.take_retries()
+        timers, fired = workers.take_timers()
+        if not (chunks or keys or timers) or (not (keys or timers or due) and self._may_wait(chunks)):
             return None
-        self._hurried = False  # who asks from now on, while activities are called, asks for what comes after this
-        results, blocked = None, self._blocked  # what is not called because of these must be held too, even if released meanwhile
-        if self._intake.mode is Mode.OUTSIDE:
-            results = await self._call_outside(chunks, due, await self._due_timers(timers, now), blocked)
-        return Turn(
-            self._intake,
-            tokens=dict(self._tokens),
-            chunks=chunks,
-            due_keys=due,
-            timers=timers,
-            blocked=blocked,
-            results=results,
-        )
+        self._hurried = False
+        tokens, results = dict(self._tokens), results | fired
+        return Turn(self._intake, tokens=tokens, chunks=chunks, due_keys=keys, timers=timers, blocked=blocked, results=results)
+
+    async def _read_for(self, workers: Workers) -> None:
+        """Fill the lanes of the workers."""
+        ends = self._feed.ends()
+        for place in sorted(self._offsets):
+            offset = workers.read_to(place)
+            if offset is None:
+                offset = self._offsets[place]
+            room = min(workers.room(place), self._batch_max)
+            if room > 0 and ends.get(place, 0) > offset:
+                workers.put(place, offset, await self._log.read(*place, offset=offset, limit=room))
 
     async def _read(self, offsets: dict[Place, int]) -> list[Chunk]:
         ends, chunks = self._feed.ends(), list[Chunk]()
@@ -362,14 +440,12 @@ class Loop:
         places = sorted(place for place, offset in offsets.items() if ends.get(place, 0) > offset)
         if not places:
             return chunks
-        outside = self._intake.mode is Mode.OUTSIDE
-        left = CALLS_TOGETHER if outside else self._batch_max
-        share = -(-left // max(1, len(places))) if outside else left
+        left = self._batch_max
         self._rotation += 1
         for i in range(len(places)):
             place = places[(i + self._rotation) % len(places)]
             offset = offsets[place]
-            records = await self._log.read(place[0], place[1], offset=offset, limit=min(left, share))
+            records = await self._log.read(place[0], place[1], offset=offset, limit=left)
             if not records:
                 continue
             opened = self._intake.open(place[0], place[1], records)
@@ -430,68 +506,6 @@ class Loop:
         ends = self._feed.ends()
         return all(ends.get(place, 0) <= offset for place, offset in self._offsets.items() if place[1] == partition)
 
-    async def _call_outside(
-        self,
-        chunks: list[Chunk],
-        due: list[tuple[str, int, str]],
-        fired: dict[tuple[str, int, int | str], Delivery],
-        blocked: Mapping[tuple[str, int, str], tuple[str, int]],
-    ) -> dict[tuple[str, int, int | str], Any]:
-        """Call activities: keys in parallel, the messages of a key in order until one fails."""
-        groups: dict[tuple[str, int, str], list[Delivery]] = {}
-        for chunk in chunks:
-            for delivery in chunk.deliveries:
-                place = (chunk.topic, chunk.partition, delivery.key)
-                if delivery.pattern is not None and place not in blocked:
-                    groups.setdefault(place, []).append(delivery)
-        retried: list[Delivery] = []
-        if due:
-            rows = await self._store.reader.held.load(self.name, keys=[key for _, _, key in due])
-            first = {(row.topic, row.partition, row.key): row for row in reversed(rows)}
-            for place in due:
-                if place in first and (delivery := self._intake.reopen(first[place])).pattern is not None:
-                    groups[place] = [delivery]
-                    retried.append(delivery)
-        for (key, *_), delivery in fired.items():
-            place = (delivery.topic, delivery.partition, str(key))
-            if place in blocked:
-                delivery.result = None  # not called: it goes behind what waits
-            else:
-                groups.setdefault(place, []).append(delivery)
-        limit = asyncio.Semaphore(CALLS_TOGETHER)
-        await asyncio.gather(*(self._call_in_order(group, limit) for group in groups.values()))
-        results: dict[tuple[str, int, int | str], Any] = {(d.topic, d.partition, d.offset): d.result for d in retried}
-        return results | {place: delivery.result for place, delivery in fired.items() if delivery.result is not UNCALLED}
-
-    async def _due_timers(self, partitions: dict[int, bool], now: int) -> dict[tuple[str, int, int | str], Delivery]:
-        """Return the timers of activities that are due, by (key, due, name)."""
-        found: dict[tuple[str, int, int | str], Delivery] = {}
-        for partition, drained in partitions.items():
-            rows = await self._store.reader.timers.due(self.name, partition=partition, until=now, limit=CALLS_TOGETHER)
-            for row in rows:
-                if row.event_time and not drained:
-                    continue
-                found[row.key, row.due, row.name] = delivery = self._intake.timer(row)
-                delivery.result = UNCALLED if delivery.pattern is not None else delivery.result
-        return found
-
-    async def _call_in_order(self, deliveries: list[Delivery], limit: asyncio.Semaphore) -> None:
-        for delivery in deliveries:
-            delivery.now = self._clock.now()
-            pattern = delivery.pattern
-            if pattern is None:
-                continue
-            async with limit:
-                try:
-                    delivery.result = await pattern.call(delivery, None)
-                except Rejected as refusal:
-                    delivery.result = refusal
-                except (NotYet, asyncio.CancelledError, Exception) as error:  # the message's failure, dealt with in the turn
-                    if isinstance(error, asyncio.CancelledError) and is_cancelling():
-                        raise
-                    delivery.result = error
-                    return  # it will be held, and the key's later messages behind it
-
     async def _learn(self, turn: Turn) -> None:
         self._progress = time.monotonic()
         self.handled += turn.handled
@@ -504,6 +518,9 @@ class Loop:
             await self._lose(turn.fenced)
         if turn.held_changed:
             await self._load_blocked()
+        if self._workers is not None:
+            self._workers.drop(turn.moved)
+            self._workers.learn(self._blocked)
         self._again = turn.wake
         if turn.fired:
             self._timers = await self._store.reader.timers.next(self.name)
@@ -516,9 +533,7 @@ class Loop:
         log.warning(
             "%s.%s: fenced: partitions %s have another owner; what was in hand is dropped", self._store.name, self.name, sorted(gone)
         )
-        for place in [place for place in self._tokens if place[1] in gone]:
-            del self._tokens[place], self._offsets[place]
-            self._idle.pop(place, None)
+        self._drop([place for place in self._tokens if place[1] in gone])
         self._owned -= gone
         self._wanted -= gone
 
@@ -528,8 +543,12 @@ class Loop:
 
     def _until_due(self) -> float | None:
         """Return seconds until the next timer or retry, None when nothing is due."""
-        dues = [due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned]
-        dues += [due for partition, due in self._timers.items() if partition in self._owned]
+        keys = {place: due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned}
+        timers = {partition: due for partition, due in self._timers.items() if partition in self._owned}
+        if (workers := self._workers) is not None:  # what is being called wakes us
+            keys = {place: due for place, due in keys.items() if not workers.asks(place)}
+            timers = {partition: due for partition, due in timers.items() if not workers.asks_timers(partition)}
+        dues = [*keys.values(), *timers.values()]
         until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
         if self._idle:
             left = max(0.0, self._idle_until - time.monotonic())

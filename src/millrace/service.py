@@ -114,6 +114,7 @@ class Service:
         says: Iterable[type[Message]] = (),
         patient: bool = False,
         then: Callable[..., Any] | None = None,
+        workers: int | None = None,
         **rows: Selector,
     ) -> Any:
         """Declare a handler; see `millrace.handler` for the three ways to write one.
@@ -127,6 +128,8 @@ class Service:
             then: for activities: a pure function of what the activity returned (nothing follows from None) and of rows. It runs in the
                 transaction that notes the message as read, with the rows as they are then; timers it sets fire in the service's pure
                 handlers. If it fails, the activity is called again.
+            workers: for activities: how many of its calls run at once, 64 unless given. Of a key one runs at a time, in order, and what
+                is committed is always everything up to some record of a partition. Activities that share a processor share its workers.
             rows: parameter name -> which rows to load for it, or for `then`; named by the message.
         """
         self.said.update(says)
@@ -139,8 +142,11 @@ class Service:
                 name = processor or function.__name__.replace("_", "-")
                 following = PureHandler(then, rows, processor=HANDLERS, answers=True) if then is not None else None
                 self.said.update(said_messages(then) if then is not None else ())
-                self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name, then=following))
+                handler = AsyncHandler(function, processor=name, then=following, workers=workers)
+                self._handlers.setdefault(name, []).append(handler)
             else:
+                if workers is not None:
+                    raise ConfigurationError(f"{function.__name__}: workers are for activities; a pure function waits for nothing")
                 if then is not None:
                     raise ConfigurationError(f"{function.__name__}: `then` is for activities; let the function return what follows")
                 name = processor or HANDLERS
@@ -172,7 +178,7 @@ class Service:
         """Return the processors of handlers and aggregates (views have one per build)."""
         found: list[Processor] = []
         for name, handlers in self._handlers.items():
-            processor = Processor(name, mode=handlers[0].mode)
+            processor = Processor(name, mode=handlers[0].mode, workers=_workers_of(name, handlers))
             for handler in handlers:
                 processor.add(handler)
                 if isinstance(handler, AsyncHandler) and handler.then is not None and HANDLERS not in self._handlers:
@@ -218,3 +224,17 @@ class Service:
         for view in self.views:
             found.update(annotated_messages(view.function, position=1))
         return found
+
+
+def _workers_of(processor: str, handlers: Iterable[PureHandler | AsyncHandler]) -> int | None:
+    """Return how many workers the activities of a processor ask for.
+
+    Raises:
+        ConfigurationError: they ask for different numbers.
+    """
+    found = {handler.workers for handler in handlers if isinstance(handler, AsyncHandler) and handler.workers is not None}
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"processor {processor!r}: its activities ask for {sorted(found)} workers; they share them, so name one number"
+        )
+    return next(iter(found), None)

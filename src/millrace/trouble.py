@@ -10,10 +10,15 @@ Neighbours: `runtime`, `relay`, `hosting` and `application` tell; the errors are
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from millrace.errors import StoreUnavailable
 
 log = logging.getLogger("millrace")
+T = TypeVar("T")
+Patience = Callable[[StoreUnavailable], Awaitable[None]]
+"""Awaited where a server cannot be reached, before that is tried again."""
 
 
 class Troubles:
@@ -50,3 +55,18 @@ class Troubles:
         for name in free:
             del self._sufferers[name], self._reasons[name]
         return free
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], patience: Patience) -> T:
+    """Return what an attempt returns, tried again as long as a server cannot be reached.
+
+    Raises:
+        StoreUnavailable: for any other reason.
+    """
+    while True:
+        try:
+            return await attempt()
+        except StoreUnavailable as error:
+            if error.reason != "unreachable":
+                raise
+            await patience(error)

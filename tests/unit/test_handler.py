@@ -10,6 +10,7 @@ from millrace import Application, Command, Context, Event, Service, State, Trans
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError
 from millrace.ports import TopicSpec
+from millrace.serialization import Catalogue
 from millrace.state import Selector
 
 
@@ -143,6 +144,39 @@ def test_what_follows_is_for_activities(function: object, then: object, message:
     """A pure function returns what follows itself, and one with a transaction is inside it; rows belong to what follows."""
     with pytest.raises(ConfigurationError, match=message):
         Service("counting").handler(then=then, row=Counter.by("name"))(function)
+
+
+async def ask_as_well(command: Join) -> Join:
+    """Ask the outside world something else."""
+    return command
+
+
+@pytest.mark.parametrize(
+    "function, workers, message",
+    [
+        (ask, 0, "ask: 0 workers; it takes at least 1"),
+        (write, 2, "write: workers are for activities; a handler with a Transaction"),
+        (by_position, 2, "by_position: workers are for activities; a pure function"),
+    ],
+)
+def test_workers_are_for_activities(function: object, workers: int, message: str) -> None:
+    """What waits for nothing, or has one connection, is not told that it would run beside itself."""
+    with pytest.raises(ConfigurationError, match=message):
+        Service("counting").handler(workers=workers)(function)
+
+
+def test_activities_of_a_processor_share_its_workers() -> None:
+    """They may leave the number to each other; two numbers are refused."""
+    service = Service("counting")
+    service.handler(processor="asking", workers=3)(ask)
+    service.handler(processor="asking")(ask_as_well)
+    assert [processor.workers for processor in service.processors(Catalogue("shop", services=["counting"]))] == [3]
+
+    service = Service("counting")
+    service.handler(processor="asking", workers=3)(ask)
+    service.handler(processor="asking", workers=4)(ask_as_well)
+    with pytest.raises(ConfigurationError, match=r"'asking': its activities ask for \[3, 4\] workers"):
+        service.processors(Catalogue("shop", services=["counting"]))
 
 
 class Many(Command, topic="counting.many", key="name"):

@@ -23,16 +23,18 @@ from typing import Any
 
 import msgspec
 
-from millrace import Application, Clock, ConfigurationError, Moved, MoveProgress, Service, SplitEngine, StoreUnavailable
+from millrace import Application, Clock, ConfigurationError, Moved, MoveProgress, Role, Service, SplitEngine, StoreUnavailable
 from millrace import move as move_application
 from millrace.engines.sqlite import SqliteEngine
 from parcomolo.catalogue import service as catalogue
 from parcomolo.configuration import (
+    CONSUME,
     EMBEDDED,
     HOST,
     KAFKA_CONFIG,
     LOG,
     PORT,
+    RELAY,
     STORE,
     Configuration,
     Setting,
@@ -71,7 +73,8 @@ def application() -> Application:
 
 def assemble(config: Configuration, *, clock: Clock | None = None, instance: str = "") -> Application:
     """Return the application, not started; see `engine`."""
-    return Application("parcomolo", services(config), engine=engine(config, instance=instance), hosted=config.services, clock=clock)
+    role = Role(services=config.services, relaying=config.relaying, consuming=config.consuming)
+    return Application("parcomolo", services(config), engine=engine(config, instance=instance), hosted=role, clock=clock)
 
 
 def engine(config: Configuration, *, instance: str = "") -> Any:
@@ -279,8 +282,9 @@ def _welcome(config: Configuration, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     order = '{"customer_id": "ada", "lines": [{"sku": "cheese", "quantity": 2}], "payment": {"token": "tok_ok"}}'
+    elsewhere = [f"{setting.name} off" for setting, here in ((RELAY, config.relaying), (CONSUME, config.consuming)) if not here]
     lines = (
-        f"Parcomolo    {address}   ({', '.join(config.services)})",
+        f"Parcomolo    {address}   ({', '.join((*config.services, *elsewhere))})",
         "Try first    buy a burger there, or:",
         f"             curl {address}/api/orders -H 'content-type: application/json' -d '{order}'",
         f"Look around  {address}/docs; millrace --app parcomolo topics",

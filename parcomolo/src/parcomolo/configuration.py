@@ -21,6 +21,7 @@ from parcomolo.settings import Settings
 
 SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", "rewards", "operations", "reports")
 STYLES = ("choreography",)
+SWITCH = ("on", "off")
 EMBEDDED = "sqlite:"
 INSTALLATION = "installation.json"
 
@@ -38,6 +39,8 @@ class Configuration:
         namespace: what the names of topics, groups and schemas begin with; empty for none.
         kafka_config: file of client properties for Kafka; None for none.
         services: those that run in this process.
+        relaying: whether this process publishes what they say.
+        consuming: whether it runs what reads topics, keeps views and fires timers.
         checkout: how the services work together; empty: as stored, else the default.
         behaviour: durations of the business.
     """
@@ -50,6 +53,8 @@ class Configuration:
     namespace: str = ""
     kafka_config: Path | None = None
     services: tuple[str, ...]
+    relaying: bool = True
+    consuming: bool = True
     checkout: str
     behaviour: Settings
 
@@ -82,6 +87,8 @@ HOST = Setting("host", "127.0.0.1", "address to listen on")
 PORT = Setting("port", "8000", "port to listen on")
 DATA = Setting("data", "./data", "folder of all state")
 CHOSEN = Setting("services", "", f"comma list of the services to run here: {', '.join(SERVICES)}", "all")
+RELAY = Setting("relay", "on", "publish here what the services say; off: `millrace --app parcomolo relay` does")
+CONSUME = Setting("consume", "on", "read topics, keep views and fire timers here; off, with relay off: needs no broker")
 LOG = Setting("log", EMBEDDED, "where the topics are: sqlite: or kafka://host:port,host:port")
 STORE = Setting("store", EMBEDDED, "where the services keep their state: sqlite: or postgresql://user@host:port/database")
 NAMESPACE = Setting("namespace", "", "what the names of topics, groups and schemas begin with: several installations on one server")
@@ -91,7 +98,7 @@ SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier 
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
 TARGET = (LOG, STORE, NAMESPACE, KAFKA_CONFIG)
 PLACES = (DATA, LOG, STORE, NAMESPACE, KAFKA_CONFIG)
-SETTINGS = (HOST, PORT, *PLACES, CHOSEN, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
+SETTINGS = (HOST, PORT, *PLACES, CHOSEN, RELAY, CONSUME, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
 _BROKERS = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 _KAFKA = re.compile(rf"kafka://{_BROKERS}(?:,{_BROKERS})*(?:\?.*)?", re.ASCII)
 _POSTGRES = re.compile(r"postgres(?:ql)?://\S+")
@@ -113,7 +120,7 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
     _require_address(STORE, values, _POSTGRES)
     if not _NAMESPACE.fullmatch(namespace := values["namespace"]):
         raise NAMESPACE.wrong(namespace, "at most 30 of a-z, 0-9, '_' and '-', a letter first; or none")
-    _require(CHECKOUT, values, ("", *STYLES))
+    _require(CHECKOUT, values, ("", *STYLES), note=" (others come with a later version)")
     return Configuration(
         host=values["host"],
         port=_port(values["port"]),
@@ -123,15 +130,22 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         namespace=namespace,
         kafka_config=_file(KAFKA_CONFIG, values),
         services=_services(values["services"]),
+        relaying=_is_on(RELAY, values),
+        consuming=_is_on(CONSUME, values),
         checkout=values["checkout"],
         behaviour=Settings(shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)),
     )
 
 
-def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+def _is_on(setting: Setting, values: Mapping[str, str]) -> bool:
+    _require(setting, values, SWITCH)
+    return values[setting.name] == "on"
+
+
+def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ...], *, note: str = "") -> None:
     if values[setting.name] not in allowed:
         words = ", ".join(value or "none" for value in allowed if value or len(allowed) == 1)
-        raise setting.wrong(values[setting.name], f"{words} (others come with a later version)")
+        raise setting.wrong(values[setting.name], f"{words}{note}")
 
 
 def _require_address(setting: Setting, values: Mapping[str, str], pattern: re.Pattern[str]) -> None:

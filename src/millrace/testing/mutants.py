@@ -30,10 +30,12 @@ from millrace.testing.conformance import (
     g10_stopping,
     moving,
     recovering,
+    relays,
     retaining,
     streams,
     timers,
     views,
+    workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
 
@@ -229,6 +231,14 @@ class LimitIgnored(Wrapped):
         return await self.inner.read(topic, partition, offset=offset, limit=1 << 30)
 
 
+class PositionsAhead(Wrapped):
+    """Counts a record as read that comes after what was."""
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        """Store positions one further."""
+        await self.inner.advance([msgspec.structs.replace(row, offset=row.offset + 1) for row in rows])
+
+
 class LeasesKept(Wrapped):
     """Never gives a partition back."""
 
@@ -362,7 +372,10 @@ MUTANTS = (
     Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),
     Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
     Mutant("dependent_rows", "misses rows", {"tables": _table("states", RowsMissed)}, dependent_rows.many_rows_are_named_at_once),
+    Mutant("relays", "publishes like anybody", {"log": RelayPositionApart}, relays.killed_relays_lose_and_repeat_nothing),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
+    Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
+    Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 

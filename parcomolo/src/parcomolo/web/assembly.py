@@ -1,5 +1,7 @@
 """Which endpoints a process serves: those of the services that run in it, and the probes.
 
+A process without the log has no pages and no stream of events: both tell what is in the log.
+
 Neighbours: `bootstrap` asks for the application to serve.
 """
 
@@ -41,8 +43,9 @@ def web_application(app: Application, *, services: Collection[str], streams: Str
         if name in services:
             found += context.endpoints(app)
     found += probes.endpoints(app)
-    found += events.endpoints(app, streams or Streams())
-    if "orders" in services:
+    if app.on_log:
+        found += events.endpoints(app, streams or Streams())
+    if app.on_log and "orders" in services:
         found += pages.endpoints(app, with_stock="inventory" in services)
     found += assets.endpoints()
     found += descriptions.endpoints(app, tuple(found))

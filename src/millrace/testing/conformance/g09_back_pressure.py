@@ -64,15 +64,15 @@ async def batches_are_bounded(kit: EngineKit) -> None:
 
 
 async def slow_activity_does_not_buffer(kit: EngineKit) -> None:
-    """While an activity is slow, what arrives stays in the log and is not read into memory; others make progress."""
+    """While activities are slow, no more are called than there are workers, and what arrives waits; others make progress."""
     async with Lab(kit) as lab:
         slow = lab.behaviour.call = Slow()
-        app = await lab.start([teller(), counter(lab.behaviour), caller(lab.behaviour)], batch_max=10)
+        app = await lab.start([teller(), counter(lab.behaviour), caller(lab.behaviour, workers=3)], batch_max=10)
         await add(app, "a")
         await slow.called.wait()
         await add(app, *(f"n{i}" for i in range(20)), times=5)
         await lab.eventually(app, lambda: _all_counted(app, 101))
-        assert len(lab.behaviour.calls) == 1
+        assert len(lab.behaviour.calls) == 3
         assert _lag(app, "caller", "call") == 101
         slow.go.set()
         await lab.settled()

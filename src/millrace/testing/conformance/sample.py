@@ -214,11 +214,11 @@ def counter(behaviour: Behaviour) -> Service:
     return service
 
 
-def caller(behaviour: Behaviour) -> Service:
+def caller(behaviour: Behaviour, *, workers: int | None = None) -> Service:
     """Return the service of the activity."""
     service = Service("caller", says=[Called])
 
-    @service.handler
+    @service.handler(workers=workers)
     async def call(event: Added, context: Context) -> Any:
         """Tell the outside world."""
         behaviour.calls.append((event.name, event.n))

@@ -1,0 +1,12 @@
+"""Relays as processes of their own, and services without a log.
+
+Runs on every engine that `--millrace-engine` names.
+"""
+
+from millrace.testing.conformance import EngineKit, Promise, each, relays
+
+
+@each(relays)
+async def test_promise(engine_kit: EngineKit, promise: Promise) -> None:
+    """The engine keeps the promise that the check's docstring states."""
+    await promise(engine_kit)
