@@ -319,6 +319,7 @@ def _held_json(detail: administration.HeldMessageDetail, *, raw: bool) -> dict[s
     }
     if raw:
         value["value_base64"] = base64.b64encode(detail.value).decode()
+        value["headers_base64"] = [[name, base64.b64encode(found or b"").decode()] for name, found in detail.headers]
     return value
 
 

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
+from millrace.serialization import Headers
+
 Row = TypeVar("Row")
 
 
@@ -52,6 +54,7 @@ class Record(NamedTuple):
 
     `at` is the append time in microseconds, `position` the journal position under which one of our relays appended it, 0 for foreign
     producers. Below 0 there is no record: so many offsets up to this one hold none (holes are told, so that a lost record is noticed).
+    `headers` are what a foreign producer put beside the value, None without any and for records of our relays.
     """
 
     offset: int
@@ -59,6 +62,7 @@ class Record(NamedTuple):
     value: bytes
     at: int
     position: int
+    headers: Headers | None = None
 
 
 class JournalRow(NamedTuple):
@@ -224,7 +228,10 @@ class PositionRow(msgspec.Struct):
 
 
 class HeldRow(msgspec.Struct):
-    """A message that waits or is dead: `state` is retry, behind, not_yet or dead, `value` the original bytes; times are microseconds."""
+    """A message that waits or is dead: `state` is retry, behind, not_yet or dead; times are microseconds.
+
+    `value` is the original bytes, with headers and time of append where they belong to it (see `foreign.pack`).
+    """
 
     processor: str
     topic: str

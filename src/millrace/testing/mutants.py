@@ -19,6 +19,7 @@ from millrace.testing.conformance import (
     Promise,
     commands,
     dependent_rows,
+    foreign_records,
     g01_fact_and_announcement,
     g02_effects_once,
     g03_repeats,
@@ -184,6 +185,14 @@ class RecordsSkipped(Wrapped):
         return [record for record in records if record[0] % 3 != 2]
 
 
+class TimesForgotten(Wrapped):
+    """Does not know when records were appended."""
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Say that it was in 1970."""
+        return [record._replace(at=1) for record in await self.inner.read(topic, partition, offset=offset, limit=limit)]
+
+
 class PublishedUnknown(Wrapped):
     """Does not know how far a source has published."""
 
@@ -336,6 +345,7 @@ MUTANTS = (
     Mutant("streams", "ignores versions", {"tables": _table("journal", VersionsIgnored)}, streams.states_as_of_a_version),
     Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
     Mutant("dependent_rows", "misses rows", {"tables": _table("states", RowsMissed)}, dependent_rows.many_rows_are_named_at_once),
+    Mutant("foreign_records", "forgets times of append", {"log": TimesForgotten}, foreign_records.retries_open_the_same_message),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )

@@ -93,7 +93,7 @@ class Stream:
         if offset > self.next:
             self.records.append(hole(self.next, offset))
         self.records.append(record)
-        self.size += len(record[2]) + 200
+        self.size += _size_of(record)
         self.next = offset + 1
 
     def reach(self, end: int) -> None:
@@ -115,12 +115,19 @@ class Stream:
         gone = self.records[: max(behind // 2, min(behind, 1))]
         if gone:
             del self.records[: len(gone)]
-            self.size -= sum(len(record[2]) + 200 for record in gone)
+            self.size -= sum(_size_of(record) for record in gone)
             self.first = gone[-1][0] + 1
 
 
 def _offset_of(record: Record) -> int:
     return record[0]
+
+
+def _size_of(record: Record) -> int:
+    size, headers = len(record[2]) + 200, record[5]
+    if headers is not None:
+        size += sum(len(name) + len(value or b"") for name, value in headers)
+    return size
 
 
 def hole(first: int, end: int) -> Record:
@@ -348,6 +355,7 @@ def record_of(message: Message) -> Record:
         b"" if value is None else value,
         message.timestamp()[1] * 1000,
         position,
+        None if position or not headers else headers,
     )
 
 

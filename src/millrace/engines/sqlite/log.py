@@ -103,8 +103,8 @@ class SqliteLog:
             raise ConfigurationError(f"topic {topic!r} has no partition {partition}; it has {self._partitions[topic]}")
         end, partition_id = taken[0]
         first, base = end - len(records), partition_id << 40
-        rows = rows_of(Record, [(first + i, key, value, now, position) for i, (key, value, position) in enumerate(records)])
-        self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:]) for row in rows])
+        rows = rows_of(Record, [(first + i, key, value, now, position, None) for i, (key, value, position) in enumerate(records)])
+        self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:5]) for row in rows])
         self._inserted.append(((topic, partition), rows))
 
     async def copy(self, store: Store, source: str, epoch: int, *, after: int, limit: int) -> int | None:
