@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 READY_S = 60.0
 STOP_S = 10.0
+JARS = ("kafka_2.13", "kafka-tools")
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 MEMORY = ("-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
@@ -240,7 +241,7 @@ def fetch(jars: Path) -> None:
     Raises:
         ServerFailed: Maven is absent or failed.
     """
-    if any(jars.glob("kafka_2.13-*.jar")):
+    if all(any(jars.glob(f"{name}-[0-9]*.jar")) for name in JARS):
         return
     maven = shutil.which("mvn")
     if maven is None:
@@ -251,8 +252,11 @@ def fetch(jars: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         raise ServerFailed(f"fetching the jars of Kafka: {found.stdout[-3000:]}{found.stderr[-1000:]}")
-    jars.parent.mkdir(parents=True, exist_ok=True)
-    fresh.rename(jars)
+    jars.mkdir(parents=True, exist_ok=True)
+    for jar in fresh.iterdir():
+        if not (jars / jar.name).exists():  # a broker may run on those that are there
+            jar.rename(jars / jar.name)
+    shutil.rmtree(fresh)
 
 
 def java() -> str:

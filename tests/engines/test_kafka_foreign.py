@@ -153,10 +153,8 @@ async def shown(app: Application, value: bytes) -> None:
     """Expect that operators see a record as it came."""
     async with Inspection(app) as inspection:
         rows = await app.hosts["counter"].store.reader.held.list(state="dead", limit=100)
-        (name,) = [
-            f"counter:{r.processor}:{r.topic}:{r.partition}:{r.offset}" for r in rows if value in r.value and r.processor == "handlers"
-        ]
-        detail = await show_held(inspection, name)
+        (row,) = [row for row in rows if value in row.value and row.processor == "handlers"]
+        detail = await show_held(inspection, str(HeldId.of("counter", row)))
     assert detail.value == value
     assert dict(detail.headers)["ce_id"] == b"2"
     assert detail.content.type == TYPE

@@ -38,11 +38,13 @@ from millrace.engines.kafka.client import RECORD_MAX, Client
 from millrace.engines.kafka.driver import Codes, Consumer, Failure, KafkaException, Message, TopicPartition
 from millrace.errors import Recovery
 from millrace.ports import Record
-from millrace.serialization import cut_by_bytes
+from millrace.serialization import CONTENT_TYPE, cut_by_bytes
 
 Place = tuple[str, int]
 HEADER = "millrace"
 """The header of a record that a relay appended: its journal position in digits."""
+_CONTENT = ("content-type", CONTENT_TYPE.encode())
+"""By this header CloudEvents' Kafka binding tells structured mode, and with it any SDK."""
 
 MEMORY = 96 << 20
 STREAM_MIN = 512 << 10
@@ -339,6 +341,11 @@ class Fetcher:
                     del self._streams[place]
 
 
+def headers_of(position: int) -> list[tuple[str, bytes]]:
+    """Return the headers of a record that a relay appends."""
+    return [_CONTENT, (HEADER, b"%d" % position)]
+
+
 def record_of(message: Message) -> Record:
     """Return a message as a record."""
     key = message.key()
@@ -442,4 +449,4 @@ class Reader:
             future.cancel()
 
 
-__all__ = ["HEADER", "Fetcher", "Place", "Reader", "hole", "record_of"]
+__all__ = ["HEADER", "Fetcher", "Place", "Reader", "headers_of", "hole", "record_of"]

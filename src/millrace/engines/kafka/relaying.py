@@ -48,7 +48,7 @@ from pathlib import Path
 
 import msgspec
 
-from millrace.engines.kafka.fetcher import HEADER, Place
+from millrace.engines.kafka.fetcher import Place, headers_of
 from millrace.engines.kafka.producer import Outgoing, RowProducer
 from millrace.engines.kafka.settings import KafkaSettings
 from millrace.errors import DecodeError, MillraceError, Recovery
@@ -264,7 +264,7 @@ class Relays:
 
     def _outgoing(self, row: JournalRow) -> Outgoing:
         position, topic, partition, key, value = row
-        return Outgoing(self._settings.topic(topic), partition, key.encode(), value, [(HEADER, b"%d" % position)])
+        return Outgoing(self._settings.topic(topic), partition, key.encode(), value, headers_of(position))
 
     async def _announce(self, key: str, source: Source, rows: Sequence[JournalRow]) -> None:
         """Put partitions that the source has not written yet into a mark, before the first row goes there."""

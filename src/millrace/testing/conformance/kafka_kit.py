@@ -19,7 +19,7 @@ from typing import Any
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.driver import Codes, NewTopic, OffsetSpec, TopicPartition, broker_resource
-from millrace.engines.kafka.fetcher import HEADER, Place
+from millrace.engines.kafka.fetcher import Place, headers_of
 from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.kafka.log import KafkaLog
 from millrace.engines.kafka.producer import Outgoing, RowProducer
@@ -150,7 +150,7 @@ class KafkaDamage:
         found: list[list[Outgoing]] = [[] for _ in ranges]
 
         def take(place: Place, record: Record) -> None:
-            headers = [(HEADER, b"%d" % record.position)] if record.position else None
+            headers = headers_of(record.position) if record.position else None
             key = None if record.key is None else record.key.encode()
             found[place[1]].append(Outgoing(place[0], place[1], key, record.value, headers))
 
