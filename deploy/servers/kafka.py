@@ -65,7 +65,7 @@ class KafkaNode:
         """What it printed."""
         return self._folder / f"node-{self.number}.log"
 
-    def format(self, cluster: str) -> None:
+    def format(self, cluster: str, options: Sequence[str] = ()) -> None:
         """Make its data folder, unless it is there.
 
         Raises:
@@ -73,6 +73,7 @@ class KafkaNode:
         """
         # The equals sign matters: an id that begins with "-" would be taken for an option.
         command = [*self._java(), "kafka.tools.StorageTool", "format", "--ignore-formatted", f"-t={cluster}", "-c", str(self.properties)]
+        command += options
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=READY_S)
         if found.returncode:
             raise ServerFailed(f"formatting node {self.number}: {found.stdout[-2000:]}{found.stderr[-2000:]}")
@@ -164,6 +165,7 @@ class KafkaCluster:
         self._count = nodes
         self._ports = list(ports)
         self.nodes: list[KafkaNode] = []
+        self.format_options: list[str] = []
 
     @property
     def address(self) -> str:
@@ -185,7 +187,7 @@ class KafkaCluster:
         for node, controller in zip(self.nodes, ports[half:], strict=True):
             if node.pid() is None:
                 node.properties.write_text(self._properties(node, controller, voters))
-                node.format(cluster)
+                node.format(cluster, self.format_options)
         for node in self.nodes:
             if node.pid() is None:
                 node.start()

@@ -108,7 +108,9 @@ class Application:
         """Open log and stores, of the hosted services unless others are named; enough for queries, nothing runs."""
         self.parts = self.engine.log()
         await self.parts.log.open()
-        await self.parts.log.ensure(self.topics())
+        opened = self._hosted if services is None else tuple(services)
+        concerned = set[str]().union(*(service.reads(self.catalogue) | service.writes() for service in opened))
+        await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
         installation = Installation(
             application=self.name,
@@ -122,7 +124,7 @@ class Application:
             troubles=self._troubles,
             batch_max=self._batch_max,
         )
-        for service in self._hosted if services is None else services:
+        for service in opened:
             host = Host(service, self.engine.store(service.name), installation, regroup=self._regroup)
             self.hosts[service.name] = host
             await host.open()

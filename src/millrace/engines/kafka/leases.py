@@ -47,6 +47,7 @@ JOIN_S = 10.0
 """How long the first look waits for an assignment, beyond a session; brokers hold a new group back for 3 s by default."""
 METADATA_S = 2.0
 POLL_S = 0.1
+GROUP = "leases"
 LEASES = "leases."
 
 log = logging.getLogger("millrace")
@@ -66,7 +67,7 @@ class KafkaLeases:
         self._settings = client.settings
         self._instance = instance
         self._follow = follow
-        self._group = self._settings.internal("leases")
+        self._group = self._settings.internal(GROUP)
         self._groups: dict[str, GroupSpec] = {}
         self._made: dict[str, int] = {}
         self._released: set[tuple[str, int]] = set()
