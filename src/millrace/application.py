@@ -42,7 +42,7 @@ from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
-from millrace.trouble import Troubles
+from millrace.trouble import LogTrouble, Troubles
 
 S = TypeVar("S", bound=State)
 V = TypeVar("V", bound=View)
@@ -98,6 +98,7 @@ class Application:
         self._started = False
         self._balanced = False
         self._told = 0.0
+        self._leases_error: str | None = None
         self._troubles = Troubles()
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
@@ -371,7 +372,14 @@ class Application:
 
     def health(self) -> Health:
         """Return what is well and what is not."""
-        return Health.of(self.hosts, group=self.group_of)
+        return Health.of(self.hosts, group=self.group_of, shared=self._shared())
+
+    def _shared(self) -> dict[str, str | None]:
+        """Return what all services here depend on, with its error, where the engine can tell."""
+        log_of_all = self.parts.log if hasattr(self, "parts") else None
+        if not isinstance(log_of_all, LogTrouble):
+            return {}
+        return {"log": log_of_all.trouble(), "leases": self._leases_error}
 
     def metrics(self) -> str:
         """Return the figures of this process as Prometheus text."""
@@ -418,8 +426,10 @@ class Application:
             try:
                 await self._balance()
                 await self._tell_progress(self.hosts.values())
+                self._leases_error = None
                 self._troubles.over("leases")
             except StoreUnavailable as error:
+                self._leases_error = str(error)
                 self._troubles.met("leases", error)
             except Exception:
                 log.exception("renewing leases failed; trying again")

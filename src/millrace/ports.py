@@ -228,10 +228,7 @@ class PositionRow(msgspec.Struct):
 
 
 class HeldRow(msgspec.Struct):
-    """A message that waits or is dead: `state` is retry, behind, not_yet or dead; times are microseconds.
-
-    `value` is the original bytes, with headers and time of append where they belong to it (see `foreign.pack`).
-    """
+    """A message that waits or is dead (`state` retry, behind, not_yet, dead); times in microseconds, `value` as `foreign.pack` made it."""
 
     processor: str
     topic: str

@@ -82,6 +82,7 @@ class LoopState(msgspec.Struct):
     stuck_s: float
     last_error: str | None
     halted: bool = False
+    """It has stopped, or may not read what it has to."""
 
 
 class Loop:
@@ -137,6 +138,7 @@ class Loop:
         self._idle_until = 0.0
         self.assigned = False
         self.halted = False
+        self.refused = False
         self.last_error: str | None = None
         self.handled = 0
         self.fenced = 0
@@ -206,7 +208,7 @@ class Loop:
             held=len(self._blocked),
             stuck_s=round(stuck, 1),
             last_error=self.last_error,
-            halted=self.halted,
+            halted=self.halted or self.refused,
         )
 
     def offsets(self) -> dict[Place, int]:
@@ -234,6 +236,7 @@ class Loop:
                 return
             except Exception as error:  # the loop outlives whatever a turn dies of, and says so
                 self.last_error, failed = f"{type(error).__name__}: {error}", True
+                self.refused = isinstance(error, StoreUnavailable) and error.reason == "unauthorized"
                 if isinstance(error, StoreUnavailable):
                     self._writer.troubles.met(self._who, error)
                 else:
@@ -244,7 +247,7 @@ class Loop:
                 continue
             if failed:
                 self._writer.troubles.over(self._who)
-                failed = False
+                failed = self.refused = False
             if worked:
                 pause = 0.1
             elif not self._stopping:

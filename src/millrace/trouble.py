@@ -10,10 +10,20 @@ Neighbours: `runtime`, `relay`, `hosting` and `application` tell; the errors are
 from __future__ import annotations
 
 import logging
+from typing import Protocol, runtime_checkable
 
 from millrace.errors import StoreUnavailable
 
 log = logging.getLogger("millrace")
+
+
+@runtime_checkable
+class LogTrouble(Protocol):
+    """An ability that a log may have: to tell what keeps this process from following it, beside what those who read and append are told."""
+
+    def trouble(self) -> str | None:
+        """Return it in words, None when all is well."""
+        ...
 
 
 class Troubles:

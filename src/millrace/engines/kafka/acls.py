@@ -2,7 +2,8 @@
 
     its topics          READ what its processors read, WRITE what it says; CREATE, for whoever starts first makes a topic
     marks of relays     READ and WRITE: all relays of an installation keep their standing in one topic
-    leases              READ of the group of leases, and of the topics that stand for its partitions
+    leases              READ of the group of leases, and of the topics that stand for its own partitions; DESCRIBE of those of all
+                        services, for any member may be the one that the group lets share the partitions out
     groups              READ of the groups that bear its name: how far it has read is written there for Kafka's tools
 
 READ and WRITE bring DESCRIBE with them. Not asked for: DELETE, so the brokers remove old records by themselves; anything of the cluster.
@@ -45,6 +46,7 @@ def _resources(settings: KafkaSettings, needs: Needs) -> Iterator[Resource]:
     yield "topic", settings.internal(MARKS), LITERAL, ("READ", "WRITE", "CREATE", _SEEN)
     yield "topic", settings.internal(LEASES + needs.service), LITERAL, ("READ", "CREATE")
     yield "topic", settings.internal(f"{LEASES}{needs.service}."), PREFIXED, ("READ", "CREATE", "DELETE")
+    yield "topic", settings.internal(LEASES), PREFIXED, ("DESCRIBE",)
     yield "group", settings.internal(GROUP), LITERAL, ("READ",)
     yield "group", settings.topic(f"{needs.service}."), PREFIXED, ("READ",)
 

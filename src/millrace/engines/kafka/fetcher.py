@@ -208,7 +208,7 @@ class Fetcher:
         if error is not None:
             if error.code() == Codes.NO_OFFSET:
                 raise Recovery(f"{place[0]}/{place[1]}: offset {offset} is gone: {error.str()}")
-            raise self._client.unavailable(error, what=f"reading {place[0]}/{place[1]}")
+            raise self._client.unavailable(error, what=f"reading {place[0]}/{place[1]}", right=f"READ on topic {place[0]}")
         return found
 
     def reach(self, place: Place) -> tuple[int, int] | None:

@@ -61,6 +61,7 @@ class KafkaLog:
         self._reading = reading
         self._marks: Place = (self._settings.internal(MARKS), 0)
         self._marks_read = 0
+        self._trouble: str | None = None
         self._marks_moved = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
         self._looker: asyncio.Task[None] | None = None
@@ -271,9 +272,15 @@ class KafkaLog:
             await asyncio.sleep(ENDS_S)
             try:
                 await self._topics.look()
+                self._trouble = None
             except StoreUnavailable as error:
+                self._trouble = str(error)
                 log.debug("looking at the ends: %s", error)
             self._tell()
+
+    def trouble(self) -> str | None:
+        """Return what kept the last look at the topics from being had."""
+        return self._trouble
 
     async def close(self) -> None:
         """Let go of the sources and end the threads."""

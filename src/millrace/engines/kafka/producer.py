@@ -55,6 +55,7 @@ class Delivery:
     def __init__(self, places: set[Place]) -> None:
         self._loop = asyncio.get_running_loop()
         self._open = places
+        self.topic = ""
         self.done: asyncio.Future[dict[Place, int]] = self._loop.create_future()
         self.done.add_done_callback(_hear)
         self._ends: dict[Place, int] = {}
@@ -64,7 +65,7 @@ class Delivery:
         """Take an acknowledgement, in the producer's thread."""
         place = (message.topic(), message.partition())
         if error is not None:
-            self._tell(self._fail, KafkaException(error))
+            self._tell(self._fail, KafkaException(error), message.topic())
             return
         with self._lock:
             self._open.discard(place)
@@ -77,8 +78,9 @@ class Delivery:
         with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
             self._loop.call_soon_threadsafe(step, *values)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, topic: str) -> None:
         if not self.done.done():
+            self.topic = topic
             self.done.set_exception(error)
 
     def _succeed(self) -> None:
@@ -127,7 +129,8 @@ class RowProducer:
             return await self._await(delivery, began)
         except KafkaException as error:
             self._forget(producer)
-            raise self._client.unavailable(error, what="appending") from error
+            topic = delivery.topic
+            raise self._client.unavailable(error, what=f"appending to {topic}", right=f"WRITE on topic {topic}") from error
         except BaseException:
             self._forget(producer)
             raise
