@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from millrace.engines.kafka.client import RECORD_MAX, Client
+from millrace.engines.kafka.client import RECORD_MAX, Client, reason_of
 from millrace.engines.kafka.driver import Failure, KafkaException, Message, Producer
 from millrace.engines.kafka.fetcher import Place
 from millrace.errors import StoreUnavailable
@@ -103,6 +103,7 @@ class RowProducer:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.refused: str | None = None
         self._producer: Any = None
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -138,7 +139,15 @@ class RowProducer:
     def send_later(self, row: Outgoing) -> None:
         """Append a row without waiting; it follows what was appended before, and may be lost."""
         with contextlib.suppress(BufferError, KafkaException):
-            self._current().produce(row.topic, row.value, row.key, row.partition)
+            self._current().produce(row.topic, row.value, row.key, row.partition, on_delivery=self._note)
+
+    def _note(self, error: Failure | None, message: Message) -> None:
+        """Remember whether what nobody waits for may be written, in the producer's thread."""
+        if error is None:
+            self.refused = None
+        elif reason_of(error.code()) == "unauthorized":
+            topic = message.topic()
+            self.refused = str(self._client.unavailable(error, what=f"appending to {topic}", right=f"WRITE on topic {topic}"))
 
     async def _produce(self, producer: Any, row: Outgoing, answer: Any) -> None:
         while True:
