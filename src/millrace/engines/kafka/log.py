@@ -282,6 +282,8 @@ class KafkaLog:
             except StoreUnavailable as error:
                 self._trouble = str(error)
                 log.debug("looking at the ends: %s", error)
+            if self._producer.refused is not None:
+                await self._relays.repeat()
             self._say_refusal()
             self._tell()
 

@@ -322,6 +322,12 @@ class Relays:
         else:
             self._producer.send_later(row)
 
+    async def repeat(self) -> None:
+        """Write again how far the sources of this process have come: the last mark of one may have been lost."""
+        for key, source in self._sources.items():
+            if source.mine and source.there is not None and not source.lock.locked():
+                await self._write(key, Mark(AT, self.name, source.position, source.rows, source.places))
+
     async def stop(self) -> None:
         """Let go of everything."""
         await asyncio.gather(*self._yielding, return_exceptions=True)
