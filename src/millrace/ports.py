@@ -21,8 +21,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
-from millrace.serialization import Headers
-
 Row = TypeVar("Row")
 
 
@@ -50,10 +48,9 @@ class TopicInfo(msgspec.Struct, frozen=True):
 
 
 class Record(NamedTuple):
-    """One row of a partition.
+    """One row of a partition, appended at a time (microseconds) by a relay of ours under a journal `position`, or by a foreign producer: 0.
 
-    `at` is the append time in microseconds, `position` the journal position under which one of our relays appended it, 0 for foreign
-    producers. Below 0 there is no record: so many offsets up to this one hold none (holes are told, so that a lost record is noticed).
+    Below 0 there is no record: so many offsets up to this one hold none (holes are told, so that a lost record is noticed).
     `headers` are what a foreign producer put beside the value, None without any and for records of our relays.
     """
 
@@ -62,7 +59,7 @@ class Record(NamedTuple):
     value: bytes
     at: int
     position: int
-    headers: Headers | None = None
+    headers: Sequence[tuple[str, bytes | None]] | None = None
 
 
 class JournalRow(NamedTuple):
