@@ -1,8 +1,7 @@
 """Where the shops of tests keep their data: a folder, or servers beside it; no test names an engine.
 
 `PARCOMOLO_TEST_ENGINE` says which log with which stores, `kafka/postgres` or `sqlite/postgres` say; without it both are files. The
-servers are those of `MILLRACE_TEST_KAFKA` and `MILLRACE_TEST_POSTGRES`; where one is not named the test is skipped with that reason, or
-fails where `MILLRACE_REQUIRE_ENGINES=1` says that no engine may be left out. Each folder has a namespace of its own, which a note beside
+servers are those of the conformance suite. Each folder has a namespace of its own, which a note beside
 the folder keeps, so that a shop that is started again finds its data; it is deleted when the tests have ended.
 
 Neighbours: whoever starts a shop for a test asks for the settings of its folder.
@@ -15,15 +14,13 @@ import os
 import uuid
 from pathlib import Path
 
-import pytest
-
 from millrace import MillraceError
+from millrace.testing.conformance.servers import KAFKA, POSTGRES, server
 from parcomolo.bootstrap import erase
 from parcomolo.configuration import configuration
 
 CHOICE = "PARCOMOLO_TEST_ENGINE"
-REQUIRED = "MILLRACE_REQUIRE_ENGINES"
-SERVERS = {"kafka": ("log", "MILLRACE_TEST_KAFKA", "kafka://"), "postgres": ("store", "MILLRACE_TEST_POSTGRES", "")}
+SERVERS = {"kafka": ("log", KAFKA, "kafka://"), "postgres": ("store", POSTGRES, "")}
 
 _left: list[dict[str, str]] = []
 
@@ -65,11 +62,7 @@ def files_of(folder: Path) -> Path:
 def _server(name: str) -> tuple[str, str]:
     assert name in SERVERS, f"{CHOICE}: {name!r} is none of sqlite, {', '.join(SERVERS)}"
     setting, variable, scheme = SERVERS[name]
-    address = os.environ.get(variable, "")
-    if not address:
-        reason = f"{CHOICE} names {name}, but {variable} names no server; `make servers` starts one and writes it into .servers.env"
-        pytest.fail(reason) if os.environ.get(REQUIRED) == "1" else pytest.skip(reason)
-    return setting, f"{scheme}{address.removeprefix(scheme)}"
+    return setting, f"{scheme}{server(variable).removeprefix(scheme)}"
 
 
 def _namespace(folder: Path, settings: dict[str, str]) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 READY_S = 60.0
 STOP_S = 10.0
+JARS = ("kafka_2.13", "kafka-tools")
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 MEMORY = ("-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
@@ -64,7 +65,7 @@ class KafkaNode:
         """What it printed."""
         return self._folder / f"node-{self.number}.log"
 
-    def format(self, cluster: str) -> None:
+    def format(self, cluster: str, options: Sequence[str] = ()) -> None:
         """Make its data folder, unless it is there.
 
         Raises:
@@ -72,6 +73,7 @@ class KafkaNode:
         """
         # The equals sign matters: an id that begins with "-" would be taken for an option.
         command = [*self._java(), "kafka.tools.StorageTool", "format", "--ignore-formatted", f"-t={cluster}", "-c", str(self.properties)]
+        command += options
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=READY_S)
         if found.returncode:
             raise ServerFailed(f"formatting node {self.number}: {found.stdout[-2000:]}{found.stderr[-2000:]}")
@@ -163,6 +165,7 @@ class KafkaCluster:
         self._count = nodes
         self._ports = list(ports)
         self.nodes: list[KafkaNode] = []
+        self.format_options: list[str] = []
 
     @property
     def address(self) -> str:
@@ -184,7 +187,7 @@ class KafkaCluster:
         for node, controller in zip(self.nodes, ports[half:], strict=True):
             if node.pid() is None:
                 node.properties.write_text(self._properties(node, controller, voters))
-                node.format(cluster)
+                node.format(cluster, self.format_options)
         for node in self.nodes:
             if node.pid() is None:
                 node.start()
@@ -240,7 +243,7 @@ def fetch(jars: Path) -> None:
     Raises:
         ServerFailed: Maven is absent or failed.
     """
-    if any(jars.glob("kafka_2.13-*.jar")):
+    if all(any(jars.glob(f"{name}-[0-9]*.jar")) for name in JARS):
         return
     maven = shutil.which("mvn")
     if maven is None:
@@ -251,8 +254,11 @@ def fetch(jars: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         raise ServerFailed(f"fetching the jars of Kafka: {found.stdout[-3000:]}{found.stderr[-1000:]}")
-    jars.parent.mkdir(parents=True, exist_ok=True)
-    fresh.rename(jars)
+    jars.mkdir(parents=True, exist_ok=True)
+    for jar in fresh.iterdir():
+        if not (jars / jar.name).exists():  # a broker may run on those that are there
+            jar.rename(jars / jar.name)
+    shutil.rmtree(fresh)
 
 
 def java() -> str:

@@ -24,6 +24,7 @@ from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.moving import Moved, MoveProgress, move
+from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
 from millrace.position import Position
 from millrace.reading import Page
@@ -55,6 +56,7 @@ __all__ = [
     "Overloaded",
     "Page",
     "Personal",
+    "PlainJson",
     "Position",
     "PositionUnknown",
     "Recorded",

@@ -13,12 +13,14 @@ import msgspec
 from millrace.application import Application
 from millrace.dead_letters import Content, HeldId, content_of
 from millrace.errors import Recovery, UnknownMessage
+from millrace.foreign import unpack
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
 from millrace.ledger import LedgerLine, check_ledger
 from millrace.ports import HeldRow, LogParts, PositionRow, Store, TopicInfo
 from millrace.rebuild import processor_of
 from millrace.retry import DEAD
+from millrace.serialization import Headers
 from millrace.service import Service
 from millrace.view import topics_of
 
@@ -202,6 +204,8 @@ class HeldMessageDetail(msgspec.Struct, frozen=True):
     detail: str
     content: Content
     value: bytes
+    headers: Headers = ()
+    """Of a foreign record."""
 
 
 async def list_held(inspection: Inspection, *, state: str | None, limit: int) -> list[HeldMessage]:
@@ -232,9 +236,12 @@ async def show_held(inspection: Inspection, name: str) -> HeldMessageDetail:
             continue
         for row in await store.reader.held.load(wanted.processor):
             if HeldId.of(service.name, row) == wanted:
-                content = content_of(row.value, inspection.app.catalogue)
+                content = content_of(row, inspection.app.catalogue)
                 handler = _handler_of(inspection.app, service, row, content)
-                return HeldMessageDetail(_held_message(service.name, row), handler, row.detail, content, row.value)
+                original = unpack(row.value)
+                return HeldMessageDetail(
+                    _held_message(service.name, row), handler, row.detail, content, original.value, headers=original.headers
+                )
     raise UnknownMessage(f"nothing is held as {name!r}; `dead-letters list --state all` shows what is")
 
 

@@ -44,7 +44,7 @@ from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
-from millrace.trouble import Patience, Troubles, patiently
+from millrace.trouble import LogTrouble, Patience, Troubles, patiently
 
 S = TypeVar("S", bound=State)
 V = TypeVar("V", bound=View)
@@ -102,6 +102,7 @@ class Application:
         self._started = False
         self._balanced = False
         self._told = 0.0
+        self._leases_error: str | None = None
         self._troubles = Troubles()
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
@@ -110,9 +111,9 @@ class Application:
 
     async def open(self, *, services: Iterable[Service] | None = None) -> None:
         """Open log and stores, of the hosted services unless others are named; enough for queries, nothing runs."""
-        await self._open_log()
-        installation = self._installation()
         opened = list(self._hosted if services is None else services)
+        await self._open_log(opened)
+        installation = self._installation()
         for number, service in enumerate(opened):
             await self._open_host(service, installation, shift=number / len(opened))
         if not self.on_log:
@@ -120,10 +121,12 @@ class Application:
                 command = f"millrace relay --services {host.service.name}"
                 self._partitions |= await noted_partitions(host.store, [spec.name for spec in self.topics()], relay=command)
 
-    async def _open_log(self) -> None:
+    async def _open_log(self, services: Iterable[Service]) -> None:
+        """Open the log, with the topics that these services read and write."""
         self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
-        await self.parts.log.ensure(self.topics())
+        concerned = set[str]().union(*(service.reads(self.catalogue) | service.writes() for service in services))
+        await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
 
     async def _open_host(self, service: Service, installation: Installation, *, shift: float = 0.0) -> Host:
@@ -190,7 +193,7 @@ class Application:
             await patience(error)
 
         try:
-            await patiently(self._open_log, reopen_log)
+            await patiently(lambda: self._open_log(self.services), reopen_log)  # the notes are of all topics
             installation = self._installation()
             for service in chosen:
                 host = await patiently(lambda service=service: self._open_host(service, installation), patience)
@@ -451,7 +454,12 @@ class Application:
 
     def health(self) -> Health:
         """Return what is well and what is not."""
-        return Health.of(self.hosts, group=self.group_of)
+        return Health.of(self.hosts, group=self.group_of, shared=self._shared())
+
+    def _shared(self) -> dict[str, str | None]:
+        """Return what all services here depend on, with its error, where the engine can tell."""
+        log_of_all = self.parts.log if hasattr(self, "parts") else None
+        return {"log": log_of_all.trouble(), "leases": self._leases_error} if isinstance(log_of_all, LogTrouble) else {}
 
     def metrics(self) -> str:
         """Return the figures of this process as Prometheus text."""
@@ -498,8 +506,10 @@ class Application:
             try:
                 await self._balance()
                 await self._tell_progress(self.hosts.values())
+                self._leases_error = None
                 self._troubles.over("leases")
             except StoreUnavailable as error:
+                self._leases_error = str(error)
                 self._troubles.met("leases", error)
             except Exception:
                 log.exception("renewing leases failed; trying again")

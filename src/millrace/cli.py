@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from millrace import administration, doctor
+from millrace import access, administration, doctor
 from millrace.application import Application
 from millrace.clock import from_micros
 from millrace.errors import ConfigurationError, MillraceError, StoreUnavailable
@@ -73,12 +73,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--traceback", action="store_true", help="show where an unexpected error comes from")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    _reading(commands, "topics", topics, "topics of the log: partitions, records, retention")
+    _topics(commands)
     consumers = _family(commands, "consumers", "who reads what, how far, how far behind")
     _reading(consumers, "list", list_consumers, "position, lag and counts per partition; passed: duplicate, ignored, skipped")
     _dead_letters(commands)
     _views(commands)
     _relay(commands)
+    stores = _family(commands, "stores", "the services' databases")
+    roles = _reading(stores, "roles", print_roles, "the SQL that makes a database role for each service, for an administrator")
+    roles.add_argument("--role", default=access.ROLE, metavar="NAME", help=f"name of a role (default: {access.ROLE})")
     _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")
     _reading(commands, "doctor", examine, "check files, settings and figures: exit status 1 when something has to change")
     _recovering(commands)
@@ -90,6 +93,13 @@ def _version() -> str:
         return version("millrace")
     except PackageNotFoundError:
         return "(not installed as a package)"
+
+
+def _topics(commands: Any) -> None:
+    listing = _reading(commands, "topics", topics, "topics of the log: partitions, records, retention")
+    more = listing.add_subparsers(metavar="COMMAND", title="commands")
+    rights = _reading(more, "acls", print_rights, "the access rights that each service needs on the log, for an administrator")
+    rights.add_argument("--principal", default=access.PRINCIPAL, metavar="NAME", help=f"name of a user (default: {access.PRINCIPAL})")
 
 
 def _dead_letters(commands: Any) -> None:
@@ -269,6 +279,25 @@ async def topics(app: Application, options: argparse.Namespace) -> int:
     return _print_table(("topic", ">partitions", ">records", "kept", ">newest", "note"), cells, none="the log has no topics")
 
 
+async def print_rights(app: Application, options: argparse.Namespace) -> int:
+    """Print the rights that services need on the log; nothing is opened."""
+    rows = access.rights_on_log(app, principal=options.principal)
+    if options.json:
+        return _print_json([plain(row) for row in rows])
+    for service in dict.fromkeys(row.service for row in rows):
+        print("\n".join([f"# {service}", *(row.command for row in rows if row.service == service)]))
+    return 0
+
+
+async def print_roles(app: Application, options: argparse.Namespace) -> int:
+    """Print the SQL that makes a role per service; nothing is opened."""
+    rows = access.roles_for_stores(app, role=options.role)
+    if options.json:
+        return _print_json([plain(row) for row in rows])
+    print("\n".join(f"-- {row.service}: role {row.role}, schema {row.schema}\n{row.sql}" for row in rows))
+    return 0
+
+
 async def list_consumers(app: Application, options: argparse.Namespace) -> int:
     """Print positions and lags."""
     async with Inspection(app) as inspection:
@@ -362,6 +391,7 @@ def _held_json(detail: administration.HeldMessageDetail, *, raw: bool) -> dict[s
     }
     if raw:
         value["value_base64"] = base64.b64encode(detail.value).decode()
+        value["headers_base64"] = [[name, base64.b64encode(found or b"").decode()] for name, found in detail.headers]
     return value
 
 

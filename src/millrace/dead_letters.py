@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from millrace.errors import DecodeError, UnknownMessage
+from millrace.foreign import Reader, unpack
 from millrace.message import MASK, Message, masked, personal_fields
 from millrace.ports import HeldRow
-from millrace.serialization import Catalogue, Envelope, open_envelope
+from millrace.serialization import Catalogue, Envelope
 
 ID_FORM = "service:processor:topic:partition:offset"
 
@@ -64,19 +65,23 @@ class Content(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-def content_of(value: bytes, catalogue: Catalogue) -> Content:
-    """Return what can be read of a record, personal fields masked."""
+def content_of(row: HeldRow, catalogue: Catalogue) -> Content:
+    """Return what can be read of a held message, personal fields masked."""
+    original = unpack(row.value)
+    beside = {"headers": ", ".join(sorted({name for name, _ in original.headers}))} if original.headers else {}
     try:
-        envelope = open_envelope(value)
+        envelope = Reader(catalogue).open(original, topic=row.topic, place=f"{row.topic}/{row.partition}/{row.offset}")
     except DecodeError as error:
-        return Content(note=f"it cannot be decoded: {error}")
+        return Content(attributes=beside, note=f"it cannot be decoded: {error}")
+    if envelope is None:
+        return Content(attributes=beside, note="it is plain JSON of a kind that no message class is declared to be")
     cls = catalogue.class_of(envelope.type)
     data, note = None, None
     if cls is None:
         note = "its type is unknown here, and with it which fields are personal"
     else:
         data, note = _data_of(cls, envelope, catalogue)
-    return Content(envelope.type, cls, _attributes_of(envelope), data, note)
+    return Content(envelope.type, cls, _attributes_of(envelope) | beside, data, note)
 
 
 def _data_of(cls: type[Message], envelope: Envelope, catalogue: Catalogue) -> tuple[Any, str | None]:

@@ -31,9 +31,16 @@ class Health(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, hosts: Mapping[str, Host], *, group: Callable[[str, str], str]) -> Health:
-        """Look at running services; `group` makes the name of a consumer group from (service, processor)."""
-        entries = [entry for name, host in hosts.items() for entry in _host_entries(name, host, group)]
+    def of(cls, hosts: Mapping[str, Host], *, group: Callable[[str, str], str], shared: Mapping[str, str | None]) -> Health:
+        """Look at running services.
+
+        Args:
+            hosts: the services of this process.
+            group: makes the name of a consumer group from (service, processor).
+            shared: what all of them depend on, with its error.
+        """
+        entries = [_dependency(name, error) for name, error in shared.items()]
+        entries += [entry for name, host in hosts.items() for entry in _host_entries(name, host, group)]
         status = "ok" if all(entry.state == "ok" for entry in entries) else "failing"
         return cls(status, tuple(entries))
 

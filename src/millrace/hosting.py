@@ -21,13 +21,14 @@ from millrace.intake import Intake
 from millrace.message import Message
 from millrace.pace import Pace
 from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
+from millrace.position_check import check_positions
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
 from millrace.relay import Relay, RelayElsewhere
 from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
-from millrace.runtime import BATCH_MAX, QUIET_S, Loop, check_positions
+from millrace.runtime import BATCH_MAX, QUIET_S, Loop
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.trouble import Troubles

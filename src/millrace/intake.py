@@ -3,7 +3,8 @@
 What a record can be:
 
 - a message that a pattern of this processor takes: becomes a `Delivery`;
-- a type nobody here takes, or a fact that only its topic's owner may say, said by somebody else: ignored, counted;
+- a type nobody here takes, plain JSON of a kind that no mapping fits, or a fact that only its topic's owner may say, said by somebody
+  else: ignored, counted;
 - no record at all, but a hole of offsets that hold none (see `ports.Record`): ignored, counted;
 - unreadable (oversized, no CloudEvent, data that do not fit): a `Delivery` without a pattern, for the dead letters with reason and bytes.
   It blocks its key only when its envelope decodes and names a source of this application; otherwise its key is not to be trusted.
@@ -11,6 +12,8 @@ What a record can be:
 Whether a record was published by one of our relays is what the log says (`Record.position`), never what an envelope claims: a forged
 sequence cannot make later, real records look like repeats. A claim counts only against the record that makes it: a copy of one of our
 own records, put there by a mirror or a replay tool, is a repeat when its sequence was seen already.
+
+How a foreign record is read is `foreign`'s; what is held of it is kept with its headers, so that it can be opened again.
 
 Neighbours: `runtime` opens what it reads; `turn` reopens what is held and what timers fire.
 """
@@ -25,6 +28,7 @@ import msgspec
 from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import DecodeError
+from millrace.foreign import Original, Reader, pack, unpack
 from millrace.message import Event, Message, declaration, key_of
 from millrace.ports import HeldRow, Record, TimerRow
 from millrace.processor import Mode, Pattern, Processor
@@ -100,6 +104,7 @@ class Intake:
         self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
         """Handling a message may take a look into the store."""
         self._source = service_source
+        self._foreign = Reader(catalogue)
         self._origins: dict[tuple[str, str], str] = {}
         self._routes: dict[str, Route] = {
             catalogue.type_of(cls): Route(
@@ -114,16 +119,19 @@ class Intake:
         sources: dict[str, int] = {}
         ignored, latest, urgent = 0, "", False
         for record in records:
-            if record[4] < 0:
-                ignored -= record[4]
+            sequence, origin = record[4], ""
+            if sequence < 0:
+                ignored -= sequence
                 continue
             try:
-                envelope = open_envelope(record[2])
+                envelope = open_envelope(record[2]) if sequence else self._open_foreign(topic, partition, record)
             except DecodeError as error:
-                deliveries.append(self._unreadable(topic, partition, record, error))
+                deliveries.append(self._unreadable((topic, partition, record[0]), self._kept(topic, record), error))
                 urgent = True
                 continue
-            sequence, origin = record[4], ""
+            if envelope is None:
+                ignored += 1
+                continue
             if sequence:
                 origin = self._origins.get((envelope.source, envelope.epoch)) or self._remember_origin(envelope)
             route = self._routes.get(envelope.type)
@@ -136,11 +144,21 @@ class Intake:
                 latest = envelope.time
             urgent = urgent or not route.quiet
             delivery = self._deliver(record, envelope, route, trusted=bool(origin))
+            if not sequence:
+                delivery.value = self._kept(topic, record)
             if not origin and envelope.sequence:
                 delivery.claim = (f"{envelope.source}@{envelope.epoch}", envelope.sequence)
             delivery.topic, delivery.partition, delivery.origin, delivery.sequence = topic, partition, origin, sequence
             deliveries.append(delivery)
         return Opened(deliveries, ignored, sources, latest, urgent)
+
+    def _open_foreign(self, topic: str, partition: int, record: Record) -> Envelope | None:
+        original = Original(record[2], record[5] or (), record[3])
+        return self._foreign.open(original, topic=topic, place=f"{topic}/{partition}/{record[0]}")
+
+    def _kept(self, topic: str, record: Record) -> bytes:
+        """Return a foreign record as it is kept: with what it takes to open it again."""
+        return pack(Original(record[2], record[5] or (), record[3] if record[5] or self._foreign.maps(topic) else 0))
 
     def _remember_origin(self, envelope: Envelope) -> str:
         """Return "source@epoch", made once per source: readers keep the last sequence under it."""
@@ -156,7 +174,8 @@ class Intake:
         try:
             delivery.message = route.decode(envelope.data)
         except UNDECODABLE as error:
-            delivery.result = ("invalid", f"{envelope.type}: {error}")
+            kind = "" if envelope.datacontenttype == "application/json" else f" (its content type is {envelope.datacontenttype})"
+            delivery.result = ("invalid", f"{envelope.type}: {error}{kind}")
             delivery.key = envelope.partitionkey if trusted else ""
         else:
             delivery.pattern = route.pattern
@@ -164,24 +183,29 @@ class Intake:
         return delivery
 
     @staticmethod
-    def _unreadable(topic: str, partition: int, record: Record, error: DecodeError) -> Delivery:
+    def _unreadable(place: tuple[str, int, int], kept: bytes, error: DecodeError) -> Delivery:
         delivery = Delivery()
         delivery.envelope = Envelope("", "", "")
-        delivery.topic, delivery.partition, delivery.offset, delivery.value = topic, partition, record[0], record[2]
+        delivery.topic, delivery.partition, delivery.offset = place
+        delivery.value = kept
         delivery.result = (error.reason, error.detail)
         return delivery
 
     def reopen(self, row: HeldRow) -> Delivery:
         """Return a held message as a delivery; one that still cannot be read has no pattern."""
-        record = Record(row.offset, row.key, row.value, 0, 0)
+        original = unpack(row.value)
+        record = Record(row.offset, row.key, original.value, original.at, 0, original.headers)
+        place = (row.topic, row.partition, row.offset)
         try:
-            envelope = open_envelope(row.value)
+            envelope = self._open_foreign(row.topic, row.partition, record)
         except DecodeError as error:
-            return self._unreadable(row.topic, row.partition, record, error)
-        route = self._routes.get(envelope.type)
-        if route is None:
-            return self._unreadable(row.topic, row.partition, record, DecodeError("unknown", f"{envelope.type} is taken by nobody now"))
+            return self._unreadable(place, row.value, error)
+        route = None if envelope is None else self._routes.get(envelope.type)
+        if envelope is None or route is None:
+            kind = "its kind of plain JSON" if envelope is None else envelope.type
+            return self._unreadable(place, row.value, DecodeError("unknown", f"{kind} is taken by nobody now"))
         delivery = self._deliver(record, envelope, route, trusted=True)
+        delivery.value = row.value
         delivery.topic, delivery.partition = row.topic, row.partition
         delivery.key = row.key
         delivery.attempt = row.attempts + 1
@@ -206,7 +230,8 @@ class Intake:
         record = Record(_timer_offset(row), row.key, seal(envelope), 0, 0)
         route = self._routes.get(row.type)
         if route is None:
-            delivery = self._unreadable(TIMERS, row.partition, record, DecodeError("unknown", f"timer {row.name}: nobody takes {row.type}"))
+            place = (TIMERS, row.partition, record.offset)
+            delivery = self._unreadable(place, record.value, DecodeError("unknown", f"timer {row.name}: nobody takes {row.type}"))
             delivery.key = row.key
         else:
             delivery = self._deliver(record, envelope, route, trusted=True)

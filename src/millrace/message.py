@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, cast, dataclass_transform, get_args
 import msgspec
 
 from millrace.errors import ConfigurationError
+from millrace.plain_json import PlainJson
 
 Personal = msgspec.Meta(extra={"personal": True})
 """Marks a field as personal data: `Annotated[str, Personal]`. Pages, logs and exports show it masked."""
@@ -32,6 +33,7 @@ class Declaration(msgspec.Struct, frozen=True):
     topic: str | None
     key: str
     internal: bool
+    plain: PlainJson | None = None
 
 
 def kebab(name: str) -> str:
@@ -55,6 +57,7 @@ class MessageMeta(type(msgspec.Struct)):  # type: ignore[misc]  # the struct met
         key: str | None = None,
         version: int = 1,
         internal: bool | None = None,
+        plain: PlainJson | None = None,
         **options: Any,
     ) -> Any:
         """Create the class; `options` go to msgspec (`tag` and the like)."""
@@ -68,19 +71,29 @@ class MessageMeta(type(msgspec.Struct)):  # type: ignore[misc]  # the struct met
         if topic is None and inherited is not None:
             topic = inherited.topic
         if key is not None:
-            cls.__declaration__ = _declare(cls, name or kebab(class_name), version, topic, key, internal)
+            cls.__declaration__ = _declare(cls, name or kebab(class_name), version, topic, key, internal, plain)
         return cls
 
 
-def _declare(cls: Any, name: str, version: int, topic: str | None, key: str, internal: bool | None) -> Declaration:  # noqa: FBT001, PLR0917  # as in the class statement
+def _declare(  # noqa: PLR0917  # as in the class statement
+    cls: Any,
+    name: str,
+    version: int,
+    topic: str | None,
+    key: str,
+    internal: bool | None,  # noqa: FBT001  # the same
+    plain: PlainJson | None,
+) -> Declaration:
     if not hasattr(cls, key):
         raise ConfigurationError(f"{cls.__qualname__}: key={key!r} is not one of its fields")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ConfigurationError(f"{cls.__qualname__}: name on the wire {name!r} must be kebab-case")
     if topic is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", topic):
         raise ConfigurationError(f"{cls.__qualname__}: topic {topic!r}: use lower-case letters, digits, '.', '_' and '-'")
+    if plain is not None and topic is None:
+        raise ConfigurationError(f"{cls.__qualname__}: plain= says how records of its topic are read, and it has no topic=")
     hidden = internal if internal is not None else bool(topic and topic.startswith(INTERNAL_TOPICS))
-    return Declaration(name=name, version=version, topic=topic, key=key, internal=hidden)
+    return Declaration(name=name, version=version, topic=topic, key=key, internal=hidden, plain=plain)
 
 
 class Message(msgspec.Struct, metaclass=MessageMeta):
@@ -88,7 +101,8 @@ class Message(msgspec.Struct, metaclass=MessageMeta):
 
     Class keywords: `name` (kebab-case, on the wire, default from the class name),
     `topic` (none: for timers and local commands only),
-    `key` (name of the field that orders and partitions), `version` (major, default 1), `internal` (causation passes through).
+    `key` (name of the field that orders and partitions), `version` (major, default 1), `internal` (causation passes through),
+    `plain` (a `PlainJson`: how plain JSON records of foreign producers become this message; not inherited).
     """
 
     __declaration__: ClassVar[Declaration]

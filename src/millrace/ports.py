@@ -48,10 +48,10 @@ class TopicInfo(msgspec.Struct, frozen=True):
 
 
 class Record(NamedTuple):
-    """One row of a partition.
+    """One row of a partition, appended at a time (microseconds) by a relay of ours under a journal `position`, or by a foreign producer: 0.
 
-    `at` is the append time in microseconds, `position` the journal position under which one of our relays appended it, 0 for foreign
-    producers. Below 0 there is no record: so many offsets up to this one hold none (holes are told, so that a lost record is noticed).
+    Below 0 there is no record: so many offsets up to this one hold none (holes are told, so that a lost record is noticed).
+    `headers` are what a foreign producer put beside the value, None without any and for records of our relays.
     """
 
     offset: int
@@ -59,6 +59,7 @@ class Record(NamedTuple):
     value: bytes
     at: int
     position: int
+    headers: Sequence[tuple[str, bytes | None]] | None = None
 
 
 class JournalRow(NamedTuple):
@@ -224,7 +225,7 @@ class PositionRow(msgspec.Struct):
 
 
 class HeldRow(msgspec.Struct):
-    """A message that waits or is dead: `state` is retry, behind, not_yet or dead, `value` the original bytes; times are microseconds."""
+    """A message that waits or is dead (`state` retry, behind, not_yet, dead); times in microseconds, `value` as `foreign.pack` made it."""
 
     processor: str
     topic: str

@@ -33,7 +33,8 @@ from millrace.clock import Clock, to_micros
 from millrace.errors import ConfigurationError, Recovery, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
-from millrace.ports import Log, LogParts, PositionRow, TopicInfo
+from millrace.ports import LogParts, TopicInfo
+from millrace.position_check import check_positions
 from millrace.processor import Mode
 from millrace.turn import Chunk, Place, Turn
 from millrace.unit_of_work import UnitOfWork
@@ -50,8 +51,6 @@ IDLE_S = 0.5
 """How long the position may lag behind records that concern nobody here."""
 QUIET_S = 0.1
 """What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
-
-ADVICE = "restore what is newer, or let an operator decide where to go on (millrace recover)"
 
 
 class Claim(Waiting):
@@ -82,6 +81,7 @@ class LoopState(msgspec.Struct):
     stuck_s: float
     last_error: str | None
     halted: bool = False
+    """It has stopped, or may not read what it has to."""
     workers: int | None = None
     """How many activities are called at once; None where none are."""
     calling: int = 0
@@ -144,6 +144,7 @@ class Loop:
             self._workers = Workers(intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call)
         self.assigned = False
         self.halted = False
+        self.refused = False
         self.last_error: str | None = None
         self.handled = 0
         self.fenced = 0
@@ -216,7 +217,7 @@ class Loop:
             held=len(self._blocked),
             stuck_s=round(stuck, 1),
             last_error=self.last_error,
-            halted=self.halted,
+            halted=self.halted or self.refused,
             workers=self._workers.count if self._workers is not None else None,
             calling=self._workers.calling if self._workers is not None else 0,
         )
@@ -259,6 +260,7 @@ class Loop:
                 return
             except Exception as error:  # the loop outlives whatever a turn dies of, and says so
                 self.last_error, failed = f"{type(error).__name__}: {error}", True
+                self.refused = isinstance(error, StoreUnavailable) and error.reason == "unauthorized"
                 if isinstance(error, StoreUnavailable):
                     self._writer.troubles.met(self._who, error)
                 else:
@@ -269,7 +271,7 @@ class Loop:
                 continue
             if failed:
                 self._writer.troubles.over(self._who)
-                failed = False
+                failed = self.refused = False
             if worked:
                 pause = 0.1
                 if self._workers is not None or self._again or self.lag() or self._wanted != self._owned:
@@ -558,48 +560,6 @@ class Loop:
     def note(self, error: Exception) -> None:
         """Remember a handler's failure, for health."""
         self.last_error = f"{type(error).__name__}: {error}"
-
-
-async def check_positions(rows: Sequence[PositionRow], log: Log, *, before: Mapping[str, TopicInfo], reader: str) -> None:
-    """Compare read positions with the log as it was `before` they were read.
-
-    Others may have read on meanwhile, what was appended meanwhile; so where a position is ahead of an end, the log is asked once more.
-
-    Raises:
-        Recovery: the place is gone, behind the end, or in a topic that was created anew.
-    """
-    infos = before
-    if any(_is_ahead(row, before.get(row.topic)) for row in rows):
-        infos = {info.name: info for info in await log.topics()}
-    for row in rows:
-        ahead = _is_ahead(row, before.get(row.topic))
-        _check_position(row, (infos if ahead else before).get(row.topic), reader=reader)
-
-
-def _is_ahead(row: PositionRow, info: TopicInfo | None) -> bool:
-    return info is not None and row.partition < len(info.ranges) and row.offset > info.ranges[row.partition][1]
-
-
-def _check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
-    """Compare a read position with the log.
-
-    Raises:
-        Recovery: the place is gone, behind the end, or in a topic that was created anew.
-    """
-    place = f"{reader} on {row.topic}/{row.partition}"
-    if row.topic.startswith("@"):
-        return  # counts timers that failed; it is no place in the log
-    if info is None or row.partition >= len(info.ranges):
-        raise Recovery(f"{place}: the log has no such partition any more; it was replaced or restored from an older copy; {ADVICE}")
-    first, end = info.ranges[row.partition]
-    if row.identity != info.identity:
-        raise Recovery(f"{place}: the topic was created anew since it was read; {ADVICE}")
-    if row.offset > end:
-        raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy; {ADVICE}")
-    if row.offset < first:
-        raise Recovery(
-            f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read; {ADVICE}"
-        )
 
 
 def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[tuple[str, int, int, str]]:

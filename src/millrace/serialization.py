@@ -11,13 +11,14 @@ Neighbours: the runtime decodes what the log hands over; the journal stores what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
 from millrace.errors import ConfigurationError, DecodeError
 from millrace.message import Event, Message, declaration
+from millrace.plain_json import PlainJson
 
 CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
 RECORD_BYTES_MAX = 1 << 20
@@ -25,6 +26,9 @@ RECORD_BYTES_MAX = 1 << 20
 
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, TypeError, MemoryError)
 """Every way in which decoding bytes can fail."""
+
+Headers = Sequence[tuple[str, bytes | None]]
+"""What a log may carry beside key and value of a record."""
 
 Filled = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -115,15 +119,42 @@ class Catalogue:
         """Register classes; one without a topic belongs to the context named like `service`.
 
         Raises:
-            ConfigurationError: two classes have one type on the wire.
+            ConfigurationError: two classes have one type on the wire, or a mapping of plain JSON cannot work.
         """
         for cls in classes:
+            self._check_plain(cls)
             wire = self._name(cls, service)
             known = self._decoders.get(wire)
             if known is not None and known[0] is not cls:
                 raise ConfigurationError(f"{cls.__qualname__} and {known[0].__qualname__} both are {wire!r} on the wire")
             self._types.setdefault(cls, wire)
             self._decoders[wire] = (cls, msgspec.json.Decoder(cls).decode)
+
+    def _check_plain(self, cls: type[Message]) -> None:
+        declared = declaration(cls)
+        if declared.plain is None:
+            return
+        if self.owner_of(cls) is not None:
+            raise ConfigurationError(
+                f"{cls.__qualname__}: only service {declared.topic!r} says what lies in its topic, so plain= has nothing to read there; "
+                "foreign facts need a topic of their own"
+            )
+        for other in self._types:
+            known = declaration(other)
+            if other is not cls and known.topic == declared.topic and known.plain is not None and known.plain.where == declared.plain.where:
+                raise ConfigurationError(
+                    f"{cls.__qualname__} and {other.__qualname__} are read from the same plain JSON of topic {declared.topic!r}; "
+                    "tell them apart by PlainJson(where=...)"
+                )
+
+    def plain(self) -> dict[str, list[tuple[str, PlainJson]]]:
+        """Return (type on the wire, mapping) per topic that plain JSON is read from, those with the most conditions first."""
+        found: dict[str, list[tuple[str, PlainJson]]] = {}
+        for cls, wire in self._types.items():
+            declared = declaration(cls)
+            if declared.plain is not None and declared.topic is not None:
+                found.setdefault(declared.topic, []).append((wire, declared.plain))
+        return {topic: sorted(each, key=lambda pair: (-len(pair[1].where), pair[0])) for topic, each in found.items()}
 
     def _name(self, cls: type[Message], service: str) -> str:
         declared = declaration(cls)

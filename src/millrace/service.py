@@ -18,12 +18,12 @@ import msgspec
 from millrace.aggregate import Aggregate
 from millrace.errors import ConfigurationError
 from millrace.handler import AsyncHandler, PureHandler
-from millrace.message import Event, Message
+from millrace.message import Event, Message, declaration
 from millrace.ports import TopicSpec
 from millrace.processor import Mode, Processor, annotated_messages, said_messages
 from millrace.serialization import Catalogue
 from millrace.state import Selector, State, View
-from millrace.view import ViewDefinition, define_view
+from millrace.view import ViewDefinition, define_view, topics_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HANDLERS = "handlers"
@@ -212,6 +212,15 @@ class Service:
             for name, handlers in self._handlers.items()
             if any(selector.state is state for handler in handlers for selector in handler.selectors())
         ]
+
+    def reads(self, catalogue: Catalogue) -> set[str]:
+        """Return the topics that its processors and views read."""
+        found = {topic for processor in self.processors(catalogue) for topic in processor.topics()}
+        return found.union(*(topics_of(view) for view in self.views))
+
+    def writes(self) -> set[str]:
+        """Return the topics of what it says, as far as annotations and `says` name it."""
+        return {topic for cls in self.said if (topic := declaration(cls).topic)}
 
     def message_classes(self) -> set[type[Message]]:
         """Return every message class that the service's declarations name."""

@@ -14,6 +14,7 @@ import msgspec
 
 from millrace.broadcast import Broadcast
 from millrace.errors import Recovery, UnknownMessage
+from millrace.foreign import Original, as_structured
 from millrace.ports import LogParts, Record
 
 BATCH = 200
@@ -92,7 +93,8 @@ class Tail:
 
     def _tell(self, topic: str, partition: int, record: Record) -> Tailed:
         self.offsets[topic, partition] = record.offset + 1
-        return Tailed(topic, partition, record.offset, record.value, self.cursor)
+        value = record.value if record.headers is None else as_structured(Original(record.value, record.headers))
+        return Tailed(topic, partition, record.offset, value, self.cursor)
 
     async def _records(self, topic: str, partition: int, offset: int) -> list[Record]:
         """Read on from an offset; where retention has removed it, from the first that is there."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from millrace.errors import StoreUnavailable
 
@@ -19,6 +19,15 @@ log = logging.getLogger("millrace")
 T = TypeVar("T")
 Patience = Callable[[StoreUnavailable], Awaitable[None]]
 """Awaited where a server cannot be reached, before that is tried again."""
+
+
+@runtime_checkable
+class LogTrouble(Protocol):
+    """An ability that a log may have: to tell what keeps this process from following it, beside what those who read and append are told."""
+
+    def trouble(self) -> str | None:
+        """Return it in words, None when all is well."""
+        ...
 
 
 class Troubles:

@@ -8,19 +8,29 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
-from millrace.engines.kafka.driver import Producer
+from millrace.engines.kafka.driver import GroupOffsets, Producer
 from millrace.engines.kafka.log import KafkaLog
 from millrace.ports import JournalRow, Record, TopicSpec
 from millrace.serialization import Envelope, pack_sequence, seal
 from millrace.testing.conformance.kafka_kit import delete_topics
+from millrace.testing.conformance.servers import missing
 
+JARS = Path(__file__).parents[2] / "build" / "servers" / "kafka" / "jars"
 SOURCE = "/test/teller"
 TOPIC = "tally"
 PARTITIONS = 3
+
+
+def jars() -> Path:
+    """Return the folder of Kafka's own programs; without it, skip the test or fail it."""
+    if not any(JARS.glob("*.jar")):
+        missing("needs the jars of Kafka; `make servers` fetches them")
+    return JARS
 
 
 def rows_of(first: int, last: int, *, text: str = "") -> list[JournalRow]:
@@ -51,6 +61,13 @@ class Places:
         await log.ensure([TopicSpec(TOPIC, PARTITIONS)])
         self._logs.append(log)
         return log
+
+    async def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Return the offsets that Kafka has for a group."""
+        futures = self.client.admin.list_consumer_group_offsets([GroupOffsets(self.settings.topic(group))])
+        found = await self.client.answers(futures, what="asking")
+        prefix = len(self.settings.namespace)
+        return {(each.topic[prefix:], each.partition): each.offset for answer in found.values() for each in answer.topic_partitions}
 
     async def close(self) -> None:
         """Stop what runs, delete the topics."""

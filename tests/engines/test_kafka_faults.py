@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +10,17 @@ from typing import Any
 
 import pytest
 
-from deploy.servers.kafka import KafkaCluster, fetch
+from deploy.servers.kafka import KafkaCluster
 from millrace.errors import StoreUnavailable
-from millrace.testing.conformance.kafka_kit import REQUIRED
-from tests.engines.kafka_places import PARTITIONS, SOURCE, Places, first_seen, moved, positions, rows_of
+from tests.engines.kafka_places import PARTITIONS, SOURCE, Places, first_seen, jars, moved, positions, rows_of
 
-JARS = Path(__file__).parents[2] / "build" / "servers" / "kafka" / "jars"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[KafkaCluster]:
     """A broker of this test's own."""
-    if os.environ.get(REQUIRED) == "1":
-        fetch(JARS)
-    if not any(JARS.glob("*.jar")):
-        pytest.skip("needs the jars of Kafka: `make servers` fetches them")
-    cluster = KafkaCluster(tmp_path / "kafka", jars=JARS)
+    cluster = KafkaCluster(tmp_path / "kafka", jars=jars())
     cluster.start()
     yield cluster
     cluster.stop()

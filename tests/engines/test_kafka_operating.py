@@ -15,7 +15,7 @@ import pytest_asyncio
 from millrace.application import Application
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
-from millrace.engines.kafka.driver import Codes, GroupOffsets, NewTopic
+from millrace.engines.kafka.driver import Codes, NewTopic
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.ports import GroupSpec, TopicSpec
@@ -34,14 +34,6 @@ async def app(places: Places, tmp_path: Path) -> AsyncIterator[Application]:
         yield found
 
 
-async def committed(places: Places, group: str) -> dict[tuple[str, int], int]:
-    """Return the offsets that Kafka has for a group."""
-    futures = places.client.admin.list_consumer_group_offsets([GroupOffsets(places.settings.topic(group))])
-    found = await places.client.answers(futures, what="asking")
-    prefix = len(places.settings.namespace)
-    return {(each.topic[prefix:], each.partition): each.offset for answer in found.values() for each in answer.topic_partitions}
-
-
 async def test_kafkas_tools_see_the_lag(app: Application, places: Places) -> None:
     """A second after records were handled, the group of their processor has the positions that the store has."""
     for n in range(1, 8):
@@ -51,8 +43,8 @@ async def test_kafkas_tools_see_the_lag(app: Application, places: Places) -> Non
     wanted = {(row.topic, row.partition): row.offset for row in rows}
     assert sum(offset for (topic, _), offset in wanted.items() if topic == "tally") == 7
     until = time.monotonic() + 20
-    while await committed(places, "counter.handlers") != wanted:
-        assert time.monotonic() < until, await committed(places, "counter.handlers")
+    while await places.committed("counter.handlers") != wanted:
+        assert time.monotonic() < until, await places.committed("counter.handlers")
         await moved(app.parts.feed)
 
 

@@ -14,7 +14,8 @@ import pytest
 from deploy.servers import postgres
 from millrace.engines.postgres import PostgresEngine
 from millrace.engines.postgres.store import PostgresStore
-from millrace.testing.conformance.postgres_kit import REQUIRED, PostgresDamage, server_address
+from millrace.testing.conformance.postgres_kit import PostgresDamage, server_address
+from millrace.testing.conformance.servers import missing
 
 NewEngine = Callable[[], PostgresEngine]
 
@@ -72,9 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         postgres.binaries()
     except postgres.ServerFailed as error:
-        if os.environ.get(REQUIRED) == "1":
-            raise
-        pytest.skip(str(error))
+        missing(str(error))
     postgres.start(folder)
     yield folder
     postgres.remove(folder)

@@ -118,7 +118,7 @@ async def test_roles_see_their_own_schema_only(new_engine: NewEngine, namespace:
         await mine.close()
         with pytest.raises(StoreUnavailable, match="permission denied") as refused:
             await engine.store("theirs").open()
-        assert refused.value.reason == "read_only"
+        assert refused.value.reason == "unauthorized"
         with pytest.raises(StoreUnavailable, match="permission denied"):
             await engine.store("new").open()
     finally:

@@ -19,6 +19,7 @@ from millrace.testing.conformance import (
     Promise,
     commands,
     dependent_rows,
+    foreign_records,
     g01_fact_and_announcement,
     g02_effects_once,
     g03_repeats,
@@ -204,6 +205,14 @@ class RecordsSkipped(Wrapped):
         return [record for record in records if record[0] % 3 != 2]
 
 
+class TimesForgotten(Wrapped):
+    """Does not know when records were appended."""
+
+    async def read(self, topic: str, partition: int, *, offset: int, limit: int) -> list[Record]:
+        """Say that it was in 1970."""
+        return [record._replace(at=1) for record in await self.inner.read(topic, partition, offset=offset, limit=limit)]
+
+
 class PublishedUnknown(Wrapped):
     """Does not know how far a source has published."""
 
@@ -373,6 +382,7 @@ MUTANTS = (
     Mutant("commands", "forgets answers", {"tables": _table("answers", AnswersForgotten)}, commands.repeats_get_the_first_answer),
     Mutant("dependent_rows", "misses rows", {"tables": _table("states", RowsMissed)}, dependent_rows.many_rows_are_named_at_once),
     Mutant("relays", "publishes like anybody", {"log": RelayPositionApart}, relays.killed_relays_lose_and_repeat_nothing),
+    Mutant("foreign_records", "forgets times of append", {"log": TimesForgotten}, foreign_records.retries_open_the_same_message),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
     Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),

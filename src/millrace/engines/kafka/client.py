@@ -29,11 +29,13 @@ UNKNOWN_S = 1.0
 """How long a broker may not know a topic that another one has just made."""
 DOWN_S = 3.0
 """How long all brokers may be away before whoever waits is told."""
+DESCRIBE = "DESCRIBE on topic {}, which READ and WRITE bring with them"
 RECORD_MAX = 4 << 20
 """What a client sends and takes at most; records above the toolkit's limit come from foreign producers."""
 
 _FINAL = {Codes.AUTHENTICATION, Codes.SSL}
-_UNAUTHORIZED = _FINAL | {Codes.TOPIC_REFUSED, Codes.GROUP_REFUSED, Codes.CLUSTER_REFUSED, Codes.TRANSACTION_REFUSED, Codes.SASL_FAILED}
+_REFUSALS = {Codes.TOPIC_REFUSED, Codes.GROUP_REFUSED, Codes.CLUSTER_REFUSED, Codes.TRANSACTION_REFUSED}
+_UNAUTHORIZED = _FINAL | _REFUSALS | {Codes.SASL_FAILED}
 _OVERSIZED = {Codes.TOO_LARGE, Codes.BATCH_TOO_LARGE}
 _ABSENT = {Codes.UNKNOWN_TOPIC, Codes.UNKNOWN_TOPIC_HERE, Codes.UNKNOWN_PARTITION}
 _LEADERLESS = {
@@ -135,16 +137,32 @@ class Client:
         """Return the error for an answer that did not come."""
         return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {self._trouble or 'no answer'}; trying again")
 
-    def unavailable(self, error: Failure | Exception, *, what: str = "") -> StoreUnavailable:
-        """Return an error of librdkafka in our words."""
+    def unavailable(self, error: Failure | Exception, *, what: str = "", right: str = "") -> StoreUnavailable:
+        """Return an error of librdkafka in our words.
+
+        Args:
+            error: what it reported.
+            what: was attempted.
+            right: which it takes, on what: named where it is what is missing.
+        """
         found = failure_of(error) if isinstance(error, Exception) else error
         if found is None:
             return StoreUnavailable(self.name, reason="unreachable", detail=f"{what}: {type(error).__name__}")
         detail = f"{what}: {self._said(found)}" if what else self._said(found)
+        if right and found.code() in _REFUSALS:
+            detail += f"; {self.settings.principal} needs the right {right}"
         return StoreUnavailable(self.name, reason=reason_of(found.code()), detail=detail)
 
-    async def answers(self, futures: Mapping[Any, Future[Any]], *, what: str, allowed: Iterable[int] = ()) -> dict[Any, Any]:
-        """Wait for answers; those that failed with an allowed code are left out.
+    async def answers(
+        self, futures: Mapping[Any, Future[Any]], *, what: str, allowed: Iterable[int] = (), right: str = ""
+    ) -> dict[Any, Any]:
+        """Wait for answers.
+
+        Args:
+            futures: by what is asked for.
+            what: is attempted, for errors.
+            allowed: codes of failures that are no error; such answers are left out.
+            right: which it takes, `{}` for what is asked for.
 
         Raises:
             StoreUnavailable: one failed otherwise, or none came.
@@ -158,7 +176,7 @@ class Client:
                 if error is None:
                     found[key] = task.result()
                 elif (failure := failure_of(error)) is None or failure.code() not in set(allowed):
-                    raise self._failed(error, f"{what} {key}" if isinstance(key, str) else what)
+                    raise self._failed(error, f"{what} {key}".strip() if isinstance(key, str) else what, right.format(_name_of(key)))
         finally:
             for task in waiting.values():
                 task.cancel()
@@ -184,21 +202,28 @@ class Client:
         self.well()
         return found
 
-    async def offsets(self, asked: Mapping[Any, Any]) -> dict[Any, int]:
+    async def offsets(self, asked: Mapping[Any, Any], *, refused: set[str] | None = None) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
 
+        Args:
+            asked: which offset of which partition.
+            refused: takes the topics that we may not ask about, where the others are wanted all the same.
+
         Raises:
-            StoreUnavailable: there is none for a while, or nobody answers.
+            StoreUnavailable: there is none for a while, or nobody answers, or we may not ask.
         """
         found: dict[Any, int] = {}
+        left_out = _ABSENT if refused is None else _ABSENT | {Codes.TOPIC_REFUSED}
         until = time.monotonic() + LEADER_S
         while missing := {place: which for place, which in asked.items() if place not in found}:
             late = time.monotonic() > until
-            allowed = _ABSENT | ({Codes.NO_ENTRY} if late else _LEADERLESS)
+            allowed = left_out | ({Codes.NO_ENTRY} if late else _LEADERLESS)
             futures = self.admin.list_offsets(missing, isolation_level=READ_COMMITTED)
-            answers = await self.answers(futures, what="asking for offsets", allowed=allowed)
+            answers = await self.answers(futures, what="asking for offsets", allowed=allowed, right=DESCRIBE)
             found |= {place: answer.offset for place, answer in answers.items()}
-            absent = all(place in found or _code_of(future) in _ABSENT for place, future in futures.items())
+            if refused is not None:
+                refused.update(place.topic for place, future in futures.items() if _code_of(future) == Codes.TOPIC_REFUSED)
+            absent = all(place in found or _code_of(future) in left_out for place, future in futures.items())
             if late or (absent and time.monotonic() > until - LEADER_S + UNKNOWN_S):
                 break
             await asyncio.sleep(0.02)
@@ -218,7 +243,7 @@ class Client:
             if time.monotonic() > began + ANSWER_S:
                 raise self.silent(what)
 
-    def _failed(self, error: BaseException, what: str) -> BaseException:
+    def _failed(self, error: BaseException, what: str, right: str) -> BaseException:
         found = failure_of(error)
         if found is None:
             return error
@@ -227,7 +252,12 @@ class Client:
                 self.check()
             except StoreUnavailable as known:
                 return known
-        return self.unavailable(found, what=what)
+        return self.unavailable(found, what=what, right=right)
+
+
+def _name_of(asked: Any) -> str:
+    """Return the name of a topic or group, or that of the topic of a partition."""
+    return asked if isinstance(asked, str) else str(getattr(asked, "topic", ""))
 
 
 def _hear(task: asyncio.Future[Any]) -> None:
@@ -249,4 +279,4 @@ def reason_of(code: int) -> str:
     return "unreachable"
 
 
-__all__ = ["ANSWER_S", "RECORD_MAX", "Client", "reason_of"]
+__all__ = ["ANSWER_S", "DESCRIBE", "RECORD_MAX", "Client", "reason_of"]

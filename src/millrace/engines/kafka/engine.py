@@ -7,8 +7,9 @@ Neighbours: implements `Engine` of `ports`; `log` and `leases` do the work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from millrace.engines.kafka.acls import acls
 from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.erasing import erase
 from millrace.engines.kafka.fetcher import Place
@@ -18,6 +19,7 @@ from millrace.engines.kafka.settings import KafkaSettings
 from millrace.erasure import Belongings
 from millrace.errors import ConfigurationError
 from millrace.ports import LogParts, Store
+from millrace.rights import Needs, Right
 
 
 class KafkaEngine:
@@ -65,6 +67,10 @@ class KafkaEngine:
     def reading(self) -> KafkaEngine:
         """Return an engine that looks at the same cluster and creates, changes and owns nothing."""
         return ReadingKafkaEngine(self.settings)
+
+    def rights(self, needs: Sequence[Needs], *, principal: str) -> list[Right]:
+        """Return the access control lists that services need; see `GuardedLog`."""
+        return acls(self.settings, needs, principal=principal)
 
     async def erase(self, names: Belongings, *, dry_run: bool) -> list[str]:
         """Delete the topics and groups of an application; see `Erasure`."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.driver import Codes
+from millrace.engines.kafka.leases import GROUP
 from millrace.erasure import Belongings
 from millrace.errors import StoreUnavailable
 
@@ -41,7 +42,7 @@ async def _check_unused(client: Client) -> None:
 
 
 async def _members(client: Client) -> list[str]:
-    futures = client.admin.describe_consumer_groups([client.settings.internal("leases")])
+    futures = client.admin.describe_consumer_groups([client.settings.internal(GROUP)])
     found = await client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
     return sorted(member.client_id for each in found.values() for member in each.members)
 
@@ -55,7 +56,7 @@ async def _topics(client: Client, names: Belongings) -> list[str]:
 
 async def _groups(client: Client, names: Belongings) -> list[str]:
     found = await client.answers({"": client.admin.list_consumer_groups()}, what="listing groups")
-    ours = {client.settings.topic(name) for name in names.groups} | {client.settings.internal("leases")}
+    ours = {client.settings.topic(name) for name in names.groups} | {client.settings.internal(GROUP)}
     return sorted({each.group_id for each in found[""].valid if re.sub(r"@\d+$", "", each.group_id) in ours})
 
 

@@ -38,11 +38,13 @@ from millrace.engines.kafka.client import RECORD_MAX, Client
 from millrace.engines.kafka.driver import Codes, Consumer, Failure, KafkaException, Message, TopicPartition
 from millrace.errors import Recovery
 from millrace.ports import Record
-from millrace.serialization import cut_by_bytes
+from millrace.serialization import CONTENT_TYPE, cut_by_bytes
 
 Place = tuple[str, int]
 HEADER = "millrace"
 """The header of a record that a relay appended: its journal position in digits."""
+_CONTENT = ("content-type", CONTENT_TYPE.encode())
+"""By this header CloudEvents' Kafka binding tells structured mode, and with it any SDK."""
 
 MEMORY = 96 << 20
 STREAM_MIN = 512 << 10
@@ -93,7 +95,7 @@ class Stream:
         if offset > self.next:
             self.records.append(hole(self.next, offset))
         self.records.append(record)
-        self.size += len(record[2]) + 200
+        self.size += _size_of(record)
         self.next = offset + 1
 
     def reach(self, end: int) -> None:
@@ -115,12 +117,19 @@ class Stream:
         gone = self.records[: max(behind // 2, min(behind, 1))]
         if gone:
             del self.records[: len(gone)]
-            self.size -= sum(len(record[2]) + 200 for record in gone)
+            self.size -= sum(_size_of(record) for record in gone)
             self.first = gone[-1][0] + 1
 
 
 def _offset_of(record: Record) -> int:
     return record[0]
+
+
+def _size_of(record: Record) -> int:
+    size, headers = len(record[2]) + 200, record[5]
+    if headers is not None:
+        size += sum(len(name) + len(value or b"") for name, value in headers)
+    return size
 
 
 def hole(first: int, end: int) -> Record:
@@ -199,7 +208,7 @@ class Fetcher:
         if error is not None:
             if error.code() == Codes.NO_OFFSET:
                 raise Recovery(f"{place[0]}/{place[1]}: offset {offset} is gone: {error.str()}")
-            raise self._client.unavailable(error, what=f"reading {place[0]}/{place[1]}")
+            raise self._client.unavailable(error, what=f"reading {place[0]}/{place[1]}", right=f"READ on topic {place[0]}")
         return found
 
     def reach(self, place: Place) -> tuple[int, int] | None:
@@ -332,6 +341,11 @@ class Fetcher:
                     del self._streams[place]
 
 
+def headers_of(position: int) -> list[tuple[str, bytes]]:
+    """Return the headers of a record that a relay appends."""
+    return [_CONTENT, (HEADER, b"%d" % position)]
+
+
 def record_of(message: Message) -> Record:
     """Return a message as a record."""
     key = message.key()
@@ -348,6 +362,7 @@ def record_of(message: Message) -> Record:
         b"" if value is None else value,
         message.timestamp()[1] * 1000,
         position,
+        None if position or not headers else headers,
     )
 
 
@@ -434,4 +449,4 @@ class Reader:
             future.cancel()
 
 
-__all__ = ["HEADER", "Fetcher", "Place", "Reader", "hole", "record_of"]
+__all__ = ["HEADER", "Fetcher", "Place", "Reader", "headers_of", "hole", "record_of"]

@@ -47,6 +47,9 @@ JOIN_S = 10.0
 """How long the first look waits for an assignment, beyond a session; brokers hold a new group back for 3 s by default."""
 METADATA_S = 2.0
 POLL_S = 0.1
+REPEATED_S = 5.0
+"""A refusal that the library does not repeat for so long is over: it tells no success."""
+GROUP = "leases"
 LEASES = "leases."
 
 log = logging.getLogger("millrace")
@@ -66,7 +69,7 @@ class KafkaLeases:
         self._settings = client.settings
         self._instance = instance
         self._follow = follow
-        self._group = self._settings.internal("leases")
+        self._group = self._settings.internal(GROUP)
         self._groups: dict[str, GroupSpec] = {}
         self._made: dict[str, int] = {}
         self._released: set[tuple[str, int]] = set()
@@ -153,7 +156,8 @@ class KafkaLeases:
             return
         partitions = [TopicPartition(self._settings.topic(topic), p, offset) for (topic, p), offset in moved.items()]
         asked = [GroupOffsets(self._settings.topic(group), partitions)]
-        await self._client.answers(self._client.admin.alter_consumer_group_offsets(asked), what="writing offsets of group")
+        futures = self._client.admin.alter_consumer_group_offsets(asked)
+        await self._client.answers(futures, what="writing offsets of group", right="READ on group {}")
         self._written[group] = {**before, **moved}
 
     def sever(self) -> None:
@@ -194,7 +198,10 @@ class Member:
         self._wanted: list[str] = []
         self._subscribed: list[str] = []
         self._owned: dict[str, frozenset[int]] | None = None
+        self._group = group
         self._error: Failure | None = None
+        self._right = ""
+        self._failed_at = 0.0
         self._leaving = False
         self._dying = False
         self._thread = threading.Thread(target=self._run, name="kafka leases", daemon=True)
@@ -218,8 +225,8 @@ class Member:
         return self._owned or {}
 
     def _check(self) -> None:
-        if self._error is not None:
-            raise self._client.unavailable(self._error, what="taking part in the group of leases")
+        if self._error is not None and time.monotonic() < self._failed_at + REPEATED_S:
+            raise self._client.unavailable(self._error, what="taking part in the group of leases", right=self._right)
 
     def _run(self) -> None:
         while not (self._leaving or self._dying):
@@ -245,13 +252,19 @@ class Member:
         message: Message | None = consumer.poll(POLL_S if self._owned is not None else POLL_S / 5)
         error = message.error() if message is not None else None
         if error is not None and reason_of(error.code()) == "unauthorized":  # what else happens passes by itself
-            self._error = error
+            self._fail(error, f"READ on topic {message.topic()}" if message is not None and message.topic() else "")
+
+    def _fail(self, error: Failure, right: str) -> None:
+        self._right = right if error.code() == Codes.TOPIC_REFUSED and right else f"READ on group {self._group}"
+        self._error, self._failed_at = error, time.monotonic()
 
     def _are_known(self, consumer: Any, topics: list[str]) -> bool:
         """Return whether the brokers know all topics by now; who joins earlier gets nothing and has to join again."""
         for topic in topics:
             found = consumer.list_topics(topic, timeout=METADATA_S).topics.get(topic)
             if found is None or found.error is not None or not found.partitions:
+                if found is not None and found.error is not None and found.error.code() == Codes.TOPIC_REFUSED:
+                    self._fail(found.error, f"READ on topic {topic}")
                 return False
         return True
 

@@ -62,6 +62,9 @@ class KafkaLog:
         self._reading = reading
         self._marks: Place = (self._settings.internal(MARKS), 0)
         self._marks_read = 0
+        self._trouble: str | None = None
+        self._marks_trouble: str | None = None
+        self._said = ""
         self._marks_moved = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
         self._looker: asyncio.Task[None] | None = None
@@ -132,13 +135,17 @@ class KafkaLog:
         """There are new records in memory."""
         if self._moment is not None or self._reader is None:
             return
-        while found := self._reader.front.take(self._marks, self._marks_read, 5000):
-            self._marks_read = found[-1][0] + 1
-            ends = self._relays.fold(found)
-            if self._opened:  # marks from before may tell of topics that were created anew since; their ends were asked for
-                self._topics.move(ends)
-            self._marks_moved.set()
-            self._marks_moved = asyncio.Event()
+        try:
+            while found := self._reader.front.take(self._marks, self._marks_read, 5000):
+                self._marks_read = found[-1][0] + 1
+                ends = self._relays.fold(found)
+                if self._opened:  # marks from before may tell of topics that were created anew since; their ends were asked for
+                    self._topics.move(ends)
+                self._marks_moved.set()
+                self._marks_moved = asyncio.Event()
+            self._marks_trouble = None
+        except StoreUnavailable as error:  # streams go on by themselves; who waits for marks is told by `_fresh`
+            self._marks_trouble = str(error)
         self._topics.move(self._reader.front.reached(self._settings.namespace))
 
     async def ensure(self, topics: Sequence[TopicSpec]) -> None:
@@ -293,9 +300,25 @@ class KafkaLog:
             await asyncio.sleep(ENDS_S)
             try:
                 await self._topics.look()
+                self._trouble = None
             except StoreUnavailable as error:
+                self._trouble = str(error)
                 log.debug("looking at the ends: %s", error)
+            if self._producer.refused is not None:
+                await self._relays.repeat()
+            self._say_refusal()
             self._tell()
+
+    def _say_refusal(self) -> None:
+        """Say once in the log that a right is missing which nobody else would be told of."""
+        found = self.trouble() or ""
+        if "unauthorized" in found and found != self._said:
+            log.warning("%s; trying again", found)
+        self._said = found
+
+    def trouble(self) -> str | None:
+        """Return what kept the last look at the topics from being had, or the marks of relays from being read or written."""
+        return "; ".join(filter(None, [self._trouble, self._marks_trouble, self._producer.refused])) or None
 
     async def close(self) -> None:
         """Let go of the sources and end the threads."""

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from millrace.engines.kafka.client import RECORD_MAX, Client
+from millrace.engines.kafka.client import RECORD_MAX, Client, reason_of
 from millrace.engines.kafka.driver import Failure, KafkaException, Message, Producer
 from millrace.engines.kafka.fetcher import Place
 from millrace.errors import StoreUnavailable
@@ -66,6 +66,7 @@ class Delivery:
     def __init__(self, places: set[Place]) -> None:
         self._loop = asyncio.get_running_loop()
         self._open = places
+        self.topic = ""
         self.done: asyncio.Future[dict[Place, int]] = self._loop.create_future()
         self.done.add_done_callback(_hear)
         self._ends: dict[Place, int] = {}
@@ -75,7 +76,7 @@ class Delivery:
         """Take an acknowledgement, in the producer's thread."""
         place = (message.topic(), message.partition())
         if error is not None:
-            self._tell(self._fail, KafkaException(error))
+            self._tell(self._fail, KafkaException(error), message.topic())
             return
         with self._lock:
             self._open.discard(place)
@@ -88,8 +89,9 @@ class Delivery:
         with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
             self._loop.call_soon_threadsafe(step, *values)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, topic: str) -> None:
         if not self.done.done():
+            self.topic = topic
             self.done.set_exception(error)
 
     def _succeed(self) -> None:
@@ -112,6 +114,7 @@ class RowProducer:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.refused: str | None = None
         self._producer: Any = None
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -138,7 +141,8 @@ class RowProducer:
             return await self._await(delivery, began)
         except KafkaException as error:
             self._forget(producer)
-            raise self._client.unavailable(error, what="appending") from error
+            topic = delivery.topic
+            raise self._client.unavailable(error, what=f"appending to {topic}", right=f"WRITE on topic {topic}") from error
         except BaseException:
             self._forget(producer)
             raise
@@ -146,7 +150,15 @@ class RowProducer:
     def send_later(self, row: Outgoing) -> None:
         """Append a row without waiting; it follows what was appended before, and may be lost."""
         with contextlib.suppress(BufferError, KafkaException):
-            self._current().produce(row.topic, row.value, row.key, row.partition)
+            self._current().produce(row.topic, row.value, row.key, row.partition, on_delivery=self._note)
+
+    def _note(self, error: Failure | None, message: Message) -> None:
+        """Remember whether what nobody waits for may be written, in the producer's thread."""
+        if error is None:
+            self.refused = None
+        elif reason_of(error.code()) == "unauthorized":
+            topic = message.topic()
+            self.refused = str(self._client.unavailable(error, what=f"appending to {topic}", right=f"WRITE on topic {topic}"))
 
     async def _produce(self, producer: Any, row: Any, answer: Any) -> None:
         while True:

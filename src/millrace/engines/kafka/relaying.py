@@ -48,7 +48,7 @@ from pathlib import Path
 
 import msgspec
 
-from millrace.engines.kafka.fetcher import HEADER, Place
+from millrace.engines.kafka.fetcher import Place, headers_of
 from millrace.engines.kafka.producer import Outgoing, RowProducer
 from millrace.engines.kafka.settings import KafkaSettings
 from millrace.errors import DecodeError, MillraceError, Recovery
@@ -285,7 +285,7 @@ class Relays:
 
     def _outgoing(self, row: JournalRow) -> Outgoing:
         position, topic, partition, key, value = row
-        return Outgoing(self._settings.topic(topic), partition, key.encode(), value, [(HEADER, b"%d" % position)])
+        return Outgoing(self._settings.topic(topic), partition, key.encode(), value, headers_of(position))
 
     async def _announce(self, key: str, source: Source, rows: Sequence[JournalRow]) -> None:
         """Put partitions that the source has not written yet into a mark, before the first row goes there."""
@@ -342,6 +342,12 @@ class Relays:
             await self._producer.send([row])
         else:
             self._producer.send_later(row)
+
+    async def repeat(self) -> None:
+        """Write again how far the sources of this process have come: the last mark of one may have been lost."""
+        for key, source in self._sources.items():
+            if source.mine and source.there is not None and not source.lock.locked():
+                await self._write(key, Mark(AT, self.name, source.position, source.rows, source.places))
 
     async def stop(self) -> None:
         """Let go of everything."""

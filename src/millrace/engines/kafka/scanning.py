@@ -62,7 +62,7 @@ def _drain(client: Client, consumer: Any, ends: dict[Place, int], take: Take) ->
             place = (each.topic(), each.partition())
             error, offset = each.error(), each.offset()
             if error is not None and error.code() != Codes.END:
-                raise client.unavailable(error, what=f"reading {place[0]}/{place[1]}")
+                raise client.unavailable(error, what=f"reading {place[0]}/{place[1]}", right=f"READ on topic {place[0]}")
             if error is None and offset < ends.get(place, 0):
                 take(place, record_of(each))
             if offset + (error is None) >= ends.get(place, 1 << 62):

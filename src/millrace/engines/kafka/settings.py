@@ -26,7 +26,7 @@ INTERNAL = "__millrace."
 """Topics that begin so after the namespace belong to the engine."""
 _OPTIONS = {"properties", "namespace", "replication", "session", "instance"}
 SECRET_MIN = 3
-_SECRET = ("password", "secret", "key", "token", "jaas", "oauth", "credential", "sasl.username")
+_SECRET = ("password", "secret", "key", "token", "jaas", "oauth", "credential")
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
 
 
@@ -79,6 +79,15 @@ class KafkaSettings(msgspec.Struct, frozen=True):
             )
         except ValueError as error:
             raise ConfigurationError(f"kafka://{brokers}: {error}") from None
+
+    @property
+    def principal(self) -> str:
+        """Return under which user the brokers know this process, as far as its properties tell."""
+        if user := self.properties.get("sasl.username"):
+            return f"User:{user}"
+        if certificate := self.properties.get("ssl.certificate.location"):
+            return f"the user of certificate {certificate}"
+        return "this process's user"
 
     def without_secrets(self, text: str) -> str:
         """Return a text of the library's with the values of secret properties blotted out."""

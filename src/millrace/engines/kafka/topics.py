@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from millrace.engines.kafka.client import ANSWER_S, Client
+from millrace.engines.kafka.client import ANSWER_S, DESCRIBE, Client
 from millrace.engines.kafka.driver import Codes, NewTopic, OffsetSpec, TopicCollection, TopicPartition, topic_resource
 from millrace.engines.kafka.fetcher import Place
-from millrace.errors import ConfigurationError
+from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.ports import TopicInfo, TopicSpec
 
 ENDS_S = 1.0
@@ -75,7 +75,7 @@ class Topics:
         named = self._settings.internal if internal else self._settings.topic
         new = [NewTopic(named(name), partitions[name], copies, config=config | insync) for name, config in settings.items()]
         futures = self._client.admin.create_topics(new, operation_timeout=ANSWER_S)
-        await self._client.answers(futures, what="creating topic", allowed=[Codes.TOPIC_EXISTS])
+        await self._client.answers(futures, what="creating topic", allowed=[Codes.TOPIC_EXISTS], right="CREATE on topic {}")
 
     async def _copies(self) -> int:
         if self._settings.replication is not None:
@@ -98,6 +98,7 @@ class Topics:
             self._client.admin.describe_topics(TopicCollection([self._settings.topic(name) for name in names])) if names else {},
             what="describing topic",
             allowed=[Codes.UNKNOWN_TOPIC],
+            right=DESCRIBE,
         )
         counts = {name: len(described[topic].partitions) for name in names if (topic := self._settings.topic(name)) in described}
         await self._load_retention(counts)
@@ -152,17 +153,27 @@ class Topics:
         )
         return {asked[topic]: {name: entry.value for name, entry in found.items()} for topic, found in answers.items()}
 
-    async def offsets(self, places: Sequence[Place], which: Any) -> dict[Place, int]:
-        """Return an offset of each partition: the first, the end, or that of a time."""
+    async def offsets(self, places: Sequence[Place], which: Any, *, refused: set[str] | None = None) -> dict[Place, int]:
+        """Return an offset of each partition: the first, the end, or that of a time; see `Client.offsets`."""
         if not places:
             return {}
         asked = {TopicPartition(self._settings.topic(topic), partition): which for topic, partition in places}
         prefix = len(self._settings.namespace)
-        return {(each.topic[prefix:], each.partition): offset for each, offset in (await self._client.offsets(asked)).items()}
+        found = await self._client.offsets(asked, refused=refused)
+        return {(each.topic[prefix:], each.partition): offset for each, offset in found.items()}
 
     async def look(self) -> None:
-        """Ask for the ends of all topics."""
-        self.move(await self.offsets([(name, p) for name, count in self.known.items() for p in range(count)], OffsetSpec.latest()))
+        """Ask for the ends of all topics.
+
+        Raises:
+            StoreUnavailable: some could not be asked for; the others have moved.
+        """
+        refused: set[str] = set()
+        places = [(name, p) for name, count in self.known.items() for p in range(count)]
+        self.move(await self.offsets(places, OffsetSpec.latest(), refused=refused))
+        if refused:
+            needs = f"{self._settings.principal} needs the right {DESCRIBE.format(', '.join(sorted(refused)))}"
+            raise StoreUnavailable(self._client.name, reason="unauthorized", detail=f"asking for offsets: {needs}")
 
     def move(self, ends: Mapping[Place, int]) -> None:
         """Take note of ends; those that are known to be higher stay."""

@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Sequence
 
 from millrace.engines.postgres.hints import Hints
+from millrace.engines.postgres.roles import role_for
 from millrace.engines.postgres.schema import Schema
 from millrace.engines.postgres.session import Timeouts
 from millrace.engines.postgres.sessions import Sessions
@@ -22,6 +24,7 @@ from millrace.engines.postgres.store import PostgresSnapshot, PostgresStore
 from millrace.erasure import Belongings
 from millrace.errors import ConfigurationError
 from millrace.ports import Leases, LogParts
+from millrace.rights import Role
 
 
 class PostgresEngine:
@@ -77,6 +80,10 @@ class PostgresEngine:
     def reading(self) -> PostgresEngine:
         """Return an engine that looks at the same schemas and creates, changes and owns nothing."""
         return ReadingEngine(self._url, namespace=self._namespace, timeouts=self._timeouts)
+
+    def roles(self, services: Sequence[str], *, role: str) -> list[Role]:
+        """Return a role per service that owns its schema; see `GuardedStores`."""
+        return [role_for(service, self.schema_of(service), role.replace("{service}", service)) for service in services]
 
     async def erase(self, names: Belongings, *, dry_run: bool) -> list[str]:
         """Delete the schemas of an application; see `Erasure`."""

@@ -32,7 +32,7 @@ _REASONS = {
     "58P01": "corrupt",
 }
 _CLASSES = {"08": "unreachable", "28": "unreachable", "3D": "unreachable", "57": "unreachable", "XX": "corrupt"}
-_OWN_REASONS = {"42501": "read_only"}
+_OWN_REASONS = {"42501": "unauthorized"}
 """In the application's own SQL these are its mistakes."""
 
 

@@ -98,7 +98,7 @@ class SqliteLog:
 
     def _insert(self, topic: str, partition: int, records: Sequence[tuple[str | None, bytes, int]], *, now: int) -> None:
         first, base = self._reserve(topic, partition, len(records))
-        rows = rows_of(Record, [(first + i, key, value, now, position) for i, (key, value, position) in enumerate(records)])
+        rows = rows_of(Record, [(first + i, key, value, now, position, None) for i, (key, value, position) in enumerate(records)])
         self._publish((topic, partition), base, rows)
 
     def _reserve(self, topic: str, partition: int, count: int) -> tuple[int, int]:
@@ -110,7 +110,7 @@ class SqliteLog:
         return end - count, partition_id << 40
 
     def _publish(self, place: tuple[str, int], base: int, rows: list[Record]) -> None:
-        self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:]) for row in rows])
+        self._database.writer.executemany(Q["publish"], [(base | row[0], *row[1:5]) for row in rows])
         self._inserted.append((place, rows))
 
     async def copy(self, store: Store, source: str, epoch: int, *, after: int, limit: int) -> int | None:

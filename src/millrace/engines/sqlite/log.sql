@@ -29,7 +29,7 @@ insert into record (place, key, value, at, position) values (?, ?, ?, ?, ?)
 
 -- name: read
 -- The next records of a partition.
-select place & 0xFFFFFFFFFF, key, value, at, position from record where place >= ?1 | ?2 and place <= ?1 | 0xFFFFFFFFFF order by place limit ?3
+select place & 0xFFFFFFFFFF, key, value, at, position, null from record where place >= ?1 | ?2 and place <= ?1 | 0xFFFFFFFFFF order by place limit ?3
 
 -- name: published
 -- How far a source has published.

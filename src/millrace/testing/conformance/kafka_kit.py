@@ -1,8 +1,7 @@
 """A log on a real Kafka, ready to be held to the promises together with the stores of another engine.
 
-The cluster's address is `MILLRACE_TEST_KAFKA=host:port`. Without it tests are skipped with that reason, or fail where
-`MILLRACE_REQUIRE_ENGINES=1` says that no engine may be left out. Every test has topics and groups of its own names; they are deleted when
-it has ended, in the background.
+The cluster's address is `MILLRACE_TEST_KAFKA=host:port`; `servers` says what happens without it. Every test has topics and groups of its
+own names; they are deleted when it has ended, in the background.
 
 Neighbours: implements the log side of `EngineKit`; `split_kit` puts stores beside it.
 """
@@ -17,12 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
 from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.driver import Codes, NewTopic, OffsetSpec, TopicPartition, broker_resource
-from millrace.engines.kafka.fetcher import HEADER, Place
+from millrace.engines.kafka.fetcher import Place, headers_of
 from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.kafka.log import KafkaLog
 from millrace.engines.kafka.producer import Outgoing, RowProducer
@@ -30,21 +27,15 @@ from millrace.engines.kafka.scanning import scan
 from millrace.errors import StoreUnavailable
 from millrace.ports import JournalRow, LogParts, Record
 from millrace.testing.conformance.kit import Faults
+from millrace.testing.conformance.servers import KAFKA, server
 
-ADDRESS = "MILLRACE_TEST_KAFKA"
-REQUIRED = "MILLRACE_REQUIRE_ENGINES"
 SHORTEST_S = 1.0
 _cleaning: list[threading.Thread] = []
 
 
 def address() -> str:
     """Return where the cluster for tests is, or skip the test."""
-    found = os.environ.get(ADDRESS, "")
-    if not found and os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{ADDRESS} is not set, and {REQUIRED}=1 says that no engine may be left out; `make servers` starts one")
-    if not found:
-        pytest.skip(f"needs a Kafka: {ADDRESS}=host:port; `make servers` starts one and writes it into .servers.env")
-    return found.removeprefix("kafka://")
+    return server(KAFKA).removeprefix("kafka://")
 
 
 class FaultyKafkaLog(KafkaLog):
@@ -164,7 +155,7 @@ class KafkaDamage:
         found: list[list[Outgoing]] = [[] for _ in ranges]
 
         def take(place: Place, record: Record) -> None:
-            headers = [(HEADER, b"%d" % record.position)] if record.position else None
+            headers = headers_of(record.position) if record.position else None
             key = None if record.key is None else record.key.encode()
             found[place[1]].append(Outgoing(place[0], place[1], key, record.value, headers))
 
@@ -238,7 +229,7 @@ def _shortest_session_s(brokers: str) -> float:
             (future,) = client.admin.describe_configs([broker_resource(str(node))]).values()
             _sessions[brokers] = int(future.result(timeout=10)["group.min.session.timeout.ms"].value) / 1000
         except Exception as error:
-            raise StoreUnavailable(f"kafka {brokers}", reason="unreachable", detail=f"{ADDRESS}: {error}") from error
+            raise StoreUnavailable(f"kafka {brokers}", reason="unreachable", detail=f"{KAFKA}: {error}") from error
     return _sessions[brokers]
 
 

@@ -1,8 +1,7 @@
 """Stores on a real PostgreSQL, ready to be held to the promises together with the log of another engine.
 
-The server is named by `MILLRACE_TEST_POSTGRES`, an address whose role may make schemas. Each kit has a namespace of its own in that
-database and removes it at its end. Where no server is named the tests are skipped with that reason; with
-`MILLRACE_REQUIRE_ENGINES=1` they fail, so that a build cannot leave an engine out unseen.
+The server is named by `MILLRACE_TEST_POSTGRES`, an address whose role may make schemas; `servers` says what happens without it. Each kit
+has a namespace of its own in that database and removes it at its end.
 
 Neighbours: implements the store side of `EngineKit`; `split_kit` puts a log beside it; the statements that do damage are in
 `postgres_damage.sql`.
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, LiteralString, cast
 
 import psycopg
-import pytest
 
 from millrace.engines.postgres import PostgresEngine
 from millrace.engines.postgres.hints import Hints
@@ -24,21 +22,13 @@ from millrace.engines.postgres.sessions import Sessions
 from millrace.engines.postgres.store import PostgresStore
 from millrace.errors import StoreUnavailable
 from millrace.testing.conformance.kit import Faults
+from millrace.testing.conformance.servers import POSTGRES, server
 from millrace.testing.conformance.statements import load_statements
-
-ADDRESS = "MILLRACE_TEST_POSTGRES"
-REQUIRED = "MILLRACE_REQUIRE_ENGINES"
 
 
 def server_address() -> str:
     """Return the address of the server for tests; without one, skip or fail."""
-    found = os.environ.get(ADDRESS, "")
-    if not found:
-        reason = f"no PostgreSQL: {ADDRESS} names none, for instance postgresql://postgres@127.0.0.1:5432/postgres"
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return server(POSTGRES)
 
 
 class MortalSessions(Sessions):
