@@ -390,6 +390,8 @@ class Workers:
     def drop(self, places: Iterable[Place]) -> None:
         """Forget what was read of partitions, and what was asked of them; calls that run keep their keys until they end."""
         gone = set(places)
+        if not gone:
+            return
         for place in gone:
             for entry in self._lanes.pop(place, ()):
                 entry.dropped = True
