@@ -74,7 +74,7 @@ def metrics(hosts: Mapping[str, Host]) -> str:
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
         ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),
         ("millrace_handled_total", "counter", "Messages handled by this process."),
-        ("millrace_fenced_total", "counter", "Partitions given up because another owner had written its token."),
+        ("millrace_fenced_total", "counter", "Partitions given up with work in hand, because they have another owner."),
     ):
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
         for name, host in hosts.items():

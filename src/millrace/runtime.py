@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -353,20 +353,20 @@ class Loop:
             for row in claim.rows:
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
-        self._drop([place for place in self._tokens if place[1] not in wanted])
+        if self._drop([place for place in self._tokens if place[1] not in wanted]):
+            self._note_loss(self._owned - wanted)
         self._owned = wanted
         await self._load_blocked()
         self._timers = await self._store.reader.timers.next(self.name)
         self.assigned = True
         self._progress = time.monotonic()
 
-    def _drop(self, places: Sequence[Place]) -> None:
-        """Forget places that are no longer ours."""
+    def _drop(self, places: Sequence[Place]) -> bool:
+        """Forget places that are no longer ours; return whether activities are being called for them, whose answers come too late."""
         for place in places:
             del self._tokens[place], self._offsets[place]
             self._idle.pop(place, None)
-        if self._workers is not None:
-            self._workers.drop(places)
+        return self._workers is not None and self._workers.drop(places) > 0
 
     async def _load_blocked(self) -> None:
         rows = await self._store.reader.held.blocked(self.name)
@@ -530,14 +530,16 @@ class Loop:
     async def _lose(self, places: set[Place]) -> None:
         """Another owner has written its token: give these partitions up until the leases say otherwise."""
         gone = {partition for _, partition in places}
-        self.last_error = f"fenced: partitions {sorted(gone)} have another owner"
-        self.fenced += len(gone)
-        log.warning(
-            "%s.%s: fenced: partitions %s have another owner; what was in hand is dropped", self._store.name, self.name, sorted(gone)
-        )
+        self._note_loss(gone)
         self._drop([place for place in self._tokens if place[1] in gone])
         self._owned -= gone
         self._wanted -= gone
+
+    def _note_loss(self, partitions: Iterable[int]) -> None:
+        lost = sorted(partitions)
+        self.last_error = f"fenced: partitions {lost} have another owner"
+        self.fenced += len(lost)
+        log.warning("%s: fenced: partitions %s have another owner; what was in hand is dropped", self._who, lost)
 
     def _due_now(self) -> bool:
         now = to_micros(self._clock.now())

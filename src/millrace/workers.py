@@ -387,12 +387,18 @@ class Workers:
         self._ready.extend(key for key in over if key in self._chains)
         self.start()
 
-    def drop(self, places: Iterable[Place]) -> None:
-        """Forget what was read of partitions, and what was asked of them; calls that run keep their keys until they end."""
-        gone = set(places)
+    def drop(self, places: Iterable[Place]) -> int:
+        """Forget what was read of partitions, and what was asked of them; calls that run keep their keys until they end.
+
+        Returns how many calls run whose answers nobody waits for any more.
+        """
+        gone, running = set(places), 0
+        if not gone:
+            return 0
         for place in gone:
             for entry in self._lanes.pop(place, ()):
                 entry.dropped = True
+                running += entry.calling
                 self._chains.pop(entry.key, None)
             self._read_to.pop(place, None)
         partitions = {partition for _, partition in gone}
@@ -400,8 +406,10 @@ class Workers:
         retries = [self._retries.pop(key) for key in list(self._retries) if (key[0], key[1]) in gone or key[1] in partitions]
         for asked in (*retries, *(each for timer in timers for each in timer.asked)):
             asked.dropped = True
+            running += asked.begun and not asked.done
         self._asked = deque(asked for asked in self._asked if not asked.dropped)
         self._failed = {key for key in self._failed if (key[0], key[1]) not in gone}
+        return running
 
     def forget(self) -> None:
         """Drop everything."""

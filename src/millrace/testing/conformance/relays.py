@@ -145,6 +145,21 @@ async def commands_need_no_log(kit: EngineKit) -> None:
         await balanced(consuming)
 
 
+async def commands_and_relays_without_consumers(kit: EngineKit) -> None:
+    """A process that does not consume publishes what it says, and leaves views and handlers to one that does."""
+    async with Lab(kit) as lab:
+        app = await lab.start(hosted=Role(consuming=False))
+        await add(app, *NAMES)
+        await lab.eventually(app, lambda: _has(app, "tally", len(NAMES)))
+        assert all(not host.loops for host in app.hosts.values())
+        assert await totals(app) == {}
+
+        consuming = await lab.start(hosted=CONSUMING)
+        await lab.settled(app, consuming, app)
+        assert await totals(app) == dict.fromkeys(NAMES, (1,))
+        await balanced(app)
+
+
 async def relays_wait_for_a_log_that_is_away(kit: EngineKit) -> None:
     """While the log takes nothing, a relay process says so and goes on by itself afterwards; commands succeed meanwhile."""
     async with Lab(kit) as lab:
@@ -164,5 +179,6 @@ PROMISES = (
     killed_relays_lose_and_repeat_nothing,
     relays_beside_each_other_repeat_nothing,
     commands_need_no_log,
+    commands_and_relays_without_consumers,
     relays_wait_for_a_log_that_is_away,
 )
