@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from deploy.servers.kafka import KafkaCluster
+from millrace.application import Application
+from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import StoreUnavailable
+from millrace.split import SplitEngine
+from millrace.testing.conformance.sample import APPLICATION, teller
 from tests.engines.kafka_places import PARTITIONS, SOURCE, Places, first_seen, jars, moved, positions, rows_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -80,3 +84,18 @@ async def test_a_broker_that_is_away_is_named(broker: KafkaCluster) -> None:
         await publish(log, 30, told)
     assert sorted(n for each in await positions(log) for n in each) == list(range(1, 31))
     await log.close()
+
+
+async def test_health_tells_within_seconds_that_nobody_is_there(broker: KafkaCluster, tmp_path: Path) -> None:
+    """An idle application notices it as well: failing a few seconds after the last broker went, and well again by itself."""
+    engine = SplitEngine(log=Places(broker.address).engine(), stores=SqliteEngine(tmp_path / "stores"))
+    async with Application(APPLICATION, [teller()], engine=engine) as app:
+        assert app.health().status == "ok"
+        broker.nodes[0].kill()
+        for seconds, status in ((8, "failing"), (40, "ok")):  # it takes three to five seconds; the rest is for a busy machine
+            async with asyncio.timeout(seconds):
+                while app.health().status != status:
+                    await moved(app.parts.feed)
+            if status == "failing":
+                assert any("unreachable" in (entry.last_error or "") for entry in app.health().entries)
+                await asyncio.to_thread(broker.start)

@@ -25,6 +25,7 @@ LEADER_S = 5.0
 """How long a partition may be without a leader before whoever asks is told."""
 REFUSED_S = 0.5
 """How long a refusal of credentials is given to be taken back: one broker may know a new password later than another."""
+TOPICS_S = 1.0
 UNKNOWN_S = 1.0
 """How long a broker may not know a topic that another one has just made."""
 DOWN_S = 3.0
@@ -181,7 +182,8 @@ class Client:
             for task in waiting.values():
                 task.cancel()
             await asyncio.gather(*waiting.values(), return_exceptions=True)
-        self.well()
+        if found or not waiting:  # failures that are allowed may be the library's own words for a silent network
+            self.well()
         return found
 
     async def call(self, ask: Callable[[], Any], *, what: str) -> Any:
@@ -214,7 +216,8 @@ class Client:
         """
         found: dict[Any, int] = {}
         left_out = _ABSENT if refused is None else _ABSENT | {Codes.TOPIC_REFUSED}
-        until = time.monotonic() + LEADER_S
+        began = time.monotonic()
+        until = began + LEADER_S
         while missing := {place: which for place, which in asked.items() if place not in found}:
             late = time.monotonic() > until
             allowed = left_out | ({Codes.NO_ENTRY} if late else _LEADERLESS)
@@ -228,7 +231,8 @@ class Client:
                 break
             await asyncio.sleep(0.02)
             with contextlib.suppress(KafkaException):  # what it remembers of the topics may be older than the topic
-                await asyncio.to_thread(self.admin.list_topics, timeout=LEADER_S)
+                await asyncio.to_thread(self.admin.list_topics, timeout=TOPICS_S)
+            self.check(since=began)
         return found
 
     async def _await(self, tasks: list[asyncio.Future[Any]], what: str) -> None:

@@ -7,6 +7,8 @@ are handled together, whatever topics they lie in. The group's coordinator share
 to it (round robin) and takes them back from who was silent for a session.
 
     a process stops              it leaves the group; its partitions are owned by others as soon as they have joined again
+    one with a lasting name      its partitions wait for its return, or are free after the session: librdkafka sends no LeaveGroup for such
+      stops                      members, and its client for administration cannot remove them
     a process dies               its partitions are free after the session. With a name that lasts (`instance`) it gets them back at once
     a process is stopped         as if it had died; when it goes on its commits are refused by the fencing tokens in the store
     a rebalance is under way     everybody goes on with what he had until the new assignment is there: safety never rests on leases, only
