@@ -42,6 +42,7 @@ class PureHandler:
         processor: name of the processor it belongs to; timers come back there.
         patient: its messages may wait a moment for company.
         answers: its first parameter is not the message but what an activity answered to it.
+        replayable: it may be given its messages again.
     """
 
     mode = Mode.PURE
@@ -54,10 +55,12 @@ class PureHandler:
         processor: str,
         patient: bool = False,
         answers: bool = False,
+        replayable: bool = False,
     ) -> None:
         self.name = function.__name__
         self.messages: tuple[type[Message], ...] = () if answers else annotated_messages(function)
         self.processor = processor
+        self.replayable = replayable
         self._answers = answers
         self.quiet = patient or says_nothing(function)
         self._function = function
@@ -193,12 +196,14 @@ class AsyncHandler:
         function: as written by the user.
         processor: name of the processor it belongs to.
         then: decides what follows from an activity's answer, inside the transaction.
+        replayable: it may be given its messages again.
     """
 
     quiet = False
 
-    def __init__(self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None, replayable: bool = False) -> None:
         self.then = then
+        self.replayable = replayable
         self.missing = then.missing if then is not None else None
         self.name = function.__name__
         self.messages: tuple[type[Message], ...] = annotated_messages(function)

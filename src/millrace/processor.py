@@ -39,6 +39,8 @@ class Pattern(Protocol):
     messages: tuple[type[Message], ...]
     quiet: bool
     """Nobody waits for it but who asks for what it keeps: its messages may wait a moment for company."""
+    replayable: bool
+    """Its messages may be delivered again when an operator moves its position back; others are dropped as duplicates then."""
 
     @property
     def missing(self) -> Callable[[Delivery, UnitOfWork], bool] | None:

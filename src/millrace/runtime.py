@@ -9,6 +9,8 @@ One `Loop` per processor. Its life:
     learn      positions that moved, partitions that were fenced, keys that are held now
     wait       until the log has more, a timer or retry is due, or somebody calls
 
+Between two turns it takes note of what operators want: a paused loop keeps its partitions and takes no turn until it is to run again.
+
 Health is by progress: a loop that has work and has not advanced for `STUCK_S` is unhealthy, whatever its tasks look like.
 
 Back-pressure: one turn at a time, at most `batch_max` records in memory per processor; what is not read stays in the log.
@@ -21,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -29,12 +31,16 @@ import msgspec
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock, to_micros
+from millrace.consumer_state import RUNNING, Orders
 from millrace.delivery import Delivery
 from millrace.errors import NotYet, Recovery, Rejected, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
-from millrace.ports import Log, LogParts, PositionRow, TopicInfo
+from millrace.ports import LogParts, TopicInfo
+from millrace.position_check import check_positions
 from millrace.processor import Mode
+from millrace.read_position import Replay
+from millrace.replay import part
 from millrace.turn import Chunk, Place, Turn, is_cancelling
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting, Writer
@@ -82,6 +88,7 @@ class LoopState(msgspec.Struct):
     stuck_s: float
     last_error: str | None
     halted: bool = False
+    wanted: str = RUNNING
 
 
 class Loop:
@@ -125,6 +132,7 @@ class Loop:
         self._owned: frozenset[int] = frozenset()
         self._tokens: dict[Place, int] = {}
         self._offsets: dict[Place, int] = {}
+        self._replays: dict[Place, Replay] = {}
         self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
         self._timers: dict[int, int] = {}
         self._again: set[tuple[int, str]] = set()
@@ -135,6 +143,7 @@ class Loop:
         self._ahead: tuple[dict[Place, int], list[Chunk]] = ({}, [])
         self._idle: dict[Place, Chunk] = {}
         self._idle_until = 0.0
+        self.orders = Orders()
         self.assigned = False
         self.halted = False
         self.last_error: str | None = None
@@ -160,6 +169,28 @@ class Loop:
         if partitions != self._wanted or not self.assigned:
             self._wanted, self._told = partitions, True
             self._wake.call()
+
+    def order(self, state: str, *, renew: bool = False) -> None:
+        """Say whether to run; with `renew`, partitions are claimed anew and a loop that halted begins again."""
+        if self.orders.give(state, renew=renew):
+            self._hurry.call()
+            self._wake.call()
+        if renew and self.halted and not self._stopping:
+            self.halted, self.last_error = False, None
+            self.start()
+
+    async def obeyed(self) -> None:
+        """Return when no turn is in hand that began before the last order."""
+        taken = asyncio.ensure_future(self.orders.taken())
+        await asyncio.wait([taken, *([self._task] if self._task is not None else [])], return_when=asyncio.FIRST_COMPLETED)
+        taken.cancel()
+
+    def _take_orders(self) -> None:
+        """Take note between two turns; what was read ahead is read again when it is wanted."""
+        self._idle, self._ahead, self._progress = {}, ({}, []), time.monotonic()
+        if self.orders.renewing:
+            self._forget()
+        self.orders.take()
 
     def wake(self) -> None:
         """Look again: something may have changed."""
@@ -197,7 +228,7 @@ class Loop:
     def state(self) -> LoopState:
         """Return what the outside may see."""
         lag = self.lag()
-        busy = lag > 0 or self._due_now()
+        busy = self.orders.running and (lag > 0 or self._due_now())
         stuck = time.monotonic() - self._progress if busy else 0.0
         return LoopState(
             processor=self.name,
@@ -207,6 +238,7 @@ class Loop:
             stuck_s=round(stuck, 1),
             last_error=self.last_error,
             halted=self.halted,
+            wanted=self.orders.state,
         )
 
     def offsets(self) -> dict[Place, int]:
@@ -214,8 +246,8 @@ class Loop:
         return dict(self._offsets)
 
     def has_read(self, ends: Mapping[Place, int]) -> bool:
-        """Return whether the owned partitions were read up to some ends."""
-        return self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items())
+        """Return whether the owned partitions were read up to some ends, or are not to be read now."""
+        return not self.orders.running or (self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items()))
 
     def lag(self) -> int:
         """Return how many records of owned partitions are not read yet."""
@@ -226,6 +258,8 @@ class Loop:
         pause, failed = 0.1, False
         while not self._stopping:
             seen = self._wake.calls
+            if self.orders.open:
+                self._take_orders()
             try:
                 worked = await self._step()
             except Recovery as error:
@@ -238,7 +272,7 @@ class Loop:
                     self._writer.troubles.met(self._who, error)
                 else:
                     log.exception("%s: the turn failed and is taken again", self._who)
-                await self._forget()
+                self._forget()
                 await self._wake.wait(self._wake.calls, pause)
                 pause = min(pause * 2, 5.0)
                 continue
@@ -250,16 +284,16 @@ class Loop:
             elif not self._stopping:
                 await self._wake.wait(seen, self._until_due())
 
-    async def _forget(self) -> None:
+    def _forget(self) -> None:
         """Give everything up in memory; the next step claims again what the leases say."""
-        self._owned, self._tokens, self._offsets, self._idle = frozenset(), {}, {}, {}
+        self._owned, self._tokens, self._offsets, self._idle, self._replays = frozenset(), {}, {}, {}, {}
 
     async def _step(self) -> bool:
         if not self._told:
             return False  # the leases have not said yet what is ours
         if self._wanted != self._owned or not self.assigned:
             await self._assign()
-        if not self._owned:
+        if not self._owned or not self.orders.running:
             return False
         if self._intake.patient:
             await self._gather()
@@ -303,9 +337,10 @@ class Loop:
             for row in claim.rows:
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
+                if row.replay is not None:
+                    self._replays[row.topic, row.partition] = row.replay
         for place in [place for place in self._tokens if place[1] not in wanted]:
-            del self._tokens[place], self._offsets[place]
-            self._idle.pop(place, None)
+            self._drop(place)
         self._owned = wanted
         await self._load_blocked()
         self._timers = await self._store.reader.timers.next(self.name)
@@ -362,19 +397,21 @@ class Loop:
             if not records:
                 continue
             opened = self._intake.open(place[0], place[1], records)
-            chunks.append(
-                Chunk(
-                    place[0],
-                    place[1],
-                    offset,
-                    records[-1][0] + 1,
-                    opened.deliveries,
-                    opened.ignored,
-                    opened.sources,
-                    opened.latest,
-                    opened.urgent,
-                )
+            chunk = Chunk(
+                place[0],
+                place[1],
+                offset,
+                records[-1][0] + 1,
+                opened.deliveries,
+                opened.ignored,
+                opened.sources,
+                opened.latest,
+                opened.urgent,
             )
+            if self._replays and (replay := self._replays.get(place)) is not None and offset < replay.known:
+                parted = part(chunk.deliveries, replay)
+                chunk.deliveries, chunk.again, chunk.repeats = parted.fresh, parted.again, parted.repeats
+            chunks.append(chunk)
             left -= len(records)
             if left <= 0:
                 break
@@ -391,6 +428,7 @@ class Loop:
                 continue
             before.next, before.ignored, before.urgent = chunk.next, before.ignored + chunk.ignored, chunk.urgent
             before.deliveries = before.deliveries + chunk.deliveries
+            before.again, before.repeats = before.again + chunk.again, before.repeats + chunk.repeats
             before.sources = before.sources | chunk.sources
             before.latest = max(before.latest, chunk.latest)
         return [*idle.values(), *fresh]
@@ -404,10 +442,10 @@ class Loop:
         """
         if not chunks:
             return True
-        now, taken = time.monotonic(), sum(len(chunk.deliveries) for chunk in chunks)
+        now, taken = time.monotonic(), sum(len(chunk.deliveries) + len(chunk.again) for chunk in chunks)
         until = now + (self._pace.left_s() if taken else IDLE_S)
         self._idle_until = min(self._idle_until or until, until)
-        many = taken + sum(chunk.ignored for chunk in chunks) >= self._batch_max
+        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._batch_max
         if self._hurried or many or now + EARLY_S >= self._idle_until or any(chunk.urgent for chunk in chunks):
             self._idle_until = 0.0
             return False
@@ -429,7 +467,7 @@ class Loop:
         """Call activities: keys in parallel, the messages of a key in order until one fails."""
         groups: dict[tuple[str, int, str], list[Delivery]] = {}
         for chunk in chunks:
-            for delivery in chunk.deliveries:
+            for delivery in (*chunk.again, *chunk.deliveries):
                 place = (chunk.topic, chunk.partition, delivery.key)
                 if delivery.pattern is not None and place not in blocked:
                     groups.setdefault(place, []).append(delivery)
@@ -506,17 +544,23 @@ class Loop:
             "%s.%s: fenced: partitions %s have another owner; what was in hand is dropped", self._store.name, self.name, sorted(gone)
         )
         for place in [place for place in self._tokens if place[1] in gone]:
-            del self._tokens[place], self._offsets[place]
-            self._idle.pop(place, None)
+            self._drop(place)
         self._owned -= gone
         self._wanted -= gone
+
+    def _drop(self, place: Place) -> None:
+        del self._tokens[place], self._offsets[place]
+        self._idle.pop(place, None)
+        self._replays.pop(place, None)
 
     def _due_now(self) -> bool:
         now = to_micros(self._clock.now())
         return any(due <= now - 1_000_000 for due in self._timers.values())
 
     def _until_due(self) -> float | None:
-        """Return seconds until the next timer or retry, None when nothing is due."""
+        """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
+        if not self.orders.running:
+            return None
         dues = [due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned]
         dues += [due for partition, due in self._timers.items() if partition in self._owned]
         until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
@@ -528,46 +572,6 @@ class Loop:
     def note(self, error: Exception) -> None:
         """Remember a handler's failure, for health."""
         self.last_error = f"{type(error).__name__}: {error}"
-
-
-async def check_positions(rows: Sequence[PositionRow], log: Log, *, before: Mapping[str, TopicInfo], reader: str) -> None:
-    """Compare read positions with the log as it was `before` they were read.
-
-    Others may have read on meanwhile, what was appended meanwhile; so where a position is ahead of an end, the log is asked once more.
-
-    Raises:
-        Recovery: the place is gone, behind the end, or in a topic that was created anew.
-    """
-    infos = before
-    if any(_is_ahead(row, before.get(row.topic)) for row in rows):
-        infos = {info.name: info for info in await log.topics()}
-    for row in rows:
-        ahead = _is_ahead(row, before.get(row.topic))
-        _check_position(row, (infos if ahead else before).get(row.topic), reader=reader)
-
-
-def _is_ahead(row: PositionRow, info: TopicInfo | None) -> bool:
-    return info is not None and row.partition < len(info.ranges) and row.offset > info.ranges[row.partition][1]
-
-
-def _check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) -> None:
-    """Compare a read position with the log.
-
-    Raises:
-        Recovery: the place is gone, behind the end, or in a topic that was created anew.
-    """
-    place = f"{reader} on {row.topic}/{row.partition}"
-    if row.topic.startswith("@"):
-        return  # counts timers that failed; it is no place in the log
-    if info is None or row.partition >= len(info.ranges):
-        raise Recovery(f"{place}: the log has no such partition any more; it was replaced or restored from an older copy")
-    first, end = info.ranges[row.partition]
-    if row.identity != info.identity:
-        raise Recovery(f"{place}: the topic was created anew since it was read; an operator must say where to go on")
-    if row.offset > end:
-        raise Recovery(f"{place}: position {row.offset} is behind the log's end {end}; the log was restored from an older copy")
-    if row.offset < first:
-        raise Recovery(f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read")
 
 
 def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[tuple[str, int, int, str]]:

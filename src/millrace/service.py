@@ -94,6 +94,7 @@ class Service:
         says: Iterable[type[Message]] = (),
         patient: bool = False,
         then: Callable[..., Any] | None = None,
+        replayable: bool = False,
         **rows: Selector,
     ) -> Any:
         """Declare a handler; see `millrace.handler` for the three ways to write one.
@@ -107,6 +108,8 @@ class Service:
             then: for activities: a pure function of what the activity returned (nothing follows from None) and of rows. It runs in the
                 transaction that notes the message as read, with the rows as they are then; timers it sets fire in the service's pure
                 handlers. If it fails, the activity is called again.
+            replayable: when an operator moves its position back, it runs again for what it has handled. Without it such messages are
+                dropped and counted as duplicates, so that nothing has effect twice.
             rows: parameter name -> which rows to load for it, or for `then`; named by the message.
         """
         self.said.update(says)
@@ -119,12 +122,14 @@ class Service:
                 name = processor or function.__name__.replace("_", "-")
                 following = PureHandler(then, rows, processor=HANDLERS, answers=True) if then is not None else None
                 self.said.update(said_messages(then) if then is not None else ())
-                self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name, then=following))
+                self._handlers.setdefault(name, []).append(AsyncHandler(function, processor=name, then=following, replayable=replayable))
             else:
                 if then is not None:
                     raise ConfigurationError(f"{function.__name__}: `then` is for activities; let the function return what follows")
                 name = processor or HANDLERS
-                self._handlers.setdefault(name, []).append(PureHandler(function, rows, processor=name, patient=patient))
+                self._handlers.setdefault(name, []).append(
+                    PureHandler(function, rows, processor=name, patient=patient, replayable=replayable)
+                )
             return function
 
         return declare if function is None else declare(function)

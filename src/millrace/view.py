@@ -58,6 +58,7 @@ class ViewPattern:
 
     mode = Mode.PURE
     quiet = True
+    replayable = False
     missing = None
 
     def __init__(self, definition: ViewDefinition, *, build: int) -> None:

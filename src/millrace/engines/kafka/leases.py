@@ -135,8 +135,7 @@ class KafkaLeases:
 
     async def owners(self, group: str) -> Mapping[int, str]:
         """Return the instance that holds each partition of a group, as the coordinator knows it."""
-        futures = self._client.admin.describe_consumer_groups([self._group])
-        described = await self._client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
+        described = await self._described()
         found: dict[int, str] = {}
         for unit in (group.partition(".")[0], group):  # a build under way is a unit of its own
             for members in described.values():
@@ -144,6 +143,14 @@ class KafkaLeases:
                     places: list[Assigned] = member.assignment.topic_partitions if member.assignment else []
                     found |= {place.partition: member.client_id for place in places if place.topic == self._topic(unit)}
         return found
+
+    async def members(self) -> frozenset[str]:
+        """Return every member of the group of leases, as the coordinator knows it."""
+        return frozenset(member.client_id for described in (await self._described()).values() for member in described.members)
+
+    async def _described(self) -> Mapping[str, Any]:
+        futures = self._client.admin.describe_consumer_groups([self._group])
+        return await self._client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
 
     async def reached(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Write how far a group has read, for Kafka's tools."""
