@@ -4,9 +4,11 @@ Outbox, inbox, event store, read models, durable timers and dead letters with on
 Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
 """
 
+from millrace.administration import ConsumerRow
 from millrace.aggregate import Recorded
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.consumers import ConsumerChange, ConsumerMove, ConsumerRefused, Consumers
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -38,6 +40,11 @@ __all__ = [
     "Clock",
     "Command",
     "ConfigurationError",
+    "ConsumerChange",
+    "ConsumerMove",
+    "ConsumerRefused",
+    "ConsumerRow",
+    "Consumers",
     "Context",
     "Delete",
     "Event",

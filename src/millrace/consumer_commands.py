@@ -16,8 +16,8 @@ from typing import Any
 from millrace import administration
 from millrace.application import Application
 from millrace.command_line import add_family, add_reading, complain, plain, print_json, print_table
-from millrace.consumers import ANSWER_S, Consumers, Moved, Told, operating
-from millrace.control import Heard
+from millrace.consumers import ANSWER_S, ConsumerChange, ConsumerMove, Consumers, operating
+from millrace.control import InstanceAnswers
 from millrace.inspection import Inspection
 from millrace.reset import EARLIEST, LATEST
 from millrace.terminal import span
@@ -61,7 +61,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _wishing(wish: Callable[..., Awaitable[Told]]) -> Any:
+def _wishing(wish: Callable[..., Awaitable[ConsumerChange]]) -> Any:
     async def command(app: Application, options: argparse.Namespace) -> int:
         async with operating(app, options.name) as consumers:
             told = await wish(consumers, options.name, timeout=options.timeout)
@@ -116,7 +116,7 @@ async def rewind(app: Application, options: argparse.Namespace) -> int:
     return _show(moved, options)
 
 
-def _show(moved: Moved, options: argparse.Namespace) -> int:
+def _show(moved: ConsumerMove, options: argparse.Namespace) -> int:
     if options.json:
         print_json(plain(moved))
         return _judge(moved.consumer, moved.instances)
@@ -137,12 +137,12 @@ def _by(before: int | None, after: int) -> str:
     return f"reads {before - after:,} again" if after < before else f"skips {after - before:,}"
 
 
-def _answered(heard: Heard) -> str:
+def _answered(heard: InstanceAnswers) -> str:
     there = len(heard.answered) + len(heard.silent) + len(heard.failed)
     return f"{len(heard.answered)} of {there} instances answered" if there else "none runs; it holds from the next start on"
 
 
-def _judge(consumer: str, heard: Heard) -> int:
+def _judge(consumer: str, heard: InstanceAnswers) -> int:
     """Say who did not answer, and return the status."""
     if heard.complete:
         return 0

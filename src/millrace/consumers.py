@@ -24,7 +24,7 @@ import msgspec
 from millrace.administration import ConsumerRow, declared_processors, list_consumers
 from millrace.application import Application
 from millrace.consumer_state import KIND, PAUSED, RUNNING, STOPPED, Wish, save_wish
-from millrace.control import Call, Heard, call
+from millrace.control import Call, InstanceAnswers, call
 from millrace.errors import ConfigurationError, MillraceError, UnknownMessage
 from millrace.hosting import Host
 from millrace.inspection import Inspection
@@ -43,21 +43,21 @@ class ConsumerRefused(MillraceError):
     """What is wanted does not fit what the consumer is: resumed though stopped, say."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class ConsumerChange(msgspec.Struct, frozen=True):
     """What was wanted of a consumer, and which instances made it so."""
 
     consumer: str
     state: str
-    instances: Heard
+    instances: InstanceAnswers
 
 
-class Moved(msgspec.Struct, frozen=True):
+class ConsumerMove(msgspec.Struct, frozen=True):
     """How the positions of a consumer moved, or would have, and which instances go on from there."""
 
     consumer: str
     dry_run: bool
     partitions: tuple[Shift, ...]
-    instances: Heard = Heard()
+    instances: InstanceAnswers = InstanceAnswers()
 
 
 class _Change(Waiting):
@@ -105,7 +105,7 @@ class Consumers:
         async with Inspection(self._app) as inspection:
             return await list_consumers(inspection)
 
-    async def pause(self, name: str, *, timeout: float = ANSWER_S) -> Told:  # seconds to wait for answers
+    async def pause(self, name: str, *, timeout: float = ANSWER_S) -> ConsumerChange:  # seconds to wait for answers
         """Take nothing new: no record, no retry, no timer; partitions are kept. Holds over restarts until `resume`.
 
         Raises:
@@ -115,19 +115,19 @@ class Consumers:
         """
         return await self._want(name, PAUSED, of=frozenset({RUNNING}), timeout=timeout)
 
-    async def resume(self, name: str, *, timeout: float = ANSWER_S) -> Told:  # as above
+    async def resume(self, name: str, *, timeout: float = ANSWER_S) -> ConsumerChange:  # as above
         """Go on after `pause`; raises as `pause` does."""
         return await self._want(name, RUNNING, of=frozenset({PAUSED}), timeout=timeout)
 
-    async def stop(self, name: str, *, timeout: float = ANSWER_S) -> Told:  # as above
+    async def stop(self, name: str, *, timeout: float = ANSWER_S) -> ConsumerChange:  # as above
         """Take nothing new and give the partitions up. Holds over restarts until `start`; raises as `pause` does."""
         return await self._want(name, STOPPED, of=frozenset({RUNNING, PAUSED}), timeout=timeout)
 
-    async def start(self, name: str, *, timeout: float = ANSWER_S) -> Told:  # as above
+    async def start(self, name: str, *, timeout: float = ANSWER_S) -> ConsumerChange:  # as above
         """Go on after `stop`; raises as `pause` does, for one that is paused."""
         return await self._want(name, RUNNING, of=frozenset({STOPPED}), timeout=timeout)
 
-    async def restart(self, name: str, *, timeout: float = ANSWER_S) -> Told:  # as above
+    async def restart(self, name: str, *, timeout: float = ANSWER_S) -> ConsumerChange:  # as above
         """Stop and start: partitions are given up and claimed anew, one that halted begins again.
 
         If an instance does not stop in time the consumer is started all the same. Raises as `pause` does.
@@ -138,7 +138,7 @@ class Consumers:
             return msgspec.structs.replace(stopped, state=RUNNING)
         return await self._want(name, RUNNING, of=frozenset({STOPPED}), renew=True, timeout=timeout)
 
-    async def reset(self, name: str, *, to: str, dry_run: bool = False, timeout: float = ANSWER_S) -> Moved:  # as above
+    async def reset(self, name: str, *, to: str, dry_run: bool = False, timeout: float = ANSWER_S) -> ConsumerMove:  # as above
         """Go on at the first record there is (`earliest`), or behind the last (`latest`), whatever the consumer's state is.
 
         What is passed over counts as skipped, what is read again is delivered to functions declared replayable, and to any where it was
@@ -153,11 +153,11 @@ class Consumers:
             raise ConfigurationError(f"{to!r} is no place to go on; choose from {EARLIEST}, {LATEST}")
         return await self._move(name, to, dry_run=dry_run, timeout=timeout)
 
-    async def rewind(self, name: str, *, to: str, dry_run: bool = False, timeout: float = ANSWER_S) -> Moved:  # as above
+    async def rewind(self, name: str, *, to: str, dry_run: bool = False, timeout: float = ANSWER_S) -> ConsumerMove:  # as above
         """Go back to the first record that was appended at a moment (RFC 3339) or later; nothing is passed over. Raises as `reset` does."""
         return await self._move(name, parse_moment(to, now=datetime.now(UTC)), dry_run=dry_run, timeout=timeout)
 
-    async def _want(self, name: str, state: str, *, of: frozenset[str], timeout: float, renew: bool = False) -> Told:
+    async def _want(self, name: str, state: str, *, of: frozenset[str], timeout: float, renew: bool = False) -> ConsumerChange:
         host, processor, _ = await self._find(name)
         change = _Change(processor, state, of=of)
         host.writer.submit(change)
@@ -166,21 +166,21 @@ class Consumers:
             verb = {PAUSED: "resume", STOPPED: "start", RUNNING: "pause or stop"}[change.before]
             raise ConsumerRefused(f"{self._app.group_of(host.service.name, processor)} is {change.before}; {verb} it first")
         heard = await self._call(host, processor, renew=renew, timeout=timeout)
-        return Told(self._app.group_of(host.service.name, processor), state, heard)
+        return ConsumerChange(self._app.group_of(host.service.name, processor), state, heard)
 
-    async def _move(self, name: str, to: str | datetime, *, dry_run: bool, timeout: float) -> Moved:
+    async def _move(self, name: str, to: str | datetime, *, dry_run: bool, timeout: float) -> ConsumerMove:
         host, processor, topics = await self._find(name)
         group = self._app.group_of(host.service.name, processor)
         targets = await find_targets(self._app.parts, topics, to)
         if dry_run:
-            return Moved(group, True, tuple(await preview(host.store.reader, processor, targets)))
+            return ConsumerMove(group, True, tuple(await preview(host.store.reader, processor, targets)))
         move = Move(processor, targets)
         host.writer.submit(move)
         await move.finished
         heard = await self._call(host, processor, renew=True, timeout=timeout)
-        return Moved(group, False, tuple(move.shifts), heard)
+        return ConsumerMove(group, False, tuple(move.shifts), heard)
 
-    async def _call(self, host: Host, processor: str, *, renew: bool, timeout: float) -> Heard:
+    async def _call(self, host: Host, processor: str, *, renew: bool, timeout: float) -> InstanceAnswers:
         order = Call(uuid.uuid4().hex, host.service.name, processor, renew)
         return await call(self._app.parts, self._app.instances, order, timeout=timeout)
 
@@ -229,4 +229,4 @@ async def operating(app: Application, name: str) -> AsyncGenerator[Consumers]:
         await app.stop()
 
 
-__all__ = ["ConsumerRefused", "Consumers", "Moved", "Told", "find_consumer", "operating"]
+__all__ = ["ConsumerChange", "ConsumerMove", "ConsumerRefused", "Consumers", "find_consumer", "operating"]

@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     error: str = ""
 
 
-class Heard(msgspec.Struct, frozen=True):
+class InstanceAnswers(msgspec.Struct, frozen=True):
     """Instances that obeyed, that did not answer in time, and that could not obey, with their reasons."""
 
     answered: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ class Control:
             log.warning("a call to %s.%s was obeyed, the answer cannot be written: %s", call.service, call.processor, error)
 
 
-async def call(parts: LogParts, members: Members, order: Call, *, timeout: float) -> Heard:  # as `Application.wait_for`
+async def call(parts: LogParts, members: Members, order: Call, *, timeout: float) -> InstanceAnswers:  # as `Application.wait_for`
     """Call every running instance and wait for its answer, for at most `timeout` seconds.
 
     Raises:
@@ -141,7 +141,7 @@ async def call(parts: LogParts, members: Members, order: Call, *, timeout: float
     finally:
         topic.close()
     failed = {name: answer.error for name, answer in answers.items() if answer.error}
-    return Heard(tuple(sorted(answers.keys() - failed.keys())), tuple(sorted(silent)), failed)
+    return InstanceAnswers(tuple(sorted(answers.keys() - failed.keys())), tuple(sorted(silent)), failed)
 
 
 class _Follower:
@@ -187,4 +187,4 @@ def _read(value: bytes) -> Call | Answer | None:
         return None
 
 
-__all__ = ["CONTROL", "Call", "Control", "Heard", "call"]
+__all__ = ["CONTROL", "Call", "Control", "InstanceAnswers", "call"]

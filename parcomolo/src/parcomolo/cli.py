@@ -19,14 +19,19 @@ from functools import partial
 from typing import Any
 
 from millrace import ConfigurationError, MillraceError, StoreUnavailable
-from parcomolo.configuration import PLACES, SETTINGS, Setting, configuration
+from parcomolo.configuration import ADMIN_TOKEN, PLACES, SETTINGS, Setting, configuration
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="parcomolo", description="A shop in which an order flows by events.")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    serving = commands.add_parser("serve", help="run the shop", description="Run the shop until Ctrl-C or SIGTERM.")
+    serving = commands.add_parser(
+        "serve",
+        help="run the shop",
+        description="Run the shop until Ctrl-C or SIGTERM.",
+        epilog=f"{ADMIN_TOKEN.variable} (environment only): {ADMIN_TOKEN.help}; needed off the loopback address.",
+    )
     for setting in SETTINGS:
         _add(serving, setting)
     serving.set_defaults(command=_serve)

@@ -1,4 +1,4 @@
-"""Which endpoints a process serves: those of the services that run in it, and the probes.
+"""Which endpoints a process serves: those of the services that run in it, the probes, and what operators need.
 
 Neighbours: `bootstrap` asks for the application to serve.
 """
@@ -16,10 +16,11 @@ from parcomolo.payments import routes as payments
 from parcomolo.reports import routes as reports
 from parcomolo.rewards import routes as rewards
 from parcomolo.shipping import routes as shipping
-from parcomolo.web import assets, descriptions, events, pages, probes
+from parcomolo.web import assets, consumers, descriptions, events, pages, probes
 from parcomolo.web.application import WebApplication
 from parcomolo.web.endpoint import Endpoint
 from parcomolo.web.events import Streams
+from parcomolo.web.guard import Guard
 
 CONTEXTS = {
     "orders": orders,
@@ -34,13 +35,16 @@ CONTEXTS = {
 FAST = (("POST", "/api/orders"),)
 
 
-def web_application(app: Application, *, services: Collection[str], streams: Streams | None = None) -> WebApplication:
-    """Return what answers HTTP for an application of which these services run here."""
+def web_application(
+    app: Application, *, services: Collection[str], streams: Streams | None = None, guard: Guard | None = None
+) -> WebApplication:
+    """Return what answers HTTP for an application of which these services run here; without a guard, for this machine alone."""
     found: list[Endpoint] = []
     for name, context in CONTEXTS.items():
         if name in services:
             found += context.endpoints(app)
     found += probes.endpoints(app)
+    found += consumers.endpoints(app, guard or Guard())
     found += events.endpoints(app, streams or Streams())
     if "orders" in services:
         found += pages.endpoints(app, with_stock="inventory" in services)
