@@ -4,11 +4,10 @@ Outbox, inbox, event store, read models, durable timers and dead letters with on
 Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
 """
 
-from millrace.administration import ConsumerRow
 from millrace.aggregate import Recorded
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock
-from millrace.consumers import ConsumerChange, ConsumerMove, ConsumerRefused, Consumers
+from millrace.consumers import Consumers
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -40,10 +39,6 @@ __all__ = [
     "Clock",
     "Command",
     "ConfigurationError",
-    "ConsumerChange",
-    "ConsumerMove",
-    "ConsumerRefused",
-    "ConsumerRow",
     "Consumers",
     "Context",
     "Delete",

@@ -25,7 +25,7 @@ from millrace.administration import ConsumerRow, declared_processors, list_consu
 from millrace.application import Application
 from millrace.consumer_state import KIND, PAUSED, RUNNING, STOPPED, Wish, save_wish
 from millrace.control import Call, InstanceAnswers, call
-from millrace.errors import ConfigurationError, MillraceError, UnknownMessage
+from millrace.errors import ConfigurationError, ConsumerRefused, UnknownMessage
 from millrace.hosting import Host
 from millrace.inspection import Inspection
 from millrace.ports import Store
@@ -37,10 +37,6 @@ from millrace.writer import Waiting
 
 ANSWER_S = 15.0
 """How long answers are waited for unless somebody says otherwise: longer than a dead instance can be taken for a living one."""
-
-
-class ConsumerRefused(MillraceError):
-    """What is wanted does not fit what the consumer is: resumed though stopped, say."""
 
 
 class ConsumerChange(msgspec.Struct, frozen=True):
@@ -229,4 +225,4 @@ async def operating(app: Application, name: str) -> AsyncGenerator[Consumers]:
         await app.stop()
 
 
-__all__ = ["ConsumerChange", "ConsumerMove", "ConsumerRefused", "Consumers", "find_consumer", "operating"]
+__all__ = ["ConsumerChange", "ConsumerMove", "Consumers", "find_consumer", "operating"]

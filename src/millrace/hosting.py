@@ -100,6 +100,7 @@ class Host:
         self._pace = Pace(QUIET_S)
         self._only: str | None = None
         self._wishes: dict[str, Wish] = {}
+        self._looking = asyncio.Lock()
         self._processors: list[Processor] = []
         self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -192,9 +193,10 @@ class Host:
         return loop.orders.state
 
     async def _look_at_wishes(self) -> None:
-        self._wishes = await load_wishes(self.store.reader)
-        for name, loop in self.loops.items():
-            loop.order(self._wishes.get(name, Wish()).state)
+        async with self._looking:  # what is read later is newer, so the last to be read is obeyed
+            self._wishes = await load_wishes(self.store.reader)
+            for name, loop in self.loops.items():
+                loop.order(self._wishes.get(name, Wish()).state)
 
     async def _follow_builds(self) -> None:
         await self._load_builds()

@@ -171,13 +171,15 @@ class Loop:
             self._wake.call()
 
     def order(self, state: str, *, renew: bool = False) -> None:
-        """Say whether to run; with `renew`, partitions are claimed anew and a loop that halted begins again."""
+        """Say whether to run; with `renew`, partitions are claimed anew. A loop that halted begins again when it is told to run."""
         if self.orders.give(state, renew=renew):
             self._hurry.call()
             self._wake.call()
-        if renew and self.halted and not self._stopping:
-            self.halted, self.last_error = False, None
-            self.start()
+        if self.halted and self.orders.open:
+            self._take_orders()
+            if self.orders.running and not self._stopping:
+                self.halted, self.last_error = False, None
+                self.start()
 
     async def obeyed(self) -> None:
         """Return when no turn is in hand that began before the last order."""

@@ -9,20 +9,12 @@ Neighbours: the toolkit's `Consumers` does the work; `guard` says who may.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from millrace import (
-    Application,
-    ConfigurationError,
-    ConsumerChange,
-    ConsumerMove,
-    ConsumerRefused,
-    ConsumerRow,
-    Consumers,
-    UnknownMessage,
-)
+from millrace import Application, ConfigurationError, Consumers, UnknownMessage
+from millrace.errors import ConsumerRefused
 from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem, not_found
@@ -30,7 +22,9 @@ from parcomolo.web.problems import Problem, field_problem, not_found
 T = TypeVar("T")
 PATH = "/console/api/consumers"
 TAG = "console"
+LATE = "202 where an instance has not answered in time: it obeys as soon as it looks."
 NAME = {"name": "the group as the list shows it; a view without its build"}
+ANSWERS = {200: dict[str, Any], 202: dict[str, Any]}
 PROBLEMS = (401, 403, 404, 409, 413, 422, 503)
 
 
@@ -54,7 +48,7 @@ class RewindRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-Wish = Callable[..., Awaitable[ConsumerChange]]
+Wish = Callable[..., Awaitable[Any]]
 WISHES: dict[str, tuple[Wish, str]] = {
     "pause": (Consumers.pause, "It takes nothing new and keeps its partitions, over restarts too."),
     "resume": (Consumers.resume, "It goes on after a pause."),
@@ -130,7 +124,7 @@ async def _judged(name: str, work: Awaitable[T]) -> T:
         raise field_problem("to", str(error)) from error
 
 
-def _answer(done: ConsumerChange | ConsumerMove) -> Answer:
+def _answer(done: Any) -> Answer:
     return ok(done, status=200 if done.instances.complete else 202)
 
 
@@ -145,7 +139,7 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             summary="List the consumers",
             description="Of all services: state, position, lag in records and seconds, what became of the records, who owns the partition.",
             tag=TAG,
-            answers={200: list[ConsumerRow]},
+            answers={200: list[dict[str, Any]]},
             problems=(503,),
         ),
         *(_wish(verb, routes.wishing(wish), text) for verb, (wish, text) in WISHES.items()),
@@ -160,10 +154,10 @@ def _wish(verb: str, handler: Callable[[Call], Awaitable[Answer]], text: str) ->
         path=f"{PATH}/{{name}}/{verb}",
         handler=handler,
         summary=f"{verb.capitalize()} a consumer",
-        description=f"{text} 202 where an instance has not answered in time.",
+        description=f"{text} The answer has `consumer`, `state` and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
         tag=TAG,
         query=Patience,
-        answers={200: ConsumerChange, 202: ConsumerChange},
+        answers=ANSWERS,
         problems=PROBLEMS,
         params=NAME,
     )
@@ -175,11 +169,12 @@ def _move(verb: str, handler: Callable[[Call], Awaitable[Answer]], text: str, *,
         path=f"{PATH}/{{name}}/{verb}",
         handler=handler,
         summary=f"{verb.capitalize()} a consumer",
-        description=f"{text} Nothing has effect twice but in handlers declared replayable. 202 where an instance has not answered in time.",
+        description=f"{text} Nothing has effect twice but in handlers declared replayable. The answer has, for each of the `partitions`, "
+        f"the offsets `before` and `after`, and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
         tag=TAG,
         body=body,
         query=Patience,
-        answers={200: ConsumerMove, 202: ConsumerMove},
+        answers=ANSWERS,
         problems=(400, *PROBLEMS),
         params=NAME,
         example={"to": to, "dry_run": True},

@@ -11,8 +11,8 @@ import pytest
 
 from millrace.application import Application
 from millrace.clock import from_micros
-from millrace.consumers import ConsumerMove, ConsumerRefused, Consumers
-from millrace.errors import ConfigurationError, Recovery, UnknownMessage
+from millrace.consumers import ConsumerMove, Consumers
+from millrace.errors import ConfigurationError, ConsumerRefused, Recovery, UnknownMessage
 from millrace.ports import PositionRow
 from millrace.service import Service
 from millrace.state import State
