@@ -211,7 +211,8 @@ class Loop:
         for place, offset in self._offsets.items():
             idle = self._idle.get(place)
             if ends.get(place, 0) > (idle.next if idle is not None else offset):
-                self._wake.call()
+                if self.orders.running:
+                    self._wake.call()
                 return
 
     def timer_set(self, partition: int, due: int) -> None:
