@@ -138,7 +138,7 @@ class Application:
             for host in self.hosts.values():
                 await host.start()
             await self.engine.start()
-            self._control = Control(self.parts, self.instance, obey=self._obey)
+            self._control = Control(self.parts, self._leases.instance, obey=self._obey)
             await self._balance()
             self._tasks = [
                 asyncio.create_task(self._balance_forever(), name="leases"),
@@ -161,7 +161,7 @@ class Application:
             host = self.hosts[service.name]
             await host.start_builds(view)
             await self.engine.start()
-            self._control = Control(self.parts, self.instance, obey=self._obey)
+            self._control = Control(self.parts, self._leases.instance, obey=self._obey)
             await self._balance()
             self._tasks = [asyncio.create_task(self._balance_forever(), name="leases")]
         except BaseException:

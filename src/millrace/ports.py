@@ -173,7 +173,9 @@ class GroupSpec(msgspec.Struct, frozen=True):
 
 
 class Leases(Protocol):
-    """Who owns which partition, among the processes that share services."""
+    """Who owns which partition, among the processes that share services; `instance` is the name by which `members` knows this one."""
+
+    instance: str
 
     async def join(self, groups: Mapping[str, GroupSpec]) -> None:
         """Take part in groups, by name, and in those only: what is held of others is given back."""

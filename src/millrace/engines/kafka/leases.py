@@ -65,6 +65,7 @@ class KafkaLeases:
         self._client = client
         self._settings = client.settings
         self._instance = instance
+        self.instance = client.settings.instance or instance
         self._follow = follow
         self._group = self._settings.internal("leases")
         self._groups: dict[str, GroupSpec] = {}
@@ -141,12 +142,12 @@ class KafkaLeases:
             for members in described.values():
                 for member in members.members:
                     places: list[Assigned] = member.assignment.topic_partitions if member.assignment else []
-                    found |= {place.partition: member.client_id for place in places if place.topic == self._topic(unit)}
+                    found |= {place.partition: _name_of(member) for place in places if place.topic == self._topic(unit)}
         return found
 
     async def members(self) -> frozenset[str]:
         """Return every member of the group of leases, as the coordinator knows it."""
-        return frozenset(member.client_id for described in (await self._described()).values() for member in described.members)
+        return frozenset(_name_of(member) for described in (await self._described()).values() for member in described.members)
 
     async def _described(self) -> Mapping[str, Any]:
         futures = self._client.admin.describe_consumer_groups([self._group])
@@ -168,6 +169,11 @@ class KafkaLeases:
         if self._member is not None:
             member, self._member = self._member, None
             member.die()
+
+
+def _name_of(member: Any) -> str:
+    """Return the name of a member; who comes back under one that lasts is still shown with the client id of its first process."""
+    return member.group_instance_id or member.client_id
 
 
 def _topic_of(unit: str) -> str:

@@ -39,7 +39,7 @@ class FileLeases:
 
     def __init__(self, folder: Path, instance: str, *, session_s: float = SESSION_S) -> None:
         self._folder = folder
-        self._instance = instance
+        self._instance = self.instance = instance
         self._session_s = session_s
         self._groups: dict[str, int] = {}
         self._locks: dict[tuple[str, int], int] = {}
