@@ -7,6 +7,7 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 from millrace.aggregate import Recorded
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.consumers import Consumers
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -41,6 +42,7 @@ __all__ = [
     "Clock",
     "Command",
     "ConfigurationError",
+    "Consumers",
     "Context",
     "Delete",
     "Event",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from millrace.application import Application
+from millrace.control import CONTROL
 from millrace.errors import ConfigurationError
 from millrace.rights import GuardedLog, GuardedStores, Needs, Right, Role
 
@@ -16,8 +17,12 @@ ROLE = "{service}"
 
 
 def needs_of(app: Application) -> list[Needs]:
-    """Return what each service of an application reads and writes."""
-    return [Needs(service.name, tuple(sorted(service.reads(app.catalogue))), tuple(sorted(service.writes()))) for service in app.services]
+    """Return what each service of an application reads and writes; operators call all of them on one topic, and there they answer."""
+    called = {CONTROL.name}
+    return [
+        Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | called)))
+        for service in app.services
+    ]
 
 
 def rights_on_log(app: Application, *, principal: str = PRINCIPAL) -> list[Right]:

@@ -6,11 +6,13 @@ a rebuild.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
 from millrace.application import Application
+from millrace.consumer_state import STOPPED, Wish, load_wishes
 from millrace.dead_letters import Content, HeldId, content_of
 from millrace.errors import Recovery, UnknownMessage
 from millrace.foreign import unpack
@@ -89,6 +91,10 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     """Age of the first of these, by its append time; 0 when there is none."""
     held: int
     """Messages that wait or are dead."""
+    held_keys: int
+    """Keys that these messages belong to; later ones of a key wait behind them."""
+    state: str
+    """What operators want of the processor: running, paused or stopped."""
     owner: str | None
     declared: bool
     received: int
@@ -116,9 +122,12 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
         declared = await declared_processors(inspection.app, service, store)
         known = await store.reader.positions.processors()
         held = await store.reader.held.counts()
+        wishes = await load_wishes(store.reader)
         for processor in sorted({*declared, *known}):
             group = inspection.app.group_of(service.name, processor)
-            owners = await inspection.leases.owners(group)
+            state = wishes.get(processor, Wish()).state
+            owners = await inspection.leases.owners(group) if state != STOPPED else dict[int, str]()
+            keys = Counter((topic, partition) for topic, partition, key, *_ in await store.reader.held.blocked(processor) if key)
             places = await _places(store, processor, declared.get(processor, ()), infos)
             for (topic, partition), row in sorted(places.items()):
                 start, end = _range_of(infos, topic, partition)
@@ -136,6 +145,8 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
                         lag=max(0, end - offset),
                         lag_s=await _age(inspection, topic, partition, max(offset, start)) if end > offset else 0.0,
                         held=sum(held.get((processor, topic, partition), (0, 0))),
+                        held_keys=keys[topic, partition],
+                        state=state,
                         owner=owners.get(partition),
                         declared=processor in declared,
                         **{name: getattr(counted, name) for name in COUNTERS},

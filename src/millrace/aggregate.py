@@ -60,6 +60,7 @@ class Aggregate:
     """
 
     mode = Mode.PURE
+    replayable = False
     missing = None
 
     def __init__(  # the declaration of an aggregate, all by keyword

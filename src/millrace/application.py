@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
+from millrace.control import CONTROL, Call, Control
 from millrace.detached import DetachedLog, noted_partitions
 from millrace.erasure import Belongings, Erasure
 from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, StoreUnavailable, UnknownMessage
@@ -99,6 +100,7 @@ class Application:
         self._batch_max = batch_max
         self._leases = engine.leases(self.instance)
         self._tasks: list[asyncio.Task[None]] = []
+        self._control: Control | None = None
         self._started = False
         self._balanced = False
         self._told = 0.0
@@ -125,7 +127,7 @@ class Application:
         """Open the log, with the topics that these services read and write."""
         self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
-        concerned = set[str]().union(*(service.reads(self.catalogue) | service.writes() for service in services))
+        concerned = {CONTROL.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
         await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
 
@@ -161,6 +163,7 @@ class Application:
             await self.engine.start()
             self._tasks = [asyncio.create_task(self._clean_forever(), name="clean")]
             if self._role.consuming:
+                self._control = Control(self.parts, self._leases.instance, obey=self._obey)
                 await self._balance()
                 self._tasks.append(asyncio.create_task(self._balance_forever(), name="leases"))
             await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
@@ -215,12 +218,33 @@ class Application:
             host = self.hosts[service.name]
             await host.start_builds(view)
             await self.engine.start()
+            self._control = Control(self.parts, self._leases.instance, obey=self._obey)
             await self._balance()
             self._tasks = [asyncio.create_task(self._balance_forever(), name="leases")]
         except BaseException:
             await self.stop()
             raise
         return host
+
+    async def operate(self, service: Service) -> Host:
+        """Open the store of a service for an operator's changes and run nothing of it, until `stop`."""
+        try:
+            await self.open(services=[service])
+            host = self.hosts[service.name]
+            host.writer.start()
+            await self.engine.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return host
+
+    async def instances(self) -> frozenset[str]:
+        """Return the processes of the application that run now, as far as is known."""
+        return await self._leases.members()
+
+    async def _obey(self, call: Call) -> str | None:
+        host = self.hosts.get(call.service)
+        return await host.obey(call.processor, renew=call.renew) if host is not None else None
 
     async def stop(self) -> None:
         """Finish what is in hand, give partitions back, close; safe to call twice."""
@@ -229,6 +253,9 @@ class Application:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        if self._control is not None:
+            await self._control.stop()
+            self._control = None
         hosts, self.hosts = self.hosts, {}
         await asyncio.gather(*(host.stop() for host in hosts.values() if hasattr(host, "writer")))
         with contextlib.suppress(MillraceError):
@@ -481,9 +508,10 @@ class Application:
         return f"{service}.{processor}"
 
     def topics(self) -> list[TopicSpec]:
-        """Return every topic that the services declare, with its settings."""
+        """Return every topic that the services declare, with its settings, and the control topic."""
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
-        return [self._specs.get(name) or TopicSpec(name, PARTITIONS, _retention_of(name)) for name in sorted(names | set(self._specs))]
+        specs = {name: TopicSpec(name, PARTITIONS, _retention_of(name)) for name in names} | self._specs | {CONTROL.name: CONTROL}
+        return [specs[name] for name in sorted(specs)]
 
     async def _regroup(self) -> None:
         """The set of groups has changed; while services are being started, that is seen to once for all."""

@@ -5,7 +5,7 @@ exist or cannot be opened. Errors are one line on stderr. Every command works be
 any.
 
 Neighbours: an application is found by entry point or module; the engine is the application's own choice, so none is
-imported here.
+imported here. `command_line` has what commands share, `consumer_commands` the family `consumers`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, NoReturn
-
-import msgspec
+from typing import Any
 
 from millrace import access, administration, doctor
 from millrace.application import Application
-from millrace.clock import from_micros
+from millrace.command_line import (
+    ENDS,
+    Usage,
+    add_family,
+    add_reading,
+    complain,
+    iso,
+    json_text,
+    paint,
+    plain,
+    print_json,
+    print_table,
+    sentence,
+)
+from millrace.consumer_commands import add_consumers
 from millrace.errors import ConfigurationError, MillraceError, StoreUnavailable
 from millrace.forwarder import RelayStanding, forward
 from millrace.inspection import Inspection
@@ -34,27 +46,9 @@ from millrace.ledger import LedgerLine
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
 from millrace.recovery import RecoveryPlan, in_words, recover
 from millrace.retry import DEAD
-from millrace.terminal import moment, painted, printable, retention, span, table
+from millrace.terminal import moment, printable, retention, span
 
 GROUP = "millrace.applications"
-ENDS = "Exit status: 0 done and well, 1 something is wrong, 2 a name or setting is wrong or a file cannot be opened."
-
-
-class Usage(argparse.ArgumentParser):
-    """A parser that answers a mistake with one line."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=_Help, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave with status 2."""
-        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n")
-
-
-class _Help(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
-        self._action_max_length = 18  # otherwise the names of commands break their lines
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,16 +68,15 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--traceback", action="store_true", help="show where an unexpected error comes from")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _topics(commands)
-    consumers = _family(commands, "consumers", "who reads what, how far, how far behind")
-    _reading(consumers, "list", list_consumers, "position, lag and counts per partition; passed: duplicate, ignored, skipped")
+    add_consumers(commands)
     _dead_letters(commands)
     _views(commands)
     _relay(commands)
-    stores = _family(commands, "stores", "the services' databases")
-    roles = _reading(stores, "roles", print_roles, "the SQL that makes a database role for each service, for an administrator")
+    stores = add_family(commands, "stores", "the services' databases")
+    roles = add_reading(stores, "roles", print_roles, text="the SQL that makes a database role for each service, for an administrator")
     roles.add_argument("--role", default=access.ROLE, metavar="NAME", help=f"name of a role (default: {access.ROLE})")
-    _reading(commands, "ledger", ledger, "check that nothing is lost: exit status 1 names each difference")
-    _reading(commands, "doctor", examine, "check files, settings and figures: exit status 1 when something has to change")
+    add_reading(commands, "ledger", ledger, text="check that nothing is lost: exit status 1 names each difference")
+    add_reading(commands, "doctor", examine, text="check files, settings and figures: exit status 1 when something has to change")
     _recovering(commands)
     return top
 
@@ -96,25 +89,25 @@ def _version() -> str:
 
 
 def _topics(commands: Any) -> None:
-    listing = _reading(commands, "topics", topics, "topics of the log: partitions, records, retention")
+    listing = add_reading(commands, "topics", topics, text="topics of the log: partitions, records, retention")
     more = listing.add_subparsers(metavar="COMMAND", title="commands")
-    rights = _reading(more, "acls", print_rights, "the access rights that each service needs on the log, for an administrator")
+    rights = add_reading(more, "acls", print_rights, text="the access rights that each service needs on the log, for an administrator")
     rights.add_argument("--principal", default=access.PRINCIPAL, metavar="NAME", help=f"name of a user (default: {access.PRINCIPAL})")
 
 
 def _dead_letters(commands: Any) -> None:
-    letters = _family(commands, "dead-letters", "messages that could not be handled")
-    listing = _reading(letters, "list", list_held, "dead letters of all services, oldest first")
+    letters = add_family(commands, "dead-letters", "messages that could not be handled")
+    listing = add_reading(letters, "list", list_held, text="dead letters of all services, oldest first")
     listing.add_argument("--state", choices=("dead", "all"), default="dead", help="all: what waits, too (default: dead)")
     listing.add_argument("--limit", type=_positive, default=100, metavar="N", help="at most so many (default: 100)")
-    showing = _reading(letters, "show", show_held, "one message: reason, attempts, content with personal fields masked")
+    showing = add_reading(letters, "show", show_held, text="one message: reason, attempts, content with personal fields masked")
     showing.add_argument("id", help="as `dead-letters list` shows it")
     showing.add_argument("--raw", action="store_true", help="the original bytes, unmasked (with --json: as base64)")
 
 
 def _views(commands: Any) -> None:
-    views = _family(commands, "views", "read models and their builds")
-    _reading(views, "list", list_views, "every build of every view")
+    views = add_family(commands, "views", "read models and their builds")
+    add_reading(views, "list", list_views, text="every build of every view")
     rebuilding = views.add_parser(
         "rebuild",
         help="build a view anew from the log while the old one serves",
@@ -131,7 +124,7 @@ def _recovering(commands: Any) -> None:
     recovering = commands.add_parser(
         "recover",
         help=text,
-        description=f"{_sentence(text)} Says what is lost and what repeats, and asks before it changes anything; no process may run.",
+        description=f"{sentence(text)} Says what is lost and what repeats, and asks before it changes anything; no process may run.",
         epilog=f"With --dry-run the exit status is 1 where something has to change. {ENDS}",
     )
     recovering.add_argument("--dry-run", action="store_true", help="only say what would change; beside running processes, too")
@@ -156,22 +149,6 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _family(commands: Any, name: str, text: str) -> Any:
-    family = commands.add_parser(name, help=text, description=_sentence(text))
-    return family.add_subparsers(metavar="COMMAND", required=True, title="commands")
-
-
-def _reading(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
-    reading: argparse.ArgumentParser = commands.add_parser(name, help=text, description=_sentence(text), epilog=ENDS)
-    reading.add_argument("--json", action="store_true", help="one JSON value")
-    reading.set_defaults(command=command)
-    return reading
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -194,29 +171,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = asyncio.run(options.command(find_application(options.app), options))
         sys.stdout.flush()
     except (ConfigurationError, StoreUnavailable) as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except MillraceError as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except KeyboardInterrupt:
-        return _complain("stopped", 130)
+        return complain("stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has seen enough
         return 0
     except Exception as error:
         if options.traceback:
             raise
-        return _complain(f"unexpected {type(error).__name__}: {error}; --traceback shows where", 1)
+        return complain(f"unexpected {type(error).__name__}: {error}; --traceback shows where", 1)
     return status
 
 
 def _leave(number: int, frame: object) -> None:
     """Stop before the event loop takes signals: nothing is in hand yet."""
     sys.exit(0)
-
-
-def _complain(text: object, status: int) -> int:
-    print(f"millrace: {printable(' '.join(str(text).split()))}", file=sys.stderr)
-    return status
 
 
 def find_application(name: str) -> Application:
@@ -264,7 +236,7 @@ async def topics(app: Application, options: argparse.Namespace) -> int:
         rows = await administration.list_topics(inspection)
         now = inspection.now
     if options.json:
-        return _print_json([{**plain(row), "newest_at": _iso(row.newest_at)} for row in rows])
+        return print_json([{**plain(row), "newest_at": iso(row.newest_at)} for row in rows])
     cells = [
         (
             row.topic,
@@ -276,14 +248,14 @@ async def topics(app: Application, options: argparse.Namespace) -> int:
         )
         for row in rows
     ]
-    return _print_table(("topic", ">partitions", ">records", "kept", ">newest", "note"), cells, none="the log has no topics")
+    return print_table(("topic", ">partitions", ">records", "kept", ">newest", "note"), cells, none="the log has no topics")
 
 
 async def print_rights(app: Application, options: argparse.Namespace) -> int:
     """Print the rights that services need on the log; nothing is opened."""
     rows = access.rights_on_log(app, principal=options.principal)
     if options.json:
-        return _print_json([plain(row) for row in rows])
+        return print_json([plain(row) for row in rows])
     for service in dict.fromkeys(row.service for row in rows):
         print("\n".join([f"# {service}", *(row.command for row in rows if row.service == service)]))
     return 0
@@ -293,35 +265,9 @@ async def print_roles(app: Application, options: argparse.Namespace) -> int:
     """Print the SQL that makes a role per service; nothing is opened."""
     rows = access.roles_for_stores(app, role=options.role)
     if options.json:
-        return _print_json([plain(row) for row in rows])
+        return print_json([plain(row) for row in rows])
     print("\n".join(f"-- {row.service}: role {row.role}, schema {row.schema}\n{row.sql}" for row in rows))
     return 0
-
-
-async def list_consumers(app: Application, options: argparse.Namespace) -> int:
-    """Print positions and lags."""
-    async with Inspection(app) as inspection:
-        rows = await administration.list_consumers(inspection)
-    if options.json:
-        return _print_json([plain(row) for row in rows])
-    cells = [
-        (
-            row.group,
-            row.topic,
-            row.partition,
-            row.position,
-            row.end,
-            row.lag,
-            span(row.lag_s) if row.lag else None,
-            row.handled,
-            row.duplicate + row.ignored + row.skipped,
-            row.held,
-            row.owner,
-        )
-        for row in rows
-    ]
-    columns = ("group", "topic", ">partition", ">position", ">end", ">lag", ">behind", ">handled", ">passed", ">held", "owner")
-    return _print_table(columns, cells, none="nobody reads anything")
 
 
 async def list_held(app: Application, options: argparse.Namespace) -> int:
@@ -331,11 +277,11 @@ async def list_held(app: Application, options: argparse.Namespace) -> int:
         rows = await administration.list_held(inspection, state=state, limit=options.limit)
         there = await administration.count_held(inspection, state=state)
     if options.json:
-        return _print_json([{**plain(row), "first_at": _iso(row.first_at)} for row in rows])
+        return print_json([{**plain(row), "first_at": iso(row.first_at)} for row in rows])
     cells = [(row.id, row.state, row.reason, row.attempts, moment(row.first_at), row.key) for row in rows]
     columns = ("id", "state", "reason", ">attempts", "first", "key")
     none = "there are no dead letters" if state else "nothing waits and nothing is dead"
-    status = _print_table(columns, cells, none=none)
+    status = print_table(columns, cells, none=none)
     if there > len(rows):
         print(f"{len(rows):,} of {there:,}; --limit {there} shows all")
     return status
@@ -346,7 +292,7 @@ async def show_held(app: Application, options: argparse.Namespace) -> int:
     async with Inspection(app) as inspection:
         detail = await administration.show_held(inspection, options.id)
     if options.json:
-        return _print_json(_held_json(detail, raw=options.raw))
+        return print_json(_held_json(detail, raw=options.raw))
     if options.raw:
         sys.stdout.flush()
         sys.stdout.buffer.write(detail.value)
@@ -368,7 +314,7 @@ async def show_held(app: Application, options: argparse.Namespace) -> int:
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name.ljust(width)}  {printable('-' if value in (None, '') else str(value))}" for name, value in lines))
     if content.data is not None:
-        print(f"\ndata\n{_indented(_json(content.data))}")
+        print(f"\ndata\n{_indented(json_text(content.data))}")
     if content.note:
         print(f"\nnote\n{_indented(content.note)}")
     if detail.detail:
@@ -380,7 +326,7 @@ def _held_json(detail: administration.HeldMessageDetail, *, raw: bool) -> dict[s
     letter, content = detail.letter, detail.content
     value: dict[str, Any] = {
         **plain(letter),
-        "first_at": _iso(letter.first_at),
+        "first_at": iso(letter.first_at),
         "handler": detail.handler,
         "detail": detail.detail,
         "type": content.type,
@@ -400,7 +346,7 @@ async def list_views(app: Application, options: argparse.Namespace) -> int:
     async with Inspection(app) as inspection:
         rows = await administration.list_views(inspection)
     if options.json:
-        return _print_json([plain(row) for row in rows])
+        return print_json([plain(row) for row in rows])
     cells = [
         (
             row.view,
@@ -414,7 +360,7 @@ async def list_views(app: Application, options: argparse.Namespace) -> int:
         for row in rows
     ]
     columns = ("view", "service", ">build", "version", "state", ">documents", ">lag")
-    return _print_table(columns, cells, none="no service declares a view")
+    return print_table(columns, cells, none="no service declares a view")
 
 
 def _version_text(found: int, declared: int | None) -> str:
@@ -441,7 +387,7 @@ async def rebuild(app: Application, options: argparse.Namespace) -> int:
     if done.dead_before is None or done.dead <= done.dead_before:
         return 0
     new = done.dead - done.dead_before
-    return _complain(f"{done.view}: {new:,} dead letters more than in the old build; see `dead-letters list`", 1)
+    return complain(f"{done.view}: {new:,} dead letters more than in the old build; see `dead-letters list`", 1)
 
 
 async def relay(app: Application, options: argparse.Namespace) -> int:
@@ -451,7 +397,7 @@ async def relay(app: Application, options: argparse.Namespace) -> int:
         loop.add_signal_handler(number, stopped.set)
 
     def met(error: StoreUnavailable) -> None:
-        _complain(f"{error}; trying again", 0)
+        complain(f"{error}; trying again", 0)
 
     def report(standings: Sequence[RelayStanding]) -> None:
         for standing in standings:
@@ -471,9 +417,9 @@ async def ledger(app: Application, options: argparse.Namespace) -> int:
         lines = await administration.balance(inspection)
     different = [line for line in lines if not line.balanced]
     if options.json:
-        _print_json([{**plain(line), "balanced": line.balanced} for line in lines])
+        print_json([{**plain(line), "balanced": line.balanced} for line in lines])
     else:
-        _print_table(("equation", ">places", ">total", "state"), _groups(lines), none="nothing has happened yet")
+        print_table(("equation", ">places", ">total", "state"), _groups(lines), none="nothing has happened yet")
         for line in different:
             print(f"difference: {printable(line.difference)}")
     return 1 if different else 0
@@ -499,16 +445,16 @@ async def examine(app: Application, options: argparse.Namespace) -> int:
         findings = await doctor.examine(inspection)
     wrong = [finding for finding in findings if finding.state == doctor.WRONG]
     if options.json:
-        _print_json([plain(finding) for finding in findings])
+        print_json([plain(finding) for finding in findings])
         return 1 if wrong else 0
-    _print_table(
+    print_table(
         ("where", "what", "state", "found"),
         [(f.where, f.what, f.state, f.found) for f in findings],
         none="nothing found",
     )
     for finding in findings:
         if finding.advice:
-            print(f"{_paint(finding.state)}: {printable(finding.where)}: {finding.what}: {printable(finding.advice)}")
+            print(f"{paint(finding.state)}: {printable(finding.where)}: {finding.what}: {printable(finding.advice)}")
     return 1 if wrong else 0
 
 
@@ -528,7 +474,7 @@ async def recover_all(app: Application, options: argparse.Namespace) -> int:
     plan = await recover(app, agree=agree)
     done = agreed and not options.dry_run
     if options.json:
-        _print_json({"needed": plan.needed, "done": done, **plain(plan)})
+        print_json({"needed": plan.needed, "done": done, **plain(plan)})
     elif done or not plan.needed:
         print("recovered: start the application again" if done else "nothing to recover: stores and log fit together")
     elif not options.dry_run:
@@ -543,42 +489,9 @@ def _confirmed(question: str) -> bool:
         return False
 
 
-def plain(row: msgspec.Struct) -> dict[str, Any]:
-    """Return a row as plain data for JSON."""
-    return msgspec.to_builtins(row)
-
-
-def _iso(micros: int | None) -> str | None:
-    return from_micros(micros).isoformat().replace("+00:00", "Z") if micros else None
-
-
-def _json(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-
-
-def _print_json(value: object) -> int:
-    print(_json(value))
-    return 0
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, none: str) -> int:
-    print(table(columns, rows, colour=_is_coloured()) if rows else none)
-    return 0
-
-
-def _paint(word: str) -> str:
-    return painted(word) if _is_coloured() else word
-
-
-def _is_coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
 def _indented(text: str) -> str:
     return "\n".join(f"  {printable(line)}" for line in text.splitlines())
 
-
-Command = Callable[[Application, argparse.Namespace], Awaitable[int]]
 
 if __name__ == "__main__":
     sys.exit(main())

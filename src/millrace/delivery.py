@@ -87,7 +87,8 @@ class Delivery(Context):
         origin: "source@epoch" of a publication by a relay, empty for foreign producers.
         sequence: journal position at the origin.
         claim: what a record that no relay of ours appended says of itself: ("source@epoch", sequence).
-        repeated: a foreign record that was handled before.
+        repeated: a foreign record that was handled before, or one to be delivered again that is held.
+        replayed: it was delivered before, and is so again because an operator moved the position back.
         timer: name of the timer that fired it.
     """
 
@@ -104,6 +105,7 @@ class Delivery(Context):
     sequence: int = 0
     claim: tuple[str, str] | None = None
     repeated: bool = False
+    replayed: bool = False
     timer: str = ""
 
     @property

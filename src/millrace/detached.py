@@ -84,6 +84,10 @@ class DetachedLog:
         """Return that nothing went: whoever has the log does that."""
         return 0
 
+    async def first_since(self, topic: str, *, micros: int) -> tuple[int, ...]:
+        """Refuse."""
+        self.refuse()
+
     async def sources(self) -> list[tuple[str, int, int, int]]:
         """Refuse."""
         self.refuse()

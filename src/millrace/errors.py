@@ -4,6 +4,7 @@
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
       Rejected                  a business answer: tell the asker, do not retry
+      ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
       VersionConflict           somebody else was faster: load again, decide again
       IdempotencyConflict       the same key with another request: fix the request
       PositionUnknown           a position of another installation or epoch: ask again without it
@@ -46,6 +47,10 @@ class Rejected(MillraceError):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+
+class ConsumerRefused(MillraceError):
+    """What is wanted of a consumer does not fit what it is: resumed though stopped, say; nothing has changed."""
 
 
 class VersionConflict(MillraceError):

@@ -42,6 +42,7 @@ class PureHandler:
         processor: name of the processor it belongs to; timers come back there.
         patient: its messages may wait a moment for company.
         answers: its first parameter is not the message but what an activity answered to it.
+        replayable: it may be given its messages again.
     """
 
     mode = Mode.PURE
@@ -54,10 +55,12 @@ class PureHandler:
         processor: str,
         patient: bool = False,
         answers: bool = False,
+        replayable: bool = False,
     ) -> None:
         self.name = function.__name__
         self.messages: tuple[type[Message], ...] = () if answers else annotated_messages(function)
         self.processor = processor
+        self.replayable = replayable
         self._answers = answers
         self.quiet = self.messages if patient or says_nothing(function) else ()
         self._function = function
@@ -194,15 +197,23 @@ class AsyncHandler:
         processor: name of the processor it belongs to.
         then: decides what follows from an activity's answer, inside the transaction.
         workers: how many calls of an activity run at once.
+        replayable: it may be given its messages again.
     """
 
     quiet = ()
 
-    def __init__(
-        self, function: Callable[..., Any], *, processor: str, then: PureHandler | None = None, workers: int | None = None
+    def __init__(  # how it is declared, all by keyword
+        self,
+        function: Callable[..., Any],
+        *,
+        processor: str,
+        then: PureHandler | None = None,
+        workers: int | None = None,
+        replayable: bool = False,
     ) -> None:
         self.then = then
         self.workers = workers
+        self.replayable = replayable
         self.missing = then.missing if then is not None else None
         self.name = function.__name__
         self.messages: tuple[type[Message], ...] = annotated_messages(function)

@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from millrace.consumer_state import PAUSED, RUNNING, STOPPED
 from millrace.hosting import Host
 from millrace.runtime import STUCK_S
 
+OK = "ok"
+WELL = {OK, PAUSED, STOPPED}
+
 
 class Entry(msgspec.Struct, frozen=True):
-    """One dependency or processor; `state` is ok, failing or stuck."""
+    """One dependency or processor; `state` is ok, failing or stuck, and paused or stopped where an operator wants that."""
 
     name: str
     kind: str
@@ -25,7 +29,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """All entries; `status` is ok when each is."""
+    """All entries; `status` is ok when each is, or rests because an operator wants that."""
 
     status: str
     entries: tuple[Entry, ...]
@@ -41,7 +45,7 @@ class Health(msgspec.Struct, frozen=True):
         """
         entries = [_dependency(name, error) for name, error in shared.items()]
         entries += [entry for name, host in hosts.items() for entry in _host_entries(name, host, group)]
-        status = "ok" if all(entry.state == "ok" for entry in entries) else "failing"
+        status = OK if all(entry.state in WELL for entry in entries) else "failing"
         return cls(status, tuple(entries))
 
 
@@ -51,13 +55,14 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
         found.append(_dependency(f"{name} relay", host.relay.last_error))
     for loop in host.loops.values():
         state = loop.state()
-        word = "failing" if state.halted else "stuck" if state.stuck_s > STUCK_S else "ok"
+        rest = OK if state.wanted == RUNNING else state.wanted
+        word = "failing" if state.halted else "stuck" if state.stuck_s > STUCK_S else rest
         found.append(Entry(group(name, state.processor), "processor", word, state.lag, state.held, state.last_error))
     return found
 
 
 def _dependency(name: str, error: str | None) -> Entry:
-    return Entry(name, "dependency", "failing" if error else "ok", last_error=error)
+    return Entry(name, "dependency", "failing" if error else OK, last_error=error)
 
 
 def metrics(hosts: Mapping[str, Host]) -> str:
@@ -74,13 +79,20 @@ def metrics(hosts: Mapping[str, Host]) -> str:
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
         ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),
         ("millrace_handled_total", "counter", "Messages handled by this process."),
+        ("millrace_running", "gauge", "1 where the processor runs, 0 where an operator has paused or stopped it."),
         ("millrace_fenced_total", "counter", "Partitions given up with work in hand, because they have another owner."),
     ):
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
         for name, host in hosts.items():
             for loop in host.loops.values():
                 state = loop.state()
-                values = {"lag_messages": state.lag, "held_keys": state.held, "handled_total": loop.handled, "fenced_total": loop.fenced}
+                values = {
+                    "lag_messages": state.lag,
+                    "held_keys": state.held,
+                    "handled_total": loop.handled,
+                    "running": int(state.wanted == RUNNING),
+                    "fenced_total": loop.fenced,
+                }
                 value = values[metric.removeprefix("millrace_")]
                 lines.append(f'{metric}{{service="{name}",processor="{state.processor}"}} {value}')
     return "\n".join(lines) + "\n"

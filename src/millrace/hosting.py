@@ -14,6 +14,7 @@ import msgspec
 from millrace.aggregate import Aggregate
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock
+from millrace.consumer_state import STOPPED, Wish, load_wishes
 from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
@@ -112,6 +113,8 @@ class Host:
         self._regroup = regroup
         self._pace = Pace(QUIET_S, shift=shift)
         self._only: str | None = None
+        self._wishes: dict[str, Wish] = {}
+        self._looking = asyncio.Lock()
         self._processors: list[Processor] = []
         self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -180,6 +183,7 @@ class Host:
         self.writer.submit(ensure)
         await ensure.finished
         if self._installation.role.consuming:
+            await self._look_at_wishes()
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
@@ -204,8 +208,30 @@ class Host:
         """Start the loops of new builds of one view and nothing else; for operators, beside a server or without one."""
         self._only = view
         self.writer.start()
+        await self._look_at_wishes()
         await self._load_builds()
         self._follow_changes()
+
+    async def obey(self, processor: str, *, renew: bool) -> str | None:
+        """Do what operators want of a processor now; returns what that is when the turn in hand has ended, None where it does not run here.
+
+        With `renew`, its positions were moved: partitions are claimed anew, and one that halted begins again.
+        """
+        await self._look_at_wishes()
+        loop = self.loops.get(processor)
+        if loop is None:
+            return None
+        if renew:
+            loop.order(loop.orders.state, renew=True)
+        await loop.obeyed()
+        await self._regroup()
+        return loop.orders.state
+
+    async def _look_at_wishes(self) -> None:
+        async with self._looking:  # what is read later is newer, so the last to be read is obeyed
+            self._wishes = await load_wishes(self.store.reader)
+            for name, loop in self.loops.items():
+                loop.order(self._wishes.get(name, Wish()).state)
 
     def _follow_changes(self) -> None:
         self.store.on_change(self._stale.call)
@@ -241,18 +267,23 @@ class Host:
             batch_max=installation.batch_max,
             pace=self._pace,
         )
+        loop.orders.give(self._wishes.get(name, Wish()).state)
         self.loops[name] = loop
         self._unsubscribe[name] = installation.parts.feed.on_change(loop.log_changed)
         loop.start()
 
     def groups(self) -> dict[str, GroupSpec]:
-        """Return its consumer groups; a build that does not serve yet is a unit of its own, because operators may run it elsewhere."""
+        """Return its consumer groups but those that are stopped; a build that does not serve yet is a unit of its own.
+
+        Operators may run such a build elsewhere.
+        """
         building = {processor_of(build) for build in self.builds.values() if build.state == BUILDING}
         return {
             self._installation.group(self.service.name, name): GroupSpec(
                 self.partitions_of(loop.topics), loop.topics, "" if name in building else self.service.name
             )
             for name, loop in self.loops.items()
+            if loop.orders.state != STOPPED or loop.orders.open
         }
 
     def progress(self) -> dict[str, dict[tuple[str, int], int]]:
@@ -296,6 +327,7 @@ class Host:
         self.changed.call()
         if not self._installation.role.consuming:
             return
+        await self._look_at_wishes()
         for loop in list(self.loops.values()):
             await loop.refresh()
         for build in [build for build in self.builds.values() if build.state == BUILDING]:

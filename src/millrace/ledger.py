@@ -5,7 +5,7 @@ Equations, checked over what is durable, with a server running or without one:
     journal of a service    rows ever appended = rows there + rows removed by retention
     publication             rows for the log up to the relay's position, removed ones too = rows published + relay's dead letters
     log                     records there = end - start of each partition; where nothing expires the start is 0
-    processor               position - start = received = handled + duplicate + ignored + skipped + waiting + dead
+    processor               position - start + rewound = received = handled + duplicate + ignored + skipped + waiting + dead
     held                    waiting and dead in the position's counters = held rows that are there
 
 A difference is an alarm: it names the table, the place and both figures.
@@ -73,7 +73,7 @@ async def _processor_lines(store: Store) -> list[LedgerLine]:
             where = f"{store.name}.{processor} on {row.topic}/{row.partition}"
             waiting, dead = held.get((processor, row.topic, row.partition), (0, 0))
             lines += [
-                LedgerLine("received", where, row.offset - row.start, row.received),
+                LedgerLine("received", where, row.offset - row.start + row.rewound, row.received),
                 LedgerLine("accounted", where, row.received, _accounted(row)),
                 LedgerLine("waiting", where, row.waiting, waiting),
                 LedgerLine("dead letters", where, row.dead, dead),

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
+from millrace.read_position import PositionRow
+
 Row = TypeVar("Row")
 
 
@@ -142,6 +144,10 @@ class LogAdministration(Protocol):
         """Apply retention; return how many records went."""
         ...
 
+    async def first_since(self, topic: str, *, micros: int) -> tuple[int, ...]:
+        """Return per partition the offset of the first record appended at or after a time, or the end where there is none."""
+        ...
+
     async def sources(self) -> list[tuple[str, int, int, int]]:
         """Return (source, epoch, last position, rows published) of every source that published here."""
         ...
@@ -168,10 +174,12 @@ class GroupSpec(msgspec.Struct, frozen=True):
 
 
 class Leases(Protocol):
-    """Who owns which partition, among the processes that share services."""
+    """Who owns which partition, among the processes that share services; `instance` is the name by which `members` knows this one."""
+
+    instance: str
 
     async def join(self, groups: Mapping[str, GroupSpec]) -> None:
-        """Take part in groups, by name."""
+        """Take part in groups, by name, and in those only: what is held of others is given back."""
         ...
 
     async def refresh(self) -> Mapping[str, frozenset[int]]:
@@ -190,6 +198,10 @@ class Leases(Protocol):
         """Return the instance that holds each partition of a group, as far as is known; needs no `join`."""
         ...
 
+    async def members(self) -> frozenset[str]:
+        """Return every instance that takes part in any group, as far as is known; needs no `join`."""
+        ...
+
 
 @runtime_checkable
 class Progress(Protocol):
@@ -198,30 +210,6 @@ class Progress(Protocol):
     async def reached(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
         """Take the next offset per (topic, partition); called about once a second for what moved."""
         ...
-
-
-class PositionRow(msgspec.Struct):
-    """How far a processor has read one partition, who owns it, and what became of what it read.
-
-    `sources` maps "source@epoch" to the last sequence seen. The counters only grow: received = handled + duplicate +
-    ignored + skipped + what is held (waiting or dead) now. Offsets that hold no record count as ignored.
-    """
-
-    processor: str
-    topic: str
-    partition: int
-    offset: int = 0
-    token: int = 0
-    start: int = 0
-    identity: str = ""
-    sources: dict[str, int] = {}
-    received: int = 0
-    handled: int = 0
-    duplicate: int = 0
-    ignored: int = 0
-    skipped: int = 0
-    waiting: int = 0
-    dead: int = 0
 
 
 class HeldRow(msgspec.Struct):

@@ -53,3 +53,6 @@ def _check_position(row: PositionRow, info: TopicInfo | None, *, reader: str) ->
         raise Recovery(
             f"{place}: position {row.offset} is gone, the log begins at {first}; records were removed before they were read; {ADVICE}"
         )
+
+
+__all__ = ["check_positions"]

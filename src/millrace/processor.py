@@ -37,6 +37,8 @@ class Pattern(Protocol):
     name: str
     mode: Mode
     messages: tuple[type[Message], ...]
+    replayable: bool
+    """Its messages may be delivered again when an operator moves its position back; others are dropped as duplicates then."""
 
     @property
     def quiet(self) -> Collection[type[Message]]:

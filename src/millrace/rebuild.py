@@ -18,6 +18,7 @@ Neighbours: `hosting` runs a loop per build and calls `try_swap` after its commi
 
 from __future__ import annotations
 
+from millrace.consumer_state import Wish, save_wish
 from millrace.errors import UnknownMessage
 from millrace.ports import PositionRow, StoreReader, StoreTransaction, ViewInfo
 from millrace.unit_of_work import UnitOfWork
@@ -122,6 +123,7 @@ class Swap(Waiting):
 
 async def _drop(transaction: StoreTransaction, build: ViewInfo) -> None:
     await transaction.positions.forget(processor_of(build))
+    await save_wish(transaction, processor_of(build), Wish())
     await transaction.views.drop(build.id)
 
 

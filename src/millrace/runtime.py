@@ -9,6 +9,8 @@ One `Loop` per processor. Its life:
     learn      positions that moved, partitions that were fenced, keys that are held now
     wait       until the log has more, a timer or retry is due, or somebody calls
 
+Between two turns it takes note of what operators want: a paused loop keeps its partitions and takes no turn until it is to run again.
+
 Health is by progress: a loop that has work and has not advanced for `STUCK_S` is unhealthy, whatever its tasks look like.
 
 Back-pressure: one turn at a time, at most `batch_max` records in memory per processor; what is not read stays in the log. Activities have
@@ -30,12 +32,15 @@ import msgspec
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock, to_micros
+from millrace.consumer_state import RUNNING, Orders
 from millrace.errors import ConfigurationError, Recovery, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
 from millrace.ports import LogParts, TopicInfo
 from millrace.position_check import check_positions
 from millrace.processor import Mode
+from millrace.read_position import Replay
+from millrace.replay import part
 from millrace.turn import Chunk, Place, Turn
 from millrace.unit_of_work import UnitOfWork
 from millrace.workers import Workers
@@ -85,6 +90,7 @@ class LoopState(msgspec.Struct):
     workers: int | None = None
     """How many activities are called at once; None where none are."""
     calling: int = 0
+    wanted: str = RUNNING
 
 
 class Loop:
@@ -128,6 +134,7 @@ class Loop:
         self._owned: frozenset[int] = frozenset()
         self._tokens: dict[Place, int] = {}
         self._offsets: dict[Place, int] = {}
+        self._replays: dict[Place, Replay] = {}
         self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
         self._timers: dict[int, int] = {}
         self._again: set[tuple[int, str]] = set()
@@ -142,6 +149,7 @@ class Loop:
         self._workers: Workers | None = None
         if intake.mode is Mode.OUTSIDE:
             self._workers = Workers(intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call)
+        self.orders = Orders()
         self.assigned = False
         self.halted = False
         self.refused = False
@@ -172,6 +180,30 @@ class Loop:
             self._wanted, self._told = partitions, True
             self._wake.call()
 
+    def order(self, state: str, *, renew: bool = False) -> None:
+        """Say whether to run; with `renew`, partitions are claimed anew. A loop that halted begins again when it is told to run."""
+        if self.orders.give(state, renew=renew):
+            self._hurry.call()
+            self._wake.call()
+        if self.halted and self.orders.open:
+            self._take_orders()
+            if self.orders.running and not self._stopping:
+                self.halted, self.last_error = False, None
+                self.start()
+
+    async def obeyed(self) -> None:
+        """Return when no turn is in hand that began before the last order."""
+        taken = asyncio.ensure_future(self.orders.taken())
+        await asyncio.wait([taken, *([self._task] if self._task is not None else [])], return_when=asyncio.FIRST_COMPLETED)
+        taken.cancel()
+
+    def _take_orders(self) -> None:
+        """Take note between two turns; what was read ahead is read again when it is wanted."""
+        self._idle, self._ahead, self._progress = {}, ({}, []), time.monotonic()
+        if self.orders.renewing:
+            self._forget()
+        self.orders.take()
+
     def wake(self) -> None:
         """Look again: something may have changed."""
         self._wake.call()
@@ -189,7 +221,8 @@ class Loop:
         for place, offset in self._offsets.items():
             end = ends.get(place, 0)
             if end > offset and end > self._in_hand.get(place, 0) and ((idle := self._idle.get(place)) is None or end > idle.next):
-                self._wake.call()
+                if self.orders.running:
+                    self._wake.call()
                 return
 
     def timer_set(self, partition: int, due: int) -> None:
@@ -208,7 +241,7 @@ class Loop:
     def state(self) -> LoopState:
         """Return what the outside may see."""
         lag = self.lag()
-        busy = lag > 0 or self._due_now()
+        busy = self.orders.running and (lag > 0 or self._due_now())
         stuck = time.monotonic() - self._progress if busy else 0.0
         return LoopState(
             processor=self.name,
@@ -220,6 +253,7 @@ class Loop:
             halted=self.halted or self.refused,
             workers=self._workers.count if self._workers is not None else None,
             calling=self._workers.calling if self._workers is not None else 0,
+            wanted=self.orders.state,
         )
 
     def set_workers(self, count: int) -> int:
@@ -240,8 +274,8 @@ class Loop:
         return dict(self._offsets)
 
     def has_read(self, ends: Mapping[Place, int]) -> bool:
-        """Return whether the owned partitions were read up to some ends."""
-        return self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items())
+        """Return whether the owned partitions were read up to some ends, or are not to be read now."""
+        return not self.orders.running or (self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items()))
 
     def lag(self) -> int:
         """Return how many records of owned partitions are not read yet."""
@@ -252,6 +286,11 @@ class Loop:
         pause, failed = 0.1, False
         while not self._stopping:
             seen = self._wake.calls
+            if self.orders.open:
+                if self._workers is not None:
+                    await self._finish_calls(self._workers)
+                    self._workers.reopen()
+                self._take_orders()
             try:
                 worked = await self._step()
             except Recovery as error:
@@ -265,7 +304,7 @@ class Loop:
                     self._writer.troubles.met(self._who, error)
                 else:
                     log.exception("%s: the turn failed and is taken again", self._who)
-                await self._forget()
+                self._forget()
                 await self._wake.wait(self._wake.calls, pause)
                 pause = min(pause * 2, 5.0)
                 continue
@@ -282,7 +321,7 @@ class Loop:
             await self._finish_calls(self._workers)
 
     async def _finish_calls(self, workers: Workers) -> None:
-        """Commit what was called when the stop began; what was not called is left for whoever comes next."""
+        """Commit what is being called when a stop or an order comes; what was not called is left for later, or for somebody else."""
         workers.close()
         await workers.idle()
         try:
@@ -290,12 +329,13 @@ class Loop:
             if turn is not None:
                 self._writer.submit(turn)
                 await turn.finished
+                await self._learn(turn)
         except Exception as error:  # noqa: BLE001  # it is called again after the next start
             log.warning("%s: what was called last was not committed: %s", self._who, error)
 
-    async def _forget(self) -> None:
+    def _forget(self) -> None:
         """Give everything up in memory; the next step claims again what the leases say."""
-        self._owned, self._tokens, self._offsets, self._idle = frozenset(), {}, {}, {}
+        self._owned, self._tokens, self._offsets, self._idle, self._replays = frozenset(), {}, {}, {}, {}
         if self._workers is not None:
             self._workers.forget()
 
@@ -304,7 +344,7 @@ class Loop:
             return False  # the leases have not said yet what is ours
         if self._wanted != self._owned or not self.assigned:
             await self._assign()
-        if not self._owned:
+        if not self._owned or not self.orders.running:
             return False
         if self._intake.patient:
             await self._gather()
@@ -353,6 +393,8 @@ class Loop:
             for row in claim.rows:
                 self._tokens[row.topic, row.partition] = row.token
                 self._offsets[row.topic, row.partition] = row.offset
+                if row.replay is not None:
+                    self._replays[row.topic, row.partition] = row.replay
         if self._drop([place for place in self._tokens if place[1] not in wanted]):
             self._note_loss(self._owned - wanted)
         self._owned = wanted
@@ -366,6 +408,7 @@ class Loop:
         for place in places:
             del self._tokens[place], self._offsets[place]
             self._idle.pop(place, None)
+            self._replays.pop(place, None)
         return self._workers is not None and self._workers.drop(places) > 0
 
     async def _load_blocked(self) -> None:
@@ -405,7 +448,7 @@ class Loop:
     async def _collect_called(self, workers: Workers) -> Turn | None:
         """Read on for the workers, and return what they have done, as far as it may be committed."""
         due = dict[int, bool]()
-        if not self._stopping:
+        if not workers.closed:
             await self._read_for(workers)
             now = to_micros(self._clock.now())
             if (keys := self._due_keys(now)) and not await workers.ask_retries(keys):
@@ -433,7 +476,8 @@ class Loop:
                 offset = self._offsets[place]
             room = min(workers.room(place), self._batch_max)
             if room > 0 and ends.get(place, 0) > offset:
-                workers.put(place, offset, await self._log.read(*place, offset=offset, limit=room))
+                records = await self._log.read(*place, offset=offset, limit=room)
+                workers.put(place, offset, records, replay=self._replays.get(place))
 
     async def _read(self, offsets: dict[Place, int]) -> list[Chunk]:
         ends, chunks = self._feed.ends(), list[Chunk]()
@@ -451,19 +495,21 @@ class Loop:
             if not records:
                 continue
             opened = self._intake.open(place[0], place[1], records)
-            chunks.append(
-                Chunk(
-                    place[0],
-                    place[1],
-                    offset,
-                    records[-1][0] + 1,
-                    opened.deliveries,
-                    opened.ignored,
-                    opened.sources,
-                    opened.latest,
-                    opened.urgent,
-                )
+            chunk = Chunk(
+                place[0],
+                place[1],
+                offset,
+                records[-1][0] + 1,
+                opened.deliveries,
+                opened.ignored,
+                opened.sources,
+                opened.latest,
+                opened.urgent,
             )
+            if self._replays and (replay := self._replays.get(place)) is not None and offset < replay.known:
+                parted = part(chunk.deliveries, replay)
+                chunk.deliveries, chunk.again, chunk.repeats = parted.fresh, parted.again, parted.repeats
+            chunks.append(chunk)
             left -= len(records)
             if left <= 0:
                 break
@@ -480,6 +526,7 @@ class Loop:
                 continue
             before.next, before.ignored, before.urgent = chunk.next, before.ignored + chunk.ignored, chunk.urgent
             before.deliveries = before.deliveries + chunk.deliveries
+            before.again, before.repeats = before.again + chunk.again, before.repeats + chunk.repeats
             before.sources = before.sources | chunk.sources
             before.latest = max(before.latest, chunk.latest)
         return [*idle.values(), *fresh]
@@ -493,10 +540,10 @@ class Loop:
         """
         if not chunks:
             return True
-        now, taken = time.monotonic(), sum(len(chunk.deliveries) for chunk in chunks)
+        now, taken = time.monotonic(), sum(len(chunk.deliveries) + len(chunk.again) for chunk in chunks)
         until = now + (self._pace.left_s() if taken else IDLE_S)
         self._idle_until = min(self._idle_until or until, until)
-        many = taken + sum(chunk.ignored for chunk in chunks) >= self._batch_max
+        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._batch_max
         if self._hurried or many or now + EARLY_S >= self._idle_until or any(chunk.urgent for chunk in chunks):
             self._idle_until = 0.0
             return False
@@ -546,7 +593,9 @@ class Loop:
         return any(due <= now - 1_000_000 for due in self._timers.values())
 
     def _until_due(self) -> float | None:
-        """Return seconds until the next timer or retry, None when nothing is due."""
+        """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
+        if not self.orders.running:
+            return None
         keys = {place: due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned}
         timers = {partition: due for partition, due in self._timers.items() if partition in self._owned}
         if (workers := self._workers) is not None:  # what is being called wakes us

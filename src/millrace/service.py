@@ -115,6 +115,7 @@ class Service:
         patient: bool = False,
         then: Callable[..., Any] | None = None,
         workers: int | None = None,
+        replayable: bool = False,
         **rows: Selector,
     ) -> Any:
         """Declare a handler; see `millrace.handler` for the three ways to write one.
@@ -130,6 +131,8 @@ class Service:
                 handlers. If it fails, the activity is called again.
             workers: for activities: how many of its calls run at once, 64 unless given. Of a key one runs at a time, in order, and what
                 is committed is always everything up to some record of a partition. Activities that share a processor share its workers.
+            replayable: when an operator moves its position back, it runs again for what it has handled. Without it such messages are
+                dropped and counted as duplicates, so that nothing has effect twice.
             rows: parameter name -> which rows to load for it, or for `then`; named by the message.
         """
         self.said.update(says)
@@ -142,7 +145,7 @@ class Service:
                 name = processor or function.__name__.replace("_", "-")
                 following = PureHandler(then, rows, processor=HANDLERS, answers=True) if then is not None else None
                 self.said.update(said_messages(then) if then is not None else ())
-                handler = AsyncHandler(function, processor=name, then=following, workers=workers)
+                handler = AsyncHandler(function, processor=name, then=following, workers=workers, replayable=replayable)
                 self._handlers.setdefault(name, []).append(handler)
             else:
                 if workers is not None:
@@ -150,7 +153,9 @@ class Service:
                 if then is not None:
                     raise ConfigurationError(f"{function.__name__}: `then` is for activities; let the function return what follows")
                 name = processor or HANDLERS
-                self._handlers.setdefault(name, []).append(PureHandler(function, rows, processor=name, patient=patient))
+                self._handlers.setdefault(name, []).append(
+                    PureHandler(function, rows, processor=name, patient=patient, replayable=replayable)
+                )
             return function
 
         return declare if function is None else declare(function)

@@ -5,7 +5,8 @@ The heart of the guarantees. Inside the transaction, for each partition of the t
 1. The position row is compared. Another token: this process no longer owns the partition, nothing of it is handled and the loop gives it
    up. The same token but another offset: somebody moved the position (an operator), the loop reads again from there.
 2. A record whose sequence is not above the last one seen of its source in this partition was published again: dropped, counted. Records
-   of foreign producers are recognised by (source, id) in the inbox table.
+   of foreign producers are recognised by (source, id) in the inbox table. Where an operator has moved the position back, `replay` says
+   what is delivered again.
 3. A record whose key is held waits behind it. Everything else is handled by its pattern; what fails is held (see `retry`).
 4. The position row is advanced with its counters, in the same transaction as everything staged.
 
@@ -19,7 +20,8 @@ Neighbours: `runtime` collects a turn and submits it to the `writer`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -52,6 +54,10 @@ class Chunk(msgspec.Struct):
     sources: dict[str, int]
     latest: str = ""
     urgent: bool = True
+    again: list[Delivery] = []
+    """What lies on known ground and is delivered all the same; see `replay`."""
+    repeats: int = 0
+    """How many were dropped there."""
 
 
 class Turn(Waiting):
@@ -122,9 +128,12 @@ class Turn(Waiting):
                 self.fenced.add(place)
         self._current = [chunk for chunk in self.chunks if self._is_current(chunk)]
         for chunk in self._current:
+            for delivery in chunk.again:
+                self._want(delivery, unit)
             for delivery in chunk.deliveries:
                 self._want(delivery, unit)
         await self._drop_foreign_repeats(unit)
+        await self._drop_held(unit)
         await self._prepare_held(unit)
         await self._prepare_timers(unit)
 
@@ -159,6 +168,7 @@ class Turn(Waiting):
 
     async def _drop_foreign_repeats(self, unit: UnitOfWork) -> None:
         foreign = [d for chunk in self._current for d in chunk.deliveries if not d.origin and d.pattern is not None]
+        foreign += [d for chunk in self._current for d in chunk.again if not (d.origin or d.replayed) and d.pattern is not None]
         if not foreign:
             return
         ids = [(d.source, d.id) for d in foreign]
@@ -170,6 +180,15 @@ class Turn(Waiting):
                 known.add(name)
                 fresh.append(name)
         await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.now_micros)
+
+    async def _drop_held(self, unit: UnitOfWork) -> None:
+        """Do not deliver again what waits or is dead: that is still on its way."""
+        again = [delivery for chunk in self._current for delivery in chunk.again if delivery.replayed]
+        if again:
+            rows = await unit.transaction.held.load(self._intake.name, keys=sorted({delivery.key for delivery in again}))
+            held = {(row.topic, row.partition, row.offset) for row in rows}
+            for delivery in again:
+                delivery.repeated = (delivery.topic, delivery.partition, delivery.offset) in held
 
     async def _prepare_held(self, unit: UnitOfWork) -> None:
         keys = sorted({key for _, _, key in self._due_keys})
@@ -281,8 +300,36 @@ class Turn(Waiting):
 
     async def _run_chunk(self, chunk: Chunk, unit: UnitOfWork) -> None:
         row = self._rows[chunk.topic, chunk.partition]
-        sources, blocked, waits = row.sources, self._blocked, self._intake.waits
-        for delivery in chunk.deliveries:
+        sources = row.sources
+        if row.replay is not None:
+            await self._run_again(chunk, row, unit)
+        await self._run_deliveries(chunk.deliveries, row, sources, unit)
+        row.received += chunk.next - chunk.first
+        row.ignored += chunk.ignored
+        for origin, sequence in chunk.sources.items():
+            if sequence > sources.get(origin, 0):
+                sources[origin] = sequence
+        row.offset = chunk.next
+        unit.positions.append(row)
+        self.advanced[chunk.topic, chunk.partition] = chunk.next
+
+    async def _run_again(self, chunk: Chunk, row: PositionRow, unit: UnitOfWork) -> None:
+        """Handle what lies on known ground, by the sequences that were met since the position was moved back."""
+        replay = row.replay
+        if replay is None:
+            return
+        again = [delivery for delivery in chunk.again if not (delivery.replayed and delivery.repeated)]
+        row.duplicate += chunk.repeats + len(chunk.again) - len(again)
+        for gap, deliveries in groupby(again, lambda delivery: replay.gap_at(delivery.offset)):
+            _raise(replay.sources, gap.sources if gap is not None else {})
+            await self._run_deliveries(deliveries, row, replay.sources, unit)
+        _raise(row.sources, replay.sources)
+        row.cross(chunk.first, chunk.next)
+
+    async def _run_deliveries(self, deliveries: Iterable[Delivery], row: PositionRow, sources: dict[str, int], unit: UnitOfWork) -> None:
+        """Handle messages of one partition in order, but for those that `sources` or the inbox know."""
+        blocked, waits = self._blocked, self._intake.waits
+        for delivery in deliveries:
             if origin := delivery.origin:
                 if delivery.sequence <= sources.get(origin, 0):
                     row.duplicate += 1
@@ -291,7 +338,7 @@ class Turn(Waiting):
             elif delivery.repeated or _is_copy(delivery, sources):
                 row.duplicate += 1
                 continue
-            if blocked and (chunk.topic, chunk.partition, delivery.key) in blocked:
+            if blocked and (row.topic, row.partition, delivery.key) in blocked:
                 held: HeldRow | None = retry.held_row(delivery, retry.BEHIND, processor=self._intake.name, now_micros=unit.now_micros)
             elif waits:
                 held = await self._try(delivery, unit, None)
@@ -302,14 +349,6 @@ class Turn(Waiting):
             else:
                 self._count(row, held, +1)
                 self._hold(held, unit)
-        row.received += chunk.next - chunk.first
-        row.ignored += chunk.ignored
-        for origin, sequence in chunk.sources.items():
-            if sequence > sources.get(origin, 0):
-                sources[origin] = sequence
-        row.offset = chunk.next
-        unit.positions.append(row)
-        self.advanced[chunk.topic, chunk.partition] = chunk.next
 
     def _attempt(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         """Handle one message; return None when that is done with, or the row that holds it."""
@@ -433,6 +472,12 @@ class Turn(Waiting):
             unit.held.append(held)
 
 
+def _raise(sources: dict[str, int], others: Mapping[str, int]) -> None:
+    """Note the sequences that are higher."""
+    for origin, sequence in others.items():
+        sources[origin] = max(sequence, sources.get(origin, 0))
+
+
 def is_cancelling() -> bool:
     """Return whether the running task itself is being cancelled, as opposed to something that a user's function awaited."""
     task = asyncio.current_task()
@@ -454,6 +499,7 @@ class _Failing:
     mode = Mode.PURE
     messages = ()
     quiet = ()
+    replayable = False
     missing = None
 
     def wants(self, delivery: Delivery, work: UnitOfWork) -> None:

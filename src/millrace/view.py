@@ -57,6 +57,7 @@ class ViewPattern:
     """One build of a view as a processor's function."""
 
     mode = Mode.PURE
+    replayable = False
     missing = None
 
     def __init__(self, definition: ViewDefinition, *, build: int) -> None:

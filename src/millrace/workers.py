@@ -42,6 +42,8 @@ from millrace.delivery import Delivery
 from millrace.errors import NotYet, Rejected
 from millrace.intake import Intake, Opened
 from millrace.ports import Record, Store
+from millrace.read_position import Replay
+from millrace.replay import part
 from millrace.turn import Chunk, Place, is_cancelling
 
 AHEAD_PER_WORKER = 4
@@ -58,7 +60,7 @@ Results = dict[tuple[str, int, int | str], Any]
 class _Entry:
     """A record in its lane; without a delivery that can be called, it is called from the start."""
 
-    __slots__ = ("called", "calling", "delivery", "dropped", "first", "key", "next", "opened", "size", "void")
+    __slots__ = ("again", "called", "calling", "delivery", "dropped", "first", "key", "next", "opened", "repeats", "size", "void")
 
     def __init__(self, place: Place, first: int, record: Record, opened: Opened) -> None:
         self.first, self.next = first, record[0] + 1
@@ -66,7 +68,8 @@ class _Entry:
         self.size = len(record[2])
         self.delivery: Delivery | None = opened.deliveries[0] if opened.deliveries else None
         self.called = self.delivery is None or self.delivery.pattern is None
-        self.calling = self.dropped = self.void = False
+        self.calling = self.dropped = self.void = self.again = False
+        self.repeats = 0
         self.key: KeyPlace = (*place, self.delivery.key if self.delivery is not None else "")
 
 
@@ -155,15 +158,20 @@ class Workers:
         """Return the next offset to read of a partition; None where nothing was read since the last position."""
         return self._read_to.get(place)
 
-    def put(self, place: Place, first: int, records: Sequence[Record]) -> None:
-        """Take records that were read from offset `first` on."""
+    def put(self, place: Place, first: int, records: Sequence[Record], *, replay: Replay | None = None) -> None:
+        """Take records that were read from offset `first` on; `replay` says which of them lie on known ground."""
         lane = self._lanes.setdefault(place, deque())
         for record in records:
             opened = self._intake.open(*place, (record,))
+            again, repeats = False, 0
+            if replay is not None and record[0] < replay.known:
+                parted = part(opened.deliveries, replay)
+                opened.deliveries, again, repeats = [*parted.again, *parted.fresh], bool(parted.again), parted.repeats
             if lane and not opened.deliveries and not lane[-1].opened.deliveries:
-                _merge(lane[-1], record, opened)
+                _merge(lane[-1], record, opened, repeats)
             else:
                 lane.append(entry := _Entry(place, first, record, opened))
+                entry.again, entry.repeats = again, repeats
                 if not entry.called:
                     self._enchain(entry)
             first = record[0] + 1
@@ -416,9 +424,19 @@ class Workers:
         self.drop({*self._lanes, *self._read_to, *((key[0], key[1]) for key in self._retries), *(("", p) for p in self._timers)})
         self._failed, self._learning = set(), set()
 
+    @property
+    def closed(self) -> bool:
+        """Return whether no call begins any more."""
+        return self._closed
+
     def close(self) -> None:
         """Begin no call any more."""
         self._closed = True
+
+    def reopen(self) -> None:
+        """Begin anew; what was read and not called is read again."""
+        self.forget()
+        self._closed = False
 
     async def idle(self) -> None:
         """Wait until no call runs."""
@@ -426,9 +444,10 @@ class Workers:
             await asyncio.wait(set(self._calls))
 
 
-def _merge(entry: _Entry, record: Record, opened: Opened) -> None:
-    """Add a record that concerns nobody here to such a record before it."""
+def _merge(entry: _Entry, record: Record, opened: Opened, repeats: int) -> None:
+    """Add a record that is not to be called to such a record before it."""
     entry.next = record[0] + 1
+    entry.repeats += repeats
     entry.opened.ignored += opened.ignored
     entry.opened.sources |= opened.sources
     entry.opened.latest = max(entry.opened.latest, opened.latest)
@@ -442,11 +461,13 @@ def _chunk(place: Place, entries: list[_Entry]) -> Chunk:
         *place,
         entries[0].first,
         entries[-1].next,
-        [entry.delivery for entry in entries if entry.delivery is not None],
+        [entry.delivery for entry in entries if entry.delivery is not None and not entry.again],
         sum(entry.opened.ignored for entry in entries),
         sources,
         max(entry.opened.latest for entry in entries),
         any(entry.opened.urgent for entry in entries),
+        again=[entry.delivery for entry in entries if entry.delivery is not None and entry.again],
+        repeats=sum(entry.repeats for entry in entries),
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.servers import postgres
+from tests.docs.walk import walk
 from tests.shop_places import environment_of, servers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,20 +33,12 @@ SAME = (
 @pytest.mark.timeout(WALK_S * 2)
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
     """Its commands, in one shell from top to bottom, in an empty folder: every one succeeds, and nothing is left at the end."""
-    blocks = re.findall(r"^```sh walk\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    text = "set -em\n" + "".join(blocks)
     variables = environment_of(tmp_path / "data", servers("kafka/postgres"))
-    name = variables["PARCOMOLO_NAMESPACE"]
-    script = text.replace("PARCOMOLO_NAMESPACE=walk ", f"PARCOMOLO_NAMESPACE={name} ")
-    variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
-    with (tmp_path / "walk.out").open("w+") as out:  # no pipe: what runs in the background would keep it open
-        walk = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=variables, stdout=out, stderr=out, timeout=WALK_S, check=False)
-        out.seek(0)
-        said = out.read()
+    walked = walk(PAGE, tmp_path, variables, seconds=WALK_S, PARCOMOLO_NAMESPACE=variables["PARCOMOLO_NAMESPACE"])
 
-    assert walk.returncode == 0, said
-    assert "Deleted the data in" in said
-    assert said.count("Stopped.") == 3, said
+    assert walked.status == 0, walked.said
+    assert "Deleted the data in" in walked.said
+    assert walked.said.count("Stopped.") == 3, walked.said
 
 
 def test_the_compose_file_says_what_the_servers_say() -> None:

@@ -16,8 +16,8 @@ from millrace.execution import IdempotencyKey
 from millrace.ports import JournalEntry
 from millrace.testing.conformance.kit import kit_of
 from millrace.testing.conformance.lab import Lab, balanced, published, totals
-from millrace.testing.conformance.postgres_kit import ADDRESS
 from millrace.testing.conformance.sample import Add
+from millrace.testing.conformance.servers import POSTGRES
 from tests.postgres.proxy import Proxy
 
 NAMES = "abcd"
@@ -61,7 +61,7 @@ async def test_work_goes_on_after_the_server_has_ended(
 ) -> None:
     """Callers that repeat under one key, and a service that reads them: each number is there once, in order, and the ledger balances."""
     url = postgres.start(server)
-    monkeypatch.setenv(ADDRESS, url)
+    monkeypatch.setenv(POSTGRES, url)
     kit = kit_of("sqlite/postgres", tmp_path)
     kit.patience = 60.0
     done: list[str] = []

@@ -19,6 +19,10 @@ from millrace.testing.conformance.sample import APPLICATION, Behaviour, clerk, c
 from tests.command_line import Millrace
 
 
+CALLS = "internal.control"
+"""Where operators call every service, and each answers."""
+
+
 def on_servers() -> Application:
     """The sample application on servers that nobody has started."""
     log = KafkaEngine("kafka://nowhere:9092?namespace=ns.")
@@ -29,9 +33,9 @@ def on_servers() -> Application:
 def test_needs_follow_from_declarations() -> None:
     """A service reads the topics of its processors and views and writes those of what it says; timers and local commands need no topic."""
     assert needs_of(on_servers()) == [
-        Needs("teller", reads=("tally.commands",), writes=("tally",)),
-        Needs("counter", reads=("ready", "tally"), writes=("counts",)),
-        Needs("clerk", reads=("tally",), writes=("counts", "reminders")),
+        Needs("teller", reads=(CALLS, "tally.commands"), writes=(CALLS, "tally")),
+        Needs("counter", reads=(CALLS, "ready", "tally"), writes=("counts", CALLS)),
+        Needs("clerk", reads=(CALLS, "tally"), writes=("counts", CALLS, "reminders")),
     ]
 
 
@@ -42,7 +46,7 @@ def test_rights_are_no_more_than_needed() -> None:
     assert all(right.name.startswith("ns.") for right in rights)
     for operation, topics in (("READ", {"ns.ready", "ns.tally"}), ("WRITE", {"ns.counts"})):
         found = {right.name for right in rights if right.resource == "topic" and operation in right.operations}
-        assert {name for name in found if "__millrace" not in name} == topics
+        assert {name for name in found if "__millrace" not in name} == topics | {f"ns.{CALLS}"}
     assert {right.name for right in rights if right.resource == "group"} == {"ns.__millrace.leases", "ns.counter."}
 
 

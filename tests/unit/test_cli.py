@@ -36,7 +36,8 @@ def test_topics(data: Path, millrace: Millrace) -> None:
 
     assert ran.status == 0
     assert lines[0].split() == ["TOPIC", "PARTITIONS", "RECORDS", "KEPT", "NEWEST", "NOTE"]
-    assert [line.split()[:5] for line in lines[1:]][1:] == [
+    assert [line.split()[:4] for line in lines[1:2]] == [["internal.control", "1", "0", "1"]]
+    assert [line.split()[:5] for line in lines[1:]][2:] == [
         ["orders", "3", "11", "for", "ever"],
         ["orders.commands", "3", "0", "7", "d"],
     ]
@@ -83,10 +84,11 @@ def test_consumers_count(data: Path, millrace: Millrace) -> None:
     assert total == {"handled": 7, "duplicate": 0, "ignored": 0, "skipped": 0, "waiting": 0, "dead": 4}
 
     heads, *lines = (line.split() for line in millrace("consumers list").out.splitlines())
-    assert heads == ["GROUP", "TOPIC", "PARTITION", "POSITION", "END", "LAG", "BEHIND", "HANDLED", "PASSED", "HELD", "OWNER"]
-    assert [[int(cell) for cell in line[7:10]] for line in lines] == [
-        [row["handled"], row["duplicate"] + row["ignored"] + row["skipped"], row["held"]] for row in rows
+    assert " ".join(heads) == "GROUP STATE TOPIC PARTITION POSITION END LAG BEHIND HANDLED PASSED HELD KEYS OWNER"
+    assert [[int(cell) for cell in line[8:12]] for line in lines] == [
+        [row["handled"], row["duplicate"] + row["ignored"] + row["skipped"], row["held"], row["held_keys"]] for row in rows
     ]
+    assert sum(row["held_keys"] for row in rows if row["group"] == "inventory.handlers") == 3
 
 
 async def put_by_hand() -> str:

@@ -159,3 +159,30 @@ async def test_a_file_swept_while_it_is_locked_is_made_again(processes: Processe
     monkeypatch.setattr(fcntl, "flock", sweep_once)
     await processes.start("two")
     assert one._member_path("two").exists()
+
+
+async def test_groups_that_are_left_are_given_back(processes: Processes) -> None:
+    """Who takes part in a group no more has none of its partitions, and others take them at once."""
+    first = await processes.start("a", groups=(GROUP, "orders.view"))
+    assert await owned(first, "orders.view") == ALL
+    await first.join({GROUP: GroupSpec(4)})
+    assert await first.refresh() == {GROUP: ALL}
+    second = await processes.start("b", groups=("orders.view",))
+    assert await owned(second, "orders.view") == ALL
+
+
+async def test_members_are_who_lives_and_beats(processes: Processes) -> None:
+    """Neither a process that died nor one that stands still is a member; asking changes nothing."""
+    one, two, three = [await processes.start(name) for name in ("a", "b", "c")]
+    assert await one.members() == {"a", "b", "c"}
+    processes.kill(two)
+    processes.stop_beating("c")
+    assert await one.members() == {"a"}
+    await three.refresh()
+    assert await FileLeases(one._folder, "", session_s=4.0).members() == {"a", "c"}
+    assert await owned(one) | await owned(three) == ALL
+
+
+async def test_a_folder_without_leases_has_no_members(tmp_path: Path) -> None:
+    """Where nothing was ever started nobody is asked."""
+    assert await FileLeases(tmp_path / "nothing", "").members() == frozenset()

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import ipaddress
 import os
 import signal
 import socket
@@ -156,13 +157,15 @@ async def serve(config: Configuration) -> None:
     """
     from parcomolo.web.assembly import web_application
     from parcomolo.web.events import Streams
+    from parcomolo.web.guard import Guard
 
     settle_checkout(config)
     listener = _listener(config)
     streams = Streams()
     with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
         app = assemble(config, instance=instance)
-        server = _server(web_application(app, services=config.services, streams=streams))
+        guard = Guard(config.admin_token, loopback=_is_loopback(listener))
+        server = _server(web_application(app, services=config.services, streams=streams, guard=guard))
         _stop_on_signals(server, streams)
         await _start(app, config)
         try:
@@ -210,6 +213,10 @@ def _listener(config: Configuration) -> socket.socket:
         value = str(config.port) if wrong is PORT else config.host
         raise wrong.wrong(value, f"one that is free here ({error.strerror})") from error
     return listener
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _server(asgi: Any) -> Any:

@@ -22,14 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from millrace import ConfigurationError, MillraceError, StoreUnavailable
-from parcomolo.configuration import DATA, EMBEDDED, PLACES, SETTINGS, TARGET, Setting, configuration
+from parcomolo.configuration import ADMIN_TOKEN, DATA, EMBEDDED, PLACES, SETTINGS, TARGET, Setting, configuration
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="parcomolo", description="A shop in which an order flows by events.")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    serving = commands.add_parser("serve", help="run the shop", description="Run the shop until Ctrl-C or SIGTERM.")
+    serving = commands.add_parser(
+        "serve",
+        help="run the shop",
+        description="Run the shop until Ctrl-C or SIGTERM.",
+        epilog=f"{ADMIN_TOKEN.variable} (environment only): {ADMIN_TOKEN.help}; needed off the loopback address.",
+    )
     for setting in SETTINGS:
         _add(serving, setting)
     serving.set_defaults(command=_serve)

@@ -43,6 +43,7 @@ class Configuration:
         consuming: whether it runs what reads topics, keeps views and fires timers.
         checkout: how the services work together; empty: as stored, else the default.
         behaviour: durations of the business.
+        admin_token: what operators' requests have to carry; empty: none is set. A secret, so it is in no `repr`.
     """
 
     host: str
@@ -57,6 +58,7 @@ class Configuration:
     consuming: bool = True
     checkout: str
     behaviour: Settings
+    admin_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,15 @@ CHECKOUT = Setting("checkout", "", "how the services work together: choreography
 SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
 TARGET = (LOG, STORE, NAMESPACE, KAFKA_CONFIG)
+ADMIN_TOKEN = Setting("admin-token", "", "what requests that administer the shop have to carry")
+"""A secret: read from the environment only, because arguments can be seen by everybody on the machine."""
 PLACES = (DATA, LOG, STORE, NAMESPACE, KAFKA_CONFIG)
 SETTINGS = (HOST, PORT, *PLACES, CHOSEN, RELAY, CONSUME, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
 _BROKERS = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 _KAFKA = re.compile(rf"kafka://{_BROKERS}(?:,{_BROKERS})*(?:\?.*)?", re.ASCII)
 _POSTGRES = re.compile(r"postgres(?:ql)?://\S+")
 _NAMESPACE = re.compile(r"(?:[a-z][a-z0-9_-]{0,29})?")
+_TOKEN = re.compile(r"[\x21-\x7e]{16,200}")
 _SECRETS = (re.compile(r"(?<=//)[^\s,]*:[^\s]*(?=@)"), re.compile(r"(?<=password=)[^&\s]+"))
 
 
@@ -134,12 +139,20 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         consuming=_is_on(CONSUME, values),
         checkout=values["checkout"],
         behaviour=Settings(shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)),
+        admin_token=_token(),
     )
 
 
 def _is_on(setting: Setting, values: Mapping[str, str]) -> bool:
     _require(setting, values, SWITCH)
     return values[setting.name] == "on"
+
+
+def _token() -> str:
+    token = os.environ.get(ADMIN_TOKEN.variable, "")
+    if token and not _TOKEN.fullmatch(token):
+        raise ConfigurationError(f"{ADMIN_TOKEN.variable} cannot be used; allowed: 16 to 200 printable characters without spaces")
+    return token
 
 
 def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ...], *, note: str = "") -> None:

@@ -8,6 +8,7 @@ Neighbours: `tests/conformance/test_mutants.py` runs the checks; `wrapping` is w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from millrace.testing.conformance import (
     EngineKit,
     Promise,
     commands,
+    consumers,
     dependent_rows,
     foreign_records,
     g01_fact_and_announcement,
@@ -126,6 +128,64 @@ class _RememberedStates(Wrapped):
     async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
         self._known().update({(kind, key): value for kind, key, value in rows})
         await self.inner.save(rows)
+
+
+class PositionsRemembered(Wrapped):
+    """Gives a transaction the positions as this process has left them, whoever has moved them since."""
+
+    store: Any
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.positions = _RememberedPositions(inner.positions, self)
+
+
+class _RememberedPositions(Wrapped):
+    def __init__(self, inner: Any, transaction: PositionsRemembered) -> None:
+        super().__init__(inner)
+        self._transaction = transaction
+
+    def _note(self, rows: Sequence[PositionRow]) -> None:
+        known = self._transaction.store.__dict__.setdefault("positions", {})
+        known.update({(row.processor, row.topic, row.partition): deepcopy(row) for row in rows})
+
+    async def load(self, processor: str, *, places: Sequence[tuple[str, int]] | None = None) -> list[PositionRow]:
+        known = self._transaction.store.__dict__.get("positions", {})
+        rows = await self.inner.load(processor, places=places)
+        return [deepcopy(known.get((row.processor, row.topic, row.partition), row)) for row in rows]
+
+    async def claim(self, processor: str, partitions: Any) -> list[PositionRow]:
+        rows = await self.inner.claim(processor, partitions)
+        self._note(rows)
+        return rows
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        self._note(rows)
+        await self.inner.advance(rows)
+
+
+class MovesForgotten(Wrapped):
+    """Does not keep what moves of a position have left behind."""
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        """Store positions without it."""
+        await self.inner.advance([msgspec.structs.replace(row, replay=None) for row in rows])
+
+
+class WishesForgotten(Wrapped):
+    """Does not find what operators want of processors."""
+
+    async def page(self, kind: str, *, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Leave their rows out."""
+        return [] if kind.startswith("@") else await self.inner.page(kind, after=after, limit=limit)
+
+
+class MembersForgotten(Wrapped):
+    """Knows of no running instance."""
+
+    async def members(self) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
 
 
 class RelayPositionApart(Wrapped):
@@ -386,6 +446,10 @@ MUTANTS = (
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
     Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),
+    Mutant("consumers", "forgets wishes", {"tables": _table("states", WishesForgotten)}, consumers.paused_takes_nothing),
+    Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
+    Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
+    Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 

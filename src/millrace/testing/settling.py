@@ -30,7 +30,8 @@ class NotSettled(AssertionError):
 async def settled(app: Application, *, timeout: float = 5.0) -> None:  # as `Application.wait_for`
     """Wait until the application has nothing to do.
 
-    Messages that wait for something else (`NotYet`, a retry or timer that is not due, whatever is behind a dead letter) do not count.
+    Messages that wait for something else (`NotYet`, a retry or timer that is not due, whatever is behind a dead letter) do not count, nor
+    does what a paused or stopped processor has not read.
 
     Raises:
         NotSettled: after `timeout` seconds.
@@ -99,6 +100,8 @@ async def _pending_of(app: Application, host: Host) -> list[str]:
 
 
 async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
+    if not loop.orders.running:
+        return []
     loop.hurry()
     reader, now = host.store.reader, to_micros(app.clock.now())
     rows = {(row.topic, row.partition): row.offset for row in await reader.positions.load(loop.name)}

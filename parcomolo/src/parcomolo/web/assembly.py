@@ -1,4 +1,4 @@
-"""Which endpoints a process serves: those of the services that run in it, and the probes.
+"""Which endpoints a process serves: those of the services that run in it, the probes, and what operators need.
 
 A process without the log has no pages and no stream of events: both tell what is in the log.
 
@@ -18,10 +18,11 @@ from parcomolo.payments import routes as payments
 from parcomolo.reports import routes as reports
 from parcomolo.rewards import routes as rewards
 from parcomolo.shipping import routes as shipping
-from parcomolo.web import assets, descriptions, events, pages, probes
+from parcomolo.web import assets, consumers, descriptions, events, pages, probes
 from parcomolo.web.application import WebApplication
 from parcomolo.web.endpoint import Endpoint
 from parcomolo.web.events import Streams
+from parcomolo.web.guard import Guard
 
 CONTEXTS = {
     "orders": orders,
@@ -36,14 +37,17 @@ CONTEXTS = {
 FAST = (("POST", "/api/orders"),)
 
 
-def web_application(app: Application, *, services: Collection[str], streams: Streams | None = None) -> WebApplication:
-    """Return what answers HTTP for an application of which these services run here."""
+def web_application(
+    app: Application, *, services: Collection[str], streams: Streams | None = None, guard: Guard | None = None
+) -> WebApplication:
+    """Return what answers HTTP for an application of which these services run here; without a guard, for this machine alone."""
     found: list[Endpoint] = []
     for name, context in CONTEXTS.items():
         if name in services:
             found += context.endpoints(app)
     found += probes.endpoints(app)
     if app.on_log:
+        found += consumers.endpoints(app, guard or Guard())
         found += events.endpoints(app, streams or Streams())
     if app.on_log and "orders" in services:
         found += pages.endpoints(app, with_stock="inventory" in services)

@@ -162,6 +162,7 @@ def from_problem(problem: Problem) -> Answer:
     """Return the answer that tells a problem."""
     headers = [("Retry-After", str(problem.retry_after))] if problem.retry_after else []
     headers += [("Allow", problem.allow)] if problem.allow else []
+    headers += [("WWW-Authenticate", problem.challenge)] if problem.challenge else []
     if problem.close:
         headers.append(("Connection", "close"))
     return Answer(status=problem.status, body=encode(problem.document()), content_type="application/problem+json", headers=headers)

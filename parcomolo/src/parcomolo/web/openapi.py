@@ -40,7 +40,8 @@ KEY_IN = {
 RETRY_AFTER = {"description": "seconds", "schema": {"type": "integer"}}
 WHY = {
     400: "The body, header or cursor cannot be read",
-    403: "A page of another site sent this",
+    401: "The admin token is missing or wrong",
+    403: "A page of another site sent this, or there is no admin token to compare with",
     404: "There is no such thing",
     409: "The state does not allow it; `reason` says why",
     413: "The body is larger than 1 MiB",

@@ -33,7 +33,7 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
             handler=health,
             summary="Is it well?",
             description="One entry per dependency and per processor: state, lag, last error. Unhealthy is who has work "
-            "and does not advance.",
+            "and does not advance; who rests because an operator has paused or stopped it says so and is well.",
             answers={200: dict[str, Any], 503: dict[str, Any]},
         ),
         Endpoint(

@@ -55,6 +55,7 @@ class Problem(Exception):
         self.more = more
         self.retry_after = 0
         self.allow = ""
+        self.challenge = ""
         self.close = False
 
     def document(self) -> dict[str, Any]:

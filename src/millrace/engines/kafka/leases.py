@@ -70,6 +70,7 @@ class KafkaLeases:
         self._client = client
         self._settings = client.settings
         self._instance = instance
+        self.instance = client.settings.instance or instance
         self._follow = follow
         self._group = self._settings.internal(GROUP)
         self._groups: dict[str, GroupSpec] = {}
@@ -140,15 +141,22 @@ class KafkaLeases:
 
     async def owners(self, group: str) -> Mapping[int, str]:
         """Return the instance that holds each partition of a group, as the coordinator knows it."""
-        futures = self._client.admin.describe_consumer_groups([self._group])
-        described = await self._client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
+        described = await self._described()
         found: dict[int, str] = {}
         for unit in (group.partition(".")[0], group):  # a build under way is a unit of its own
             for members in described.values():
                 for member in members.members:
                     places: list[Assigned] = member.assignment.topic_partitions if member.assignment else []
-                    found |= {place.partition: member.client_id for place in places if place.topic == self._topic(unit)}
+                    found |= {place.partition: _name_of(member) for place in places if place.topic == self._topic(unit)}
         return found
+
+    async def members(self) -> frozenset[str]:
+        """Return every member of the group of leases, as the coordinator knows it."""
+        return frozenset(_name_of(member) for described in (await self._described()).values() for member in described.members)
+
+    async def _described(self) -> Mapping[str, Any]:
+        futures = self._client.admin.describe_consumer_groups([self._group])
+        return await self._client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
 
     async def reached(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Write how far a group has read, for Kafka's tools."""
@@ -167,6 +175,11 @@ class KafkaLeases:
         if self._member is not None:
             member, self._member = self._member, None
             member.die()
+
+
+def _name_of(member: Any) -> str:
+    """Return the name of a member; who comes back under one that lasts is still shown with the client id of its first process."""
+    return member.group_instance_id or member.client_id
 
 
 def _topic_of(unit: str) -> str:

@@ -162,6 +162,13 @@ class KafkaLog:
         """Return the last position up to which everything of a source is here."""
         return (await self._relays.published(f"{source}@{epoch}"))[0]
 
+    async def first_since(self, topic: str, *, micros: int) -> tuple[int, ...]:
+        """Return per partition where the records of a time and later begin, as the brokers know it, to the millisecond."""
+        places = [(topic, partition) for partition in range(self._topics.partitions(topic))]
+        found = await self._topics.offsets(places, OffsetSpec.for_timestamp(-(-micros // 1000)))
+        ends = await self._topics.offsets(places, OffsetSpec.latest())
+        return tuple(found[place] if found.get(place, -1) >= 0 else ends[place] for place in places)
+
     async def sources(self) -> list[tuple[str, int, int, int]]:
         """Return every source with its epoch, position and number of rows."""
         await self._fresh()

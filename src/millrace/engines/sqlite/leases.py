@@ -39,16 +39,18 @@ class FileLeases:
 
     def __init__(self, folder: Path, instance: str, *, session_s: float = SESSION_S) -> None:
         self._folder = folder
-        self._instance = instance
+        self._instance = self.instance = instance
         self._session_s = session_s
         self._groups: dict[str, int] = {}
         self._locks: dict[tuple[str, int], int] = {}
         self._member: int | None = None
 
     async def join(self, groups: Mapping[str, GroupSpec]) -> None:
-        """Take part in groups."""
+        """Take part in groups, and in those only."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._groups.update({name: spec.partitions for name, spec in groups.items()})
+        self._groups = {name: spec.partitions for name, spec in groups.items()}
+        for group, partition in [place for place in self._locks if place[0] not in groups]:
+            self._unlock(group, partition)
         path = self._member_path(self._instance)
         if self._member is None:
             for _ in range(5):  # another process that sweeps the dead may hold or unlink the file for a moment
@@ -166,6 +168,17 @@ class FileLeases:
                 owners[int(number)] = owner
         return owners
 
+    async def members(self) -> frozenset[str]:
+        """Return every instance that lives; who was silent for a session, or left its file unlocked, counts as gone."""
+        found: set[str] = set()
+        for path in self._folder.glob("instance-*"):
+            try:
+                if time.time() - path.stat().st_mtime <= self._session_s and _is_locked(path):
+                    found.add(path.name.removeprefix("instance-"))
+            except OSError:
+                continue
+        return frozenset(found)
+
     async def leave(self) -> None:
         """Give everything back."""
         for group, partition in list(self._locks):
@@ -188,6 +201,18 @@ def _lock(path: Path) -> int | None:
         return handle
     os.close(handle)
     return None
+
+
+def _is_locked(path: Path) -> bool:
+    """Return whether a process holds a file's lock; asks for a shared one, for a moment."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _is_named(handle: int, path: Path) -> bool:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,20 @@ class SqliteLog:
         """Return the last position of a source that the log has."""
         found = self._read("published", (source, epoch))
         return found[0][0] if found else 0
+
+    async def first_since(self, topic: str, *, micros: int) -> tuple[int, ...]:
+        """Return per partition where the records of a time and later begin; looks at few of them, because append times only grow."""
+        info = next((info for info in await self.topics() if info.name == topic), None)
+        if info is None:
+            raise ConfigurationError(f"topic {topic!r} does not exist")
+        return tuple(
+            bisect_left(range(end), micros, lo=first, key=partial(self._at, self._place(topic, partition)))
+            for partition, (first, end) in enumerate(info.ranges)
+        )
+
+    def _at(self, place: int, offset: int) -> int:
+        """Return when the record at an offset was appended."""
+        return self._read("appended_at", (place | offset,))[0][0]
 
     async def sources(self) -> list[tuple[str, int, int, int]]:
         """Return every source with its epoch, position and number of rows."""

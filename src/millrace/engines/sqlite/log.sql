@@ -31,6 +31,10 @@ insert into record (place, key, value, at, position) values (?, ?, ?, ?, ?)
 -- The next records of a partition.
 select place & 0xFFFFFFFFFF, key, value, at, position, null from record where place >= ?1 | ?2 and place <= ?1 | 0xFFFFFFFFFF order by place limit ?3
 
+-- name: appended_at
+-- When a record was appended.
+select at from record where place = ?
+
 -- name: published
 -- How far a source has published.
 select position, rows from relay where source = ? and epoch = ?

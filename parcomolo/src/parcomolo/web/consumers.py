@@ -1,0 +1,181 @@
+"""The routes of operators for consumers: who reads what, and pausing, stopping and moving them.
+
+Changes are made for services that run in this process, and reach every instance of them. Where an instance has not answered in time the
+answer is 202: what was wanted is stored, and the instance obeys as soon as it looks.
+
+Neighbours: the toolkit's `Consumers` does the work; `guard` says who may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from millrace import Application, ConfigurationError, Consumers, UnknownMessage
+from millrace.errors import ConsumerRefused
+from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.guard import Guard
+from parcomolo.web.problems import Problem, field_problem, not_found
+
+T = TypeVar("T")
+PATH = "/console/api/consumers"
+TAG = "console"
+LATE = "202 where an instance has not answered in time: it obeys as soon as it looks."
+NAME = {"name": "the group as the list shows it; a view without its build"}
+ANSWERS = {200: dict[str, Any], 202: dict[str, Any]}
+PROBLEMS = (401, 403, 404, 409, 413, 422, 503)
+
+
+class Patience(msgspec.Struct, kw_only=True):
+    """How long to wait for the instances."""
+
+    timeout: Annotated[float, msgspec.Meta(ge=0, le=60, description="seconds to wait for every instance to answer")] = 15.0
+
+
+class ResetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where to go on, and whether only to say so."""
+
+    to: Literal["earliest", "latest"]
+    dry_run: bool = False
+
+
+class RewindRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The moment to go back to, and whether only to say so."""
+
+    to: Annotated[str, msgspec.Meta(max_length=100, description="RFC 3339, of the past: 2026-01-31T12:00:00Z")]
+    dry_run: bool = False
+
+
+Wish = Callable[..., Awaitable[Any]]
+WISHES: dict[str, tuple[Wish, str]] = {
+    "pause": (Consumers.pause, "It takes nothing new and keeps its partitions, over restarts too."),
+    "resume": (Consumers.resume, "It goes on after a pause."),
+    "stop": (Consumers.stop, "It takes nothing new and gives its partitions up, over restarts too."),
+    "start": (Consumers.start, "It goes on after a stop."),
+    "restart": (Consumers.restart, "It is stopped and started."),
+}
+
+
+class ConsumerRoutes:
+    """The handlers.
+
+    Args:
+        app: the running application.
+        guard: who may change something.
+    """
+
+    def __init__(self, app: Application, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+        self._consumers = Consumers(app)
+
+    async def browse(self, call: Call) -> Answer:
+        """List every partition of every consumer."""
+        return ok(await self._consumers.list(), ("Cache-Control", "no-store"))
+
+    def wishing(self, wish: Wish) -> Callable[[Call], Awaitable[Answer]]:
+        """Return the handler of a verb."""
+
+        async def change(call: Call) -> Answer:
+            self._guard.check(call)
+            name, patience = self._named(call), call.ask(Patience)
+            return _answer(await _judged(name, wish(self._consumers, name, timeout=patience.timeout)))
+
+        return change
+
+    async def reset(self, call: Call) -> Answer:
+        """Move positions to an end of the log."""
+        self._guard.check(call)
+        name, patience, request = self._named(call), call.ask(Patience), call.read(ResetRequest)
+        moving = self._consumers.reset(name, to=request.to, dry_run=request.dry_run, timeout=patience.timeout)
+        return _answer(await _judged(name, moving))
+
+    async def rewind(self, call: Call) -> Answer:
+        """Move positions back to a moment."""
+        self._guard.check(call)
+        name, patience, request = self._named(call), call.ask(Patience), call.read(RewindRequest)
+        moving = self._consumers.rewind(name, to=request.to, dry_run=request.dry_run, timeout=patience.timeout)
+        return _answer(await _judged(name, moving))
+
+    def _named(self, call: Call) -> str:
+        """Return the name of the consumer.
+
+        Raises:
+            Problem: its service runs in other processes only (409).
+        """
+        name = call.params["name"]
+        service = name.partition(".")[0]
+        if service in {each.name for each in self._app.services} and service not in self._app.hosts:
+            detail = f"Service {service} does not run in this process; ask one in which it does. Here: {', '.join(self._app.hosts)}."
+            raise Problem(409, "runs-elsewhere", "That runs elsewhere.", detail=detail, reason="runs_elsewhere")
+        return name
+
+
+async def _judged(name: str, work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except UnknownMessage as error:
+        raise not_found("consumer", name) from error
+    except ConsumerRefused as error:
+        raise Problem(409, "consumer-state", "That cannot be done now.", detail=str(error), reason="consumer_state") from error
+    except ConfigurationError as error:
+        raise field_problem("to", str(error)) from error
+
+
+def _answer(done: Any) -> Answer:
+    return ok(done, status=200 if done.instances.complete else 202)
+
+
+def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
+    """Return the routes."""
+    routes = ConsumerRoutes(app, guard)
+    return (
+        Endpoint(
+            method="GET",
+            path=PATH,
+            handler=routes.browse,
+            summary="List the consumers",
+            description="Of all services: state, position, lag in records and seconds, what became of the records, who owns the partition.",
+            tag=TAG,
+            answers={200: list[dict[str, Any]]},
+            problems=(503,),
+        ),
+        *(_wish(verb, routes.wishing(wish), text) for verb, (wish, text) in WISHES.items()),
+        _move("reset", routes.reset, "Go on at the first record or behind the last.", body=ResetRequest, to="earliest"),
+        _move("rewind", routes.rewind, "Go back to a moment, by the time of appending.", body=RewindRequest, to="2026-01-31T12:00:00Z"),
+    )
+
+
+def _wish(verb: str, handler: Callable[[Call], Awaitable[Answer]], text: str) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=f"{PATH}/{{name}}/{verb}",
+        handler=handler,
+        summary=f"{verb.capitalize()} a consumer",
+        description=f"{text} The answer has `consumer`, `state` and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
+        tag=TAG,
+        query=Patience,
+        answers=ANSWERS,
+        problems=PROBLEMS,
+        params=NAME,
+    )
+
+
+def _move(verb: str, handler: Callable[[Call], Awaitable[Answer]], text: str, *, body: type[msgspec.Struct], to: str) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=f"{PATH}/{{name}}/{verb}",
+        handler=handler,
+        summary=f"{verb.capitalize()} a consumer",
+        description=f"{text} Nothing has effect twice but in handlers declared replayable. The answer has, for each of the `partitions`, "
+        f"the offsets `before` and `after`, and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
+        tag=TAG,
+        body=body,
+        query=Patience,
+        answers=ANSWERS,
+        problems=(400, *PROBLEMS),
+        params=NAME,
+        example={"to": to, "dry_run": True},
+    )
