@@ -18,7 +18,6 @@ from millrace.split import SplitEngine
 from millrace.testing.conformance.sample import APPLICATION, Behaviour, clerk, counter, teller
 from tests.command_line import Millrace
 
-
 CALLS = "internal.control"
 """Where operators call every service, and each answers."""
 
