@@ -37,6 +37,8 @@ def add_consumers(commands: Any) -> None:
     add_reading(consumers, "list", list_consumers, text="position, lag and counts per partition; passed: duplicate, ignored, skipped")
     for verb, (wish, text) in WISHES.items():
         _changing(consumers, verb, _wishing(wish), text=text)
+    working = _changing(consumers, "workers", workers, text="call so many activities at once in each instance; 0: as declared")
+    working.add_argument("count", type=int, metavar="N", help="how many; holds over restarts")
     resetting = _changing(consumers, "reset", reset, text="go on at the first record, or behind the last")
     resetting.add_argument("--to", required=True, choices=(EARLIEST, LATEST), help="where to go on")
     rewinding = _changing(consumers, "rewind", rewind, text="go back to a moment")
@@ -100,6 +102,18 @@ async def list_consumers(app: Application, options: argparse.Namespace) -> int:
     ]
     columns = ("group", "state", "topic", ">partition", ">position", ">end", ">lag", ">behind", ">handled", ">passed", ">held", ">keys")
     return print_table((*columns, "owner"), cells, none="nobody reads anything")
+
+
+async def workers(app: Application, options: argparse.Namespace) -> int:
+    """Change how many activities are called at once."""
+    async with operating(app, options.name) as consumers:
+        told = await consumers.workers(options.name, options.count, timeout=options.timeout)
+    if options.json:
+        print_json(plain(told))
+    else:
+        before, now = (str(count) if count else "as declared" for count in (told.before, told.workers))
+        print_table(("consumer", "before", "workers", "instances"), [(told.consumer, before, now, _answered(told.instances))], none="")
+    return _judge(told.consumer, told.instances)
 
 
 async def reset(app: Application, options: argparse.Namespace) -> int:

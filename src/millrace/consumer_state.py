@@ -28,6 +28,8 @@ class Wish(msgspec.Struct, frozen=True):
     """What is stored of a processor. Further wishes of operators are further fields with defaults."""
 
     state: str = RUNNING
+    workers: int = 0
+    """How many activities are called at once in each instance; 0: as many as are declared."""
 
 
 async def load_wishes(tables: StoreReader) -> dict[str, Wish]:

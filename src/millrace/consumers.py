@@ -1,4 +1,4 @@
-"""What operators do to consumers: pause, resume, stop, start, restart them, and move where they read.
+"""What operators do to consumers: pause, resume, stop, start, restart them, change their workers, and move where they read.
 
     wish      one transaction of the service's store says what is wanted, or moves the positions: from here on it holds
     call      every running instance is told by the control topic, and answers when it is so
@@ -29,12 +29,14 @@ from millrace.errors import ConfigurationError, ConsumerRefused, UnknownMessage
 from millrace.hosting import Host
 from millrace.inspection import Inspection
 from millrace.ports import Store
+from millrace.processor import Mode
 from millrace.rebuild import SERVING, processor_of
 from millrace.reset import EARLIEST, LATEST, Move, Shift, find_targets, parse_moment, preview
 from millrace.service import Service
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
+WORKERS_MAX = 10_000
 ANSWER_S = 15.0
 """How long answers are waited for unless somebody says otherwise: longer than a dead instance can be taken for a living one."""
 
@@ -47,6 +49,15 @@ class ConsumerChange(msgspec.Struct, frozen=True):
     instances: InstanceAnswers
 
 
+class ConsumerWorkers(msgspec.Struct, frozen=True):
+    """How many activities each instance calls at once, and which instances do so; 0: as many as are declared."""
+
+    consumer: str
+    before: int
+    workers: int
+    instances: InstanceAnswers
+
+
 class ConsumerMove(msgspec.Struct, frozen=True):
     """How the positions of a consumer moved, or would have, and which instances go on from there."""
 
@@ -54,6 +65,27 @@ class ConsumerMove(msgspec.Struct, frozen=True):
     dry_run: bool
     partitions: tuple[Shift, ...]
     instances: InstanceAnswers = InstanceAnswers()
+
+
+class _Workers(Waiting):
+    """Stores how many workers are wanted."""
+
+    def __init__(self, processor: str, count: int) -> None:
+        super().__init__()
+        self._processor = processor
+        self._count = count
+        self.before = 0
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Store it."""
+        wish = await _wish(unit, self._processor)
+        self.before = wish.workers
+        await save_wish(unit.transaction, self._processor, msgspec.structs.replace(wish, workers=self._count))
+
+
+async def _wish(unit: UnitOfWork, processor: str) -> Wish:
+    rows = await unit.transaction.states.load(KIND, [processor])
+    return msgspec.json.decode(rows[processor], type=Wish) if processor in rows else Wish()
 
 
 class _Change(Waiting):
@@ -68,8 +100,7 @@ class _Change(Waiting):
 
     async def run(self, unit: UnitOfWork) -> None:
         """Compare and store."""
-        rows = await unit.transaction.states.load(KIND, [self._processor])
-        wish = msgspec.json.decode(rows[self._processor], type=Wish) if self._processor in rows else Wish()
+        wish = await _wish(unit, self._processor)
         self.before = wish.state
         if self.allowed:
             await save_wish(unit.transaction, self._processor, msgspec.structs.replace(wish, state=self._state))
@@ -133,6 +164,28 @@ class Consumers:
             await self._want(name, RUNNING, of=frozenset({STOPPED}), timeout=0.0)
             return msgspec.structs.replace(stopped, state=RUNNING)
         return await self._want(name, RUNNING, of=frozenset({STOPPED}), renew=True, timeout=timeout)
+
+    async def workers(self, name: str, count: int, *, timeout: float = ANSWER_S) -> ConsumerWorkers:  # as above
+        """Call so many activities at once in each instance, from now on and over restarts; 0: as many as are declared.
+
+        Calls that run end as they are.
+
+        Raises:
+            UnknownMessage: there is no such consumer here.
+            ConfigurationError: it calls no activities, or the count is not from 0 to 10,000.
+            StoreUnavailable: the store cannot be written; nothing has changed.
+        """
+        if not 0 <= count <= WORKERS_MAX:
+            raise ConfigurationError(f"{count} workers; choose from 0 (as declared) to {WORKERS_MAX:,}")
+        host, processor, _ = await self._find(name)
+        group = self._app.group_of(host.service.name, processor)
+        modes = {each.name: each.mode for each in host.service.processors(self._app.catalogue)}
+        if modes.get(processor) is not Mode.OUTSIDE:
+            raise ConfigurationError(f"{group} calls no activities, so it has no workers: its functions run inside the transaction")
+        change = _Workers(processor, count)
+        host.writer.submit(change)
+        await change.finished
+        return ConsumerWorkers(group, change.before, count, await self._call(host, processor, renew=False, timeout=timeout))
 
     async def reset(self, name: str, *, to: str, dry_run: bool = False, timeout: float = ANSWER_S) -> ConsumerMove:  # as above
         """Go on at the first record there is (`earliest`), or behind the last (`latest`), whatever the consumer's state is.
@@ -225,4 +278,4 @@ async def operating(app: Application, name: str) -> AsyncGenerator[Consumers]:
         await app.stop()
 
 
-__all__ = ["ConsumerChange", "ConsumerMove", "Consumers", "find_consumer", "operating"]
+__all__ = ["ConsumerChange", "ConsumerMove", "ConsumerWorkers", "Consumers", "find_consumer", "operating"]

@@ -231,7 +231,9 @@ class Host:
         async with self._looking:  # what is read later is newer, so the last to be read is obeyed
             self._wishes = await load_wishes(self.store.reader)
             for name, loop in self.loops.items():
-                loop.order(self._wishes.get(name, Wish()).state)
+                wish = self._wishes.get(name, Wish())
+                loop.want_workers(wish.workers)
+                loop.order(wish.state)
 
     def _follow_changes(self) -> None:
         self.store.on_change(self._stale.call)
@@ -267,7 +269,9 @@ class Host:
             batch_max=installation.batch_max,
             pace=self._pace,
         )
-        loop.orders.give(self._wishes.get(name, Wish()).state)
+        wish = self._wishes.get(name, Wish())
+        loop.want_workers(wish.workers)
+        loop.orders.give(wish.state)
         self.loops[name] = loop
         self._unsubscribe[name] = installation.parts.feed.on_change(loop.log_changed)
         loop.start()

@@ -146,6 +146,7 @@ class Loop:
         self._idle: dict[Place, Chunk] = {}
         self._in_hand: dict[Place, int] = {}
         self._idle_until = 0.0
+        self._wished = 0
         self._workers: Workers | None = None
         if intake.mode is Mode.OUTSIDE:
             self._workers = Workers(intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call)
@@ -268,6 +269,11 @@ class Loop:
             raise ConfigurationError(f"{self._who}: {count} workers; it takes at least 1")
         before, self._workers.count = self._workers.count, count
         return before
+
+    def want_workers(self, count: int) -> None:
+        """Take note of what operators want; 0 is what is declared. Nothing happens when it is what they wanted before."""
+        if self._workers is not None and count != self._wished:
+            self._wished, self._workers.count = count, count or self._intake.workers
 
     def offsets(self) -> dict[Place, int]:
         """Return the next offset to read per owned (topic, partition)."""

@@ -211,3 +211,12 @@ def test_gaps_that_retention_removed_are_forgotten() -> None:
     row = moved(moved(row_at(10), 20), 30, first=25)
     assert row.replay is not None
     assert [(gap.first, gap.end) for gap in row.replay.gaps] == [(20, 30)]
+
+
+@pytest.mark.parametrize("count, says", [("3", f"{GROUP} calls no activities"), ("-1", "-1 workers; choose from 0")])
+def test_workers_are_for_activities(data: Path, millrace: Millrace, count: str, says: str) -> None:
+    """What calls nothing outside has no workers to change; one line, status 2."""
+    asyncio.run(run_on(data))
+    ran = millrace(f"consumers workers {GROUP} {count}")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert says in ran.err

@@ -48,6 +48,12 @@ class RewindRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class WorkersRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many activities each instance calls at once."""
+
+    count: Annotated[int, msgspec.Meta(ge=0, le=10_000, description="0: as many as are declared")]
+
+
 Wish = Callable[..., Awaitable[Any]]
 WISHES: dict[str, tuple[Wish, str]] = {
     "pause": (Consumers.pause, "It takes nothing new and keeps its partitions, over restarts too."),
@@ -85,6 +91,12 @@ class ConsumerRoutes:
 
         return change
 
+    async def workers(self, call: Call) -> Answer:
+        """Change how many activities are called at once."""
+        self._guard.check(call)
+        name, patience, request = self._named(call), call.ask(Patience), call.read(WorkersRequest)
+        return _answer(await _judged(name, self._consumers.workers(name, request.count, timeout=patience.timeout), field="count"))
+
     async def reset(self, call: Call) -> Answer:
         """Move positions to an end of the log."""
         self._guard.check(call)
@@ -113,7 +125,7 @@ class ConsumerRoutes:
         return name
 
 
-async def _judged(name: str, work: Awaitable[T]) -> T:
+async def _judged(name: str, work: Awaitable[T], *, field: str = "to") -> T:
     try:
         return await work
     except UnknownMessage as error:
@@ -121,7 +133,7 @@ async def _judged(name: str, work: Awaitable[T]) -> T:
     except ConsumerRefused as error:
         raise Problem(409, "consumer-state", "That cannot be done now.", detail=str(error), reason="consumer_state") from error
     except ConfigurationError as error:
-        raise field_problem("to", str(error)) from error
+        raise field_problem(field, str(error)) from error
 
 
 def _answer(done: Any) -> Answer:
@@ -143,6 +155,21 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             problems=(503,),
         ),
         *(_wish(verb, routes.wishing(wish), text) for verb, (wish, text) in WISHES.items()),
+        Endpoint(
+            method="POST",
+            path=f"{PATH}/{{name}}/workers",
+            handler=routes.workers,
+            summary="Change the workers of a consumer",
+            description="So many activities are called at once in each instance, over restarts too; calls that run end as they are. The "
+            f"answer has `consumer`, `before`, `workers` and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
+            tag=TAG,
+            body=WorkersRequest,
+            query=Patience,
+            answers=ANSWERS,
+            problems=(400, *PROBLEMS),
+            params=NAME,
+            example={"count": 16},
+        ),
         _move("reset", routes.reset, "Go on at the first record or behind the last.", body=ResetRequest, to="earliest"),
         _move("rewind", routes.rewind, "Go back to a moment, by the time of appending.", body=RewindRequest, to="2026-01-31T12:00:00Z"),
     )

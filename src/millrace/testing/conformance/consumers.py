@@ -94,6 +94,35 @@ async def paused_takes_nothing(kit: EngineKit) -> None:
         await balanced(app)
 
 
+async def worker_counts_hold(kit: EngineKit) -> None:
+    """How many activities are called at once is changed in a running instance, and holds over a restart, beside a pause."""
+    async with Lab(kit) as lab:
+        services = [teller(), caller(lab.behaviour, workers=3)]
+        app = await lab.start(services)
+        consumers = Consumers(app)
+        told = await consumers.workers("caller.call", 7, timeout=kit.patience)
+        assert (told.before, told.workers, told.instances.complete) == (0, 7, True)
+        assert app.hosts["caller"].loops["call"].state().workers == 7
+        assert (await consumers.pause("caller.call", timeout=kit.patience)).instances.complete
+        await lab.kill(app)
+
+        app = await lab.start(services)
+        loop = app.hosts["caller"].loops["call"]
+        assert (loop.state().workers, loop.state().wanted) == (7, "paused")
+        consumers = Consumers(app)
+        assert (await consumers.workers("caller.call", 0, timeout=kit.patience)).before == 7
+        assert (loop.state().workers, loop.state().wanted) == (3, "paused")
+        await consumers.resume("caller.call", timeout=kit.patience)
+        await add(app, *NAMES)
+        await lab.settled()
+        assert sorted(lab.behaviour.calls) == [(name, 1) for name in NAMES]
+        with pytest.raises(ConfigurationError, match=re.escape("teller.tally calls no activities")):
+            await consumers.workers("teller.tally", 2, timeout=kit.patience)
+        with pytest.raises(ConfigurationError, match="-1 workers; choose from 0"):
+            await consumers.workers("caller.call", -1, timeout=kit.patience)
+        await balanced(app)
+
+
 async def timers_of_a_paused_consumer_wait(kit: EngineKit) -> None:
     """A timer that falls due in a pause fires after it."""
     async with Lab(kit) as lab:
@@ -365,6 +394,7 @@ async def recreated_topics_are_read_from_where_an_operator_says(kit: EngineKit) 
 
 PROMISES = (
     paused_takes_nothing,
+    worker_counts_hold,
     timers_of_a_paused_consumer_wait,
     every_instance_obeys,
     silent_instances_are_named,
