@@ -95,8 +95,9 @@ class Pen:
         await self._engine.stop()
 
     async def put(self, topic: str, values: Sequence[bytes], *, partitions: Iterable[int] = range(PARTITIONS)) -> None:
-        """Append values without a key to partitions of a topic."""
-        for partition in partitions:
+        """Append values without a key to those of the partitions that a topic has."""
+        there = next(range(len(info.ranges)) for info in await self._parts.log.topics() if info.name == topic)
+        for partition in filter(there.__contains__, partitions):
             await self._parts.administration.put(topic, [(None, value) for value in values], partition=partition)
 
     async def put_events(self, topic: str, values: Sequence[bytes]) -> None:
