@@ -14,6 +14,8 @@ INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
 PYTEST = $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
+# Tests on servers wait for these half of the time, so one process more keeps the machine busy.
+WAITING := -n $(shell expr $(WORKERS) + 1) --dist worksteal
 # Where the servers for tests are, if `make servers` has started some or the environment names others; without them tests say so and skip.
 ON_SERVERS = env $$(test ! -e .servers.env || grep '^MILLRACE_' .servers.env)
 EMBEDDED := --ignore tests/engines --ignore tests/postgres
@@ -59,7 +61,7 @@ test: install ## everything on the embedded engine that fits in ten minutes
 
 test-all: test ## the above, then every engine and every crash point; needs `make servers` for all but the embedded engine
 	$(ON_SERVERS) $(PYTEST) -m "slow and serial and not soak" --timeout 900 $(ARGS) || test $$? -eq 5
-	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "not soak" --timeout 300 $(MIXED) $(ARGS) tests/conformance
+	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not soak" --timeout 300 $(MIXED) $(ARGS) tests/conformance
 	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres
 	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS)
 

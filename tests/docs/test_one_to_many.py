@@ -38,7 +38,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
 
     assert walked.status == 0, walked.said
     assert "Deleted the data in" in walked.said
-    assert walked.said.count("Stopped.") == 3, walked.said
+    assert walked.said.count("Stopped.") == 4, walked.said
 
 
 def test_the_compose_file_says_what_the_servers_say() -> None:
