@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Any, Self, TypeVar
 
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
+from millrace.collector import calm_the_collector
 from millrace.control import CONTROL, Call, Control
 from millrace.detached import DetachedLog, noted_partitions
 from millrace.erasure import Belongings, Erasure
@@ -42,7 +42,7 @@ from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX
 from millrace.serialization import Catalogue
-from millrace.service import Service
+from millrace.service import Service, choose_services, retention_of
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
 from millrace.trouble import LogTrouble, Patience, Troubles, patiently
@@ -52,7 +52,6 @@ V = TypeVar("V", bound=View)
 log = logging.getLogger("millrace")
 
 PARTITIONS = 3
-COMMANDS_RETENTION_S = 7 * 86_400
 LEASES_EVERY_S = 0.5
 PROGRESS_EVERY_S = 1.0
 CLEAN_EVERY_S = 60.0
@@ -93,7 +92,7 @@ class Application:
         self.catalogue = Catalogue(name, services=[service.name for service in services])
         self.instance = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self._role = hosted if isinstance(hosted, Role) else Role(services=None if hosted is None else tuple(hosted))
-        self._hosted = _checked(self.services, self._role.services)
+        self._hosted = choose_services(self.services, self._role.services)
         self._specs = {spec.name: spec for service in self.services for spec in service.topics}
         self._partitions: dict[str, int] = {}
         self._policy = policy or RetryPolicy()
@@ -170,7 +169,7 @@ class Application:
         except BaseException:
             await self.stop()
             raise
-        _calm_the_collector()
+        calm_the_collector()
         self._started = True
 
     async def start_relays(self, services: Iterable[str] | None, *, patience: Patience) -> None:
@@ -188,7 +187,7 @@ class Application:
             Recovery: the log has positions that a store never gave.
             StoreUnavailable: log or store refuse, for another reason than that they cannot be reached.
         """
-        chosen = _checked(self.services, services)
+        chosen = choose_services(self.services, services)
         self._role = Role(relaying=True, consuming=False)
 
         async def reopen_log(error: StoreUnavailable) -> None:
@@ -510,7 +509,7 @@ class Application:
     def topics(self) -> list[TopicSpec]:
         """Return every topic that the services declare, with its settings, and the control topic."""
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
-        specs = {name: TopicSpec(name, PARTITIONS, _retention_of(name)) for name in names} | self._specs | {CONTROL.name: CONTROL}
+        specs = {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names} | self._specs | {CONTROL.name: CONTROL}
         return [specs[name] for name in sorted(specs)]
 
     async def _regroup(self) -> None:
@@ -597,31 +596,3 @@ class Application:
             if state in host.aggregates:
                 return host, host.aggregates[state]
         raise UnknownMessage(f"no service in this process keeps aggregate {state.__name__}")
-
-
-def _checked(services: tuple[Service, ...], hosted: Iterable[str] | None) -> tuple[Service, ...]:
-    names = [service.name for service in services]
-    if len(set(names)) != len(names):
-        raise ConfigurationError(f"two services have one name: {sorted(names)}")
-    if hosted is None:
-        return services
-    wanted = list(hosted)
-    unknown = sorted(set(wanted) - set(names))
-    if unknown or not wanted:
-        raise ConfigurationError(f"services {unknown or wanted}: choose from {', '.join(names)}")
-    return tuple(service for service in services if service.name in wanted)
-
-
-def _calm_the_collector() -> None:
-    """Keep what start-up made out of every collection, and collect less often, unless the program has set its own thresholds.
-
-    A batch keeps some ten thousand small objects alive until its commit, none of them in cycles; with the interpreter's default
-    the youngest generation is scanned hundreds of times for nothing (a fifth of a message's cost, measured).
-    """
-    if gc.get_threshold()[0] in {700, 2000}:
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-
-
-def _retention_of(topic: str) -> int | None:
-    return COMMANDS_RETENTION_S if topic.endswith(".commands") or topic.startswith("internal.") else None

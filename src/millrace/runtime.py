@@ -25,26 +25,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from millrace import retry
 from millrace.broadcast import Broadcast
+from millrace.claim import Claim, places_of
 from millrace.clock import Clock, to_micros
 from millrace.consumer_state import RUNNING, Orders
 from millrace.errors import ConfigurationError, Recovery, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
-from millrace.ports import LogParts, TopicInfo
+from millrace.ports import LogParts
 from millrace.position_check import check_positions
 from millrace.processor import Mode
 from millrace.read_position import Replay
 from millrace.replay import part
 from millrace.turn import Chunk, Place, Turn
-from millrace.unit_of_work import UnitOfWork
 from millrace.workers import Workers
-from millrace.writer import Waiting, Writer
+from millrace.writer import Writer
 
 log = logging.getLogger("millrace")
 
@@ -56,24 +55,6 @@ IDLE_S = 0.5
 """How long the position may lag behind records that concern nobody here."""
 QUIET_S = 0.1
 """What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
-
-
-class Claim(Waiting):
-    """Takes partitions over: a new fencing token in each position."""
-
-    def __init__(self, name: str, places: list[tuple[str, int, int, str]]) -> None:
-        super().__init__()
-        self._name = name
-        self._places = places
-        self.rows: list[Any] = []
-
-    async def run(self, unit: UnitOfWork) -> None:
-        """Write the tokens, unless this is a build of a view that is gone."""
-        self.rows = []  # those of a try that was undone
-        builds = await unit.transaction.views.list() if "@" in self._name else []
-        if "@" in self._name and all(self._name != f"{build.name}@{build.id}" for build in builds):
-            return
-        self.rows = await unit.transaction.positions.claim(self._name, self._places)
 
 
 class LoopState(msgspec.Struct):
@@ -392,7 +373,7 @@ class Loop:
         new = wanted - self._owned
         infos = {info.name: info for info in await self._log.topics() if info.name in self.topics}
         if new:
-            claim = Claim(self.name, _places(infos, new))
+            claim = Claim(self.name, places_of(infos, new))
             self._writer.submit(claim)
             await claim.finished
             await check_positions(claim.rows, self._log, before=infos, reader=f"{self._store.name}.{self.name}")
@@ -617,12 +598,3 @@ class Loop:
     def note(self, error: Exception) -> None:
         """Remember a handler's failure, for health."""
         self.last_error = f"{type(error).__name__}: {error}"
-
-
-def _places(infos: Mapping[str, TopicInfo], partitions: frozenset[int]) -> list[tuple[str, int, int, str]]:
-    return [
-        (info.name, partition, info.ranges[partition][0], info.identity)
-        for info in infos.values()
-        for partition in sorted(partitions)
-        if partition < len(info.ranges)
-    ]

@@ -28,6 +28,7 @@ from millrace.view import ViewDefinition, define_view, topics_of
 Function = TypeVar("Function", bound=Callable[..., Any])
 HANDLERS = "handlers"
 JOURNAL_KEPT = timedelta(days=7)
+COMMANDS_RETENTION_S = 7 * 86_400
 
 
 class AggregateDefinition(msgspec.Struct, frozen=True):
@@ -252,3 +253,26 @@ def _workers_of(processor: str, handlers: Iterable[PureHandler | AsyncHandler]) 
             f"processor {processor!r}: its activities ask for {sorted(found)} workers; they share them, so name one number"
         )
     return next(iter(found), None)
+
+
+def choose_services(services: tuple[Service, ...], hosted: Iterable[str] | None) -> tuple[Service, ...]:
+    """Return the services of these names; None names all.
+
+    Raises:
+        ConfigurationError: two services have one name; none is named, or one that is not there.
+    """
+    names = [service.name for service in services]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"two services have one name: {sorted(names)}")
+    if hosted is None:
+        return services
+    wanted = list(hosted)
+    unknown = sorted(set(wanted) - set(names))
+    if unknown or not wanted:
+        raise ConfigurationError(f"services {unknown or wanted}: choose from {', '.join(names)}")
+    return tuple(service for service in services if service.name in wanted)
+
+
+def retention_of(topic: str) -> int | None:
+    """Return for how many seconds a topic keeps its records unless a service says so; None: for ever, because views are built from it."""
+    return COMMANDS_RETENTION_S if topic.endswith(".commands") or topic.startswith("internal.") else None

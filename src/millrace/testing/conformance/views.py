@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from millrace.application import Application
+from millrace.claim import Claim
 from millrace.errors import ConfigurationError, NotYet
 from millrace.ports import PositionRow, ViewInfo
 from millrace.rebuild import BUILDING, SERVING, Abandon, Request, Swap, find_definition, processor_of
-from millrace.runtime import Claim
 from millrace.serialization import encode_json
 from millrace.service import Service
 from millrace.state import View
