@@ -127,7 +127,7 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
             group = inspection.app.group_of(service.name, processor)
             state = wishes.get(processor, Wish()).state
             owners = await inspection.leases.owners(group) if state != STOPPED else dict[int, str]()
-            keys = Counter((topic, partition) for topic, partition, key, *_ in await store.reader.held.blocked(processor) if key)
+            keys = Counter((first.topic, first.partition) for first in await store.reader.held.blocked(processor) if first.key)
             places = await _places(store, processor, declared.get(processor, ()), infos)
             for (topic, partition), row in sorted(places.items()):
                 start, end = _range_of(infos, topic, partition)

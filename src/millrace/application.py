@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from millrace import retry
 from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
 from millrace.collector import calm_the_collector
@@ -448,11 +449,12 @@ class Application:
         public = [topic for topic in self._partitions if not topic.startswith("internal.")]
         return Tail(self.parts, public if topics is None else list(topics), after=after)
 
-    async def cursor_behind(self, view: type[View], topics: Iterable[str]) -> str:
-        """Return a cursor for `tail` from which on everything is told that a view does not show yet.
+    async def cursor_behind(self, view: type[View], topics: Iterable[str], *, key: str | None = None) -> str:
+        """Return a cursor for `tail` from which on everything is told that a view, or its document of a key, does not show yet.
 
         Ask for it before the documents. A view may be a moment behind the log, so the end of the log would not do: what lies between
-        would be neither in the document nor told.
+        would be neither in the document nor told. Nor would its position do, which is past messages that wait for what they stand on.
+        What waits behind a dead letter is not gone back for: it may wait for days, and nobody is told when it is dealt with.
 
         Raises:
             StoreUnavailable: this process runs without the log.
@@ -462,21 +464,13 @@ class Application:
         host = self._host_with_view(view)
         (name,) = await self._keepers(host, view)
         read = {(row.topic, row.partition): row.offset for row in await host.store.reader.positions.load(name)}
+        for first in await host.store.reader.held.blocked(name):
+            if first.state != retry.DEAD and key in {None, first.key}:
+                place = (first.topic, first.partition)
+                read[place] = min(read[place], first.offset)
         reads = {topic for topic, _ in read}
         ends = Tail(self.parts, list(topics), after=None).offsets
         return cursor_at({place: read.get(place, 0 if place[0] in reads else end) for place, end in ends.items()})
-
-    def set_workers(self, service: str, processor: str, count: int) -> int:
-        """Call so many activities of a processor at once in this process, until it ends; return how many it was.
-
-        Raises:
-            UnknownMessage: the service or the processor does not run in this process.
-            ConfigurationError: it calls no activities, or the count is not above 0.
-        """
-        loops = self._host(service).loops
-        if processor not in loops:
-            raise UnknownMessage(f"service {service!r} runs no processor {processor!r} in this process; it runs {sorted(loops)}")
-        return loops[processor].set_workers(count)
 
     def health(self) -> Health:
         """Return what is well and what is not."""

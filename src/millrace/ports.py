@@ -230,6 +230,17 @@ class HeldRow(msgspec.Struct):
     first_at: int = 0
 
 
+class FirstHeld(NamedTuple):
+    """The first held message of a key, behind which the others of the key wait; `due` in microseconds."""
+
+    topic: str
+    partition: int
+    key: str
+    state: str
+    due: int
+    offset: int
+
+
 class TimerRow(msgspec.Struct):
     """A stored timer; `due` in microseconds."""
 
@@ -348,8 +359,8 @@ class Held(Protocol):
         """Return held messages of a processor, of some keys if given, by topic, partition, offset."""
         ...
 
-    async def blocked(self, processor: str) -> list[tuple[str, int, str, str, int]]:
-        """Return (topic, partition, key, state of the first message, due) per key that is held."""
+    async def blocked(self, processor: str) -> list[FirstHeld]:
+        """Return the first message of each key that is held."""
         ...
 
     async def save(self, rows: Sequence[HeldRow]) -> None:

@@ -192,7 +192,7 @@ class _Rebuild:
         """Return how many keys of the build end in dead letters, if that is all that keeps it from serving."""
         tables = self._host.store.reader
         held = await tables.held.blocked(processor_of(build))
-        dead = sum(1 for *_, state, _ in held if state == DEAD)
+        dead = sum(first.state == DEAD for first in held)
         if dead < len(held):
             return 0
         old = next((each for each in await tables.views.list() if each.name == build.name and each.state == SERVING), None)

@@ -33,7 +33,7 @@ from millrace.broadcast import Broadcast
 from millrace.claim import Claim, places_of
 from millrace.clock import Clock, to_micros
 from millrace.consumer_state import RUNNING, Orders
-from millrace.errors import ConfigurationError, Recovery, StoreUnavailable
+from millrace.errors import Recovery, StoreUnavailable
 from millrace.intake import Intake
 from millrace.pace import Pace
 from millrace.ports import LogParts
@@ -238,19 +238,6 @@ class Loop:
             wanted=self.orders.state,
         )
 
-    def set_workers(self, count: int) -> int:
-        """Call so many activities at once from now on, and return how many it was; calls that run end as they are.
-
-        Raises:
-            ConfigurationError: the processor calls no activities, or the count is not above 0.
-        """
-        if self._workers is None:
-            raise ConfigurationError(f"{self._who} calls no activities, so it has no workers: its functions run inside the transaction")
-        if count < 1:
-            raise ConfigurationError(f"{self._who}: {count} workers; it takes at least 1")
-        before, self._workers.count = self._workers.count, count
-        return before
-
     def want_workers(self, count: int) -> None:
         """Take note of what operators want; 0 is what is declared. Nothing happens when it is what they wanted before."""
         if self._workers is not None and count != self._wished:
@@ -400,7 +387,7 @@ class Loop:
 
     async def _load_blocked(self) -> None:
         rows = await self._store.reader.held.blocked(self.name)
-        self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due in rows if key}
+        self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due, _ in rows if key}
 
     async def _collect(self) -> Turn | None:
         now = to_micros(self._clock.now())

@@ -94,8 +94,8 @@ async def test_held_messages_come_back(store: PostgresStore) -> None:
     assert await transaction.held.load("p", keys=STRANGE[:3]) == [row for row in rows if row.key in STRANGE[:3]]
     assert await transaction.held.load("p") == rows
     assert await transaction.held.list(state="retry", limit=2) == [row for row in rows if row.state == "retry"][:2]
-    blocked = {key: state for _, _, key, state, _ in await transaction.held.blocked("p")}
-    assert blocked == {key: rows[offset].state for offset, key in enumerate(STRANGE)}
+    blocked = {first.key: (first.state, first.offset) for first in await transaction.held.blocked("p")}
+    assert blocked == {key: (rows[offset].state, offset) for offset, key in enumerate(STRANGE)}
     await transaction.held.remove(rows[1:])
     assert await transaction.held.counts() == {("p", "t", 0): (1, 0)}
     await transaction.rollback()

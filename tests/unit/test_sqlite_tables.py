@@ -86,8 +86,8 @@ async def test_held_messages_come_back(store: SqliteStore) -> None:
     await transaction.held.save(rows)
     assert await transaction.held.load("p", keys=STRANGE[:3]) == [row for row in rows if row.key in STRANGE[:3]]
     assert await transaction.held.load("p") == rows
-    blocked = {key: state for _, _, key, state, _ in await transaction.held.blocked("p")}
-    assert blocked == {key: rows[offset].state for offset, key in enumerate(STRANGE)}
+    blocked = {first.key: (first.state, first.offset) for first in await transaction.held.blocked("p")}
+    assert blocked == {key: (rows[offset].state, offset) for offset, key in enumerate(STRANGE)}
     await transaction.rollback()
 
 

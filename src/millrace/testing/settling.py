@@ -114,7 +114,7 @@ async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
         found.append(f"has not taken its partitions yet; {loop.last_error or 'no error'}")
     found += [f"a timer of partition {partition} is due" for partition, due in (await reader.timers.next(loop.name)).items() if due <= now]
     blocked = await reader.held.blocked(loop.name)  # who is first of a key and behind nobody any more is tried at once
-    return found + [f"key {key!r} is due for a try" for _, _, key, state, due in blocked if state in {BEHIND, RETRY} and due <= now]
+    return found + [f"key {each.key!r} is due for a try" for each in blocked if each.state in {BEHIND, RETRY} and each.due <= now]
 
 
 def _commits(app: Application) -> int:

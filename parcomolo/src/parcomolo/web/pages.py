@@ -113,13 +113,13 @@ class Pages:
     async def _order(self, call: Call, template: str) -> Answer:
         order_id = order_id_of(call)
         await catch_up(self._app, call, OrderStatus, key=order_id)
-        after = await self._cursor()
+        after = await self._cursor(order_id)
         story = msgspec.to_builtins(await self._orders.story(order_id))
         return page(template, order=story, after=after)
 
-    async def _cursor(self) -> str:
-        """Return where to follow the facts from; asked before the order is read, so that no fact falls in between."""
-        return await self._app.cursor_behind(OrderStatus, TOPICS)
+    async def _cursor(self, order_id: str | None = None) -> str:
+        """Return where to follow the facts from; asked before the orders are read, so that no fact falls in between."""
+        return await self._app.cursor_behind(OrderStatus, TOPICS, key=order_id)
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel, as the form asks."""

@@ -16,7 +16,7 @@ import msgspec
 
 from millrace.engines.postgres.arrays import blobs, integers, restored, scalar, texts
 from millrace.engines.postgres.table import Table
-from millrace.ports import HeldRow, PositionRow, TimerRow
+from millrace.ports import FirstHeld, HeldRow, PositionRow, TimerRow
 
 _decode: Callable[[bytes], PositionRow] = msgspec.json.Decoder(PositionRow).decode
 _encode = msgspec.json.Encoder().encode
@@ -84,10 +84,10 @@ class PostgresHeld(Table):
             return _held(await self._locked("load_held", scalar(processor)))
         return _held(await self._locked("load_held_keys", scalar(processor), texts(sorted(set(keys)))))
 
-    async def blocked(self, processor: str) -> list[tuple[str, int, str, str, int]]:
-        """Return (topic, partition, key, state of the first, due) per held key."""
+    async def blocked(self, processor: str) -> list[FirstHeld]:
+        """Return the first message of each held key."""
         rows = await self._all("blocked", scalar(processor))
-        return [(restored(topic), partition, restored(key), state, due) for topic, partition, key, state, due in rows]
+        return [FirstHeld(restored(topic), partition, restored(key), *rest) for topic, partition, key, *rest in rows]
 
     async def save(self, rows: Sequence[HeldRow]) -> None:
         """Insert or replace."""

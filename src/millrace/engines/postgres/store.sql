@@ -200,7 +200,7 @@ order by h.topic, h.partition, h."offset"
 
 -- name: blocked
 -- The first held message of every key.
-select distinct on (topic, partition, key) topic, partition, key, state, due
+select distinct on (topic, partition, key) topic, partition, key, state, due, "offset"
 from {schema}.held where processor = $1::text order by topic, partition, key, "offset"
 
 -- name: save_held

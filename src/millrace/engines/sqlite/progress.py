@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from millrace.engines.sqlite.table import Table, encode, json_text
-from millrace.ports import HeldRow, PositionRow, TimerRow
+from millrace.ports import FirstHeld, HeldRow, PositionRow, TimerRow
 
 _decode: Callable[[bytes], PositionRow] = msgspec.json.Decoder(PositionRow).decode
 
@@ -71,9 +71,9 @@ class SqliteHeld(Table):
             return [HeldRow(*row) for row in self._all("load_held", (processor,))]
         return [HeldRow(*row) for row in self._all("load_held_keys", (processor, json_text(keys)))]
 
-    async def blocked(self, processor: str) -> list[tuple[str, int, str, str, int]]:
-        """Return (topic, partition, key, state of the first, due) per held key."""
-        return [(topic, partition, key, state, due) for topic, partition, key, state, due, _ in self._all("blocked", (processor,))]
+    async def blocked(self, processor: str) -> list[FirstHeld]:
+        """Return the first message of each held key."""
+        return [FirstHeld(*row) for row in self._all("blocked", (processor,))]
 
     async def save(self, rows: Sequence[HeldRow]) -> None:
         """Insert or replace."""

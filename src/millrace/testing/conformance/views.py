@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -154,21 +156,26 @@ async def _serving_version(app: Application, version: int) -> bool:
     return [(build.version, build.state) for build in builds] == [(version, "serving")]
 
 
+def pairs() -> Service:
+    """Return a service whose view reads two topics and counts nothing before Ready."""
+    service = Service("pairs")
+
+    @service.view(Board)
+    def board(document: Board | None, event: Added | Ready) -> Any:
+        """Wait for Ready."""
+        if isinstance(event, Ready):
+            return document or Board(name=event.name)
+        if document is None:
+            raise NotYet("for Ready")
+        return Board(name=event.name, total=document.total + event.n)
+
+    return service
+
+
 async def waiting_folds_go_on(kit: EngineKit) -> None:
     """A view that reads several topics may say NotYet; the fact waits for the other topic's."""
     async with Lab(kit) as lab:
-        service = Service("pairs")
-
-        @service.view(Board)
-        def board(document: Board | None, event: Added | Ready) -> Any:
-            """Wait for Ready."""
-            if isinstance(event, Ready):
-                return document or Board(name=event.name)
-            if document is None:
-                raise NotYet("for Ready")
-            return Board(name=event.name, total=document.total + event.n)
-
-        app = await lab.start([teller(), service])
+        app = await lab.start([teller(), pairs()])
         await add(app, "a", "b", times=3)
         await lab.settled()
         assert await app.views(Board).get("a") is None
@@ -178,6 +185,31 @@ async def waiting_folds_go_on(kit: EngineKit) -> None:
         await lab.advance(app, 301)
         assert {(row.key, row.state, row.reason) for row in await held(app, "pairs", state="dead")} == {("b", "dead", "deadline")}
         await balanced(app)
+
+
+async def what_waits_is_told(kit: EngineKit) -> None:
+    """A feed that goes on behind a document tells what the view has read and does not show yet; what a document shows is not told."""
+    async with Lab(kit) as lab:
+        app = await lab.start([teller(), pairs()])
+        await put(app, "ready", ("b", foreign(app, Ready(name="b"))))
+        await add(app, "a", "b", times=2)
+        await lab.settled()
+        for key, waiting in ((None, 2), ("a", 2), ("b", 0)):
+            cursor = await app.cursor_behind(Board, ["tally", "ready"], key=key)
+            assert [name async for name in _told(app, cursor)].count("a") == waiting, key
+        await lab.advance(app, 301)
+        assert [row.state for row in await held(app, "pairs")] == ["dead", "behind"]
+        cursor = await app.cursor_behind(Board, ["tally", "ready"], key="a")
+        assert [name async for name in _told(app, cursor)] == [], "what waits behind a dead letter is not gone back for"
+
+
+async def _told(app: Application, cursor: str) -> AsyncIterator[str]:
+    """Yield the key of each record that is there."""
+    async for batch in app.tail(["tally", "ready"], after=cursor).batches(idle_s=0.05):
+        if not batch:
+            return
+        for record in batch:
+            yield json.loads(record.value)["partitionkey"]
 
 
 async def views_follow_other_processes(kit: EngineKit) -> None:
@@ -276,6 +308,7 @@ PROMISES = (
     old_view_answers_while_the_new_one_reads,
     new_definition_is_built_beside_the_old,
     waiting_folds_go_on,
+    what_waits_is_told,
     views_follow_other_processes,
     swap_follows_what_the_old_build_writes,
     abandoned_builds_leave_nothing,
