@@ -24,7 +24,6 @@ from millrace.errors import (
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
-from millrace.moving import Moved, MoveProgress, move
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
 from millrace.position import Position
@@ -51,8 +50,6 @@ __all__ = [
     "ManualClock",
     "Message",
     "MillraceError",
-    "MoveProgress",
-    "Moved",
     "NotYet",
     "Outcome",
     "Overloaded",
@@ -77,7 +74,6 @@ __all__ = [
     "VersionConflict",
     "View",
     "masked",
-    "move",
     "name_of",
     "personal_fields",
 ]

@@ -24,9 +24,10 @@ from typing import Any
 
 import msgspec
 
-from millrace import Application, Clock, ConfigurationError, Moved, MoveProgress, Role, Service, SplitEngine, StoreUnavailable
-from millrace import move as move_application
+from millrace import Application, Clock, ConfigurationError, Role, Service, SplitEngine, StoreUnavailable
 from millrace.engines.sqlite import SqliteEngine
+from millrace.moving import Moved, MoveProgress
+from millrace.moving import move as move_application
 from parcomolo.catalogue import service as catalogue
 from parcomolo.configuration import (
     CONSUME,

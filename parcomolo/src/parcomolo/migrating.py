@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from millrace import ConfigurationError, Moved, MoveProgress
+from millrace import ConfigurationError
+from millrace.moving import Moved, MoveProgress
 from parcomolo.configuration import DATA, EMBEDDED, INSTALLATION, LOG, STORE, Configuration
 from parcomolo.resetting import alone
 
