@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -140,9 +141,19 @@ class Database:
             )
 
     def _patiently(self, connection: apsw.Connection, statement: str) -> None:
-        # Two processes that start at once both switch to WAL; one of them may find the file busy for a moment.
-        connection.set_busy_timeout(int(LOCK_WAIT_S * 1000))
-        connection.execute(statement).fetchall()
+        # Processes that start at once all switch a new file to WAL. SQLite asks its busy handler while it waits for a lock, but refuses at
+        # once where two wait for each other: then one of them has to let go and begin again.
+        connection.set_busy_timeout(OPEN_WAIT_MS)
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                connection.execute(statement).fetchall()
+            except apsw.BusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.0005, 0.002))  # noqa: S311  # both would meet again otherwise
+            else:
+                break
         connection.set_busy_timeout(0)
 
     @staticmethod
