@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
-from millrace.engines.sqlite.database import CHECKPOINT_EVERY, Database
+from millrace.engines.sqlite.database import CHECKPOINT_EVERY, LOOKS_MAX, Database
 from millrace.engines.sqlite.store import SqliteStore
 from millrace.ports import JournalEntry
 
@@ -157,3 +158,46 @@ async def test_stopping_in_the_midst_of_writing_loses_nothing(
     assert (await store.reader.journal.counts(COMMITS))[:2] == (COMMITS, COMMITS)
     await store.close()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_commits_of_others_are_noticed_at_the_next_look(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+    """However often somebody else commits, each commit is noticed by the look that follows it; looks in between tell nothing."""
+    mine, others = (Database(tmp_path / "orders.db", kind="store", executor=executor) for _ in range(2))
+    await mine.open()
+    await others.open()
+    noticed: list[int] = []
+    mine.on_change(lambda: noticed.append(number))
+    mine.poll()
+    for number in range(20):
+        await commit(others)
+        for _ in range(3):
+            mine.poll()
+    assert noticed == list(range(20))
+    await others.finish()
+    await mine.finish()
+
+
+async def test_commits_are_noticed_though_the_files_time_stands_still(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+    """The time of a file says when something was written, not when its sync ended: a commit is found without it, a little later."""
+    mine, others = (Database(tmp_path / "orders.db", kind="store", executor=executor) for _ in range(2))
+    await mine.open()
+    await others.open()
+    noticed: list[int] = []
+    mine.on_change(lambda: noticed.append(1))
+    log = tmp_path / "orders.db-wal"
+    os.utime(log, (1, 1))
+    mine.poll()
+    await commit(others)
+    os.utime(log, (1, 1))
+    for _ in range(LOOKS_MAX):
+        mine.poll()
+    assert noticed == [1]
+    await others.finish()
+    await mine.finish()
+
+
+async def commit(database: Database) -> None:
+    """Change something."""
+    await database.begin()
+    database.writer.execute("insert or replace into meta values ('checked', hex(randomblob(8)))")
+    await database.commit()

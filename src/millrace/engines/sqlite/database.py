@@ -48,6 +48,9 @@ PROBE_EVERY = 16
 CHECKPOINT_EVERY = 128
 WAL_FRAMES_MAX = 16_000
 SKIPS_MAX = 50
+LOOKS_MAX = 32
+"""After so many looks at a file's time the database is asked, whatever the time says."""
+SYNC_MAX_NS = 10_000_000_000
 APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
 SCHEMA_VERSION = 1
 FREE_BYTES_MIN = 256 << 20
@@ -71,6 +74,9 @@ class Database:
         self._watchers: list[Callable[[], None]] = []
         self._seen_version = -1
         self._skipped = 0
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._written_at = 0
+        self._looks = 0
         self._closed = True
         self._commits = 0
         self._commit_s = 0.0
@@ -290,11 +296,26 @@ class Database:
         if self._lock.locked() and self._skipped < SKIPS_MAX:
             self._skipped += 1
             return
+        if not self._skipped and not self._written():
+            return
         version = self._seen_version if self._skipped >= SKIPS_MAX else self._version()
         if version != self._seen_version or self._skipped >= SKIPS_MAX:
             self._seen_version, self._skipped = version, 0
             for watcher in self._watchers:
                 watcher()
+
+    def _written(self) -> bool:
+        """Return whether somebody may have written since the last look; asking the file's time costs a tenth of asking the database.
+
+        What was written is seen when it is synced, which may take its time, so a recent write is asked after for as long as that.
+        """
+        self._looks += 1
+        try:
+            at = self._wal.stat().st_mtime_ns
+        except OSError:
+            return True
+        before, self._written_at = self._written_at, at
+        return at != before or time.time_ns() - at < SYNC_MAX_NS or self._looks % LOOKS_MAX == 0
 
     def _version(self) -> int:
         try:
