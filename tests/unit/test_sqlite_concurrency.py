@@ -165,14 +165,14 @@ async def test_commits_of_others_are_noticed_at_the_next_look(tmp_path: Path, ex
     mine, others = (Database(tmp_path / "orders.db", kind="store", executor=executor) for _ in range(2))
     await mine.open()
     await others.open()
-    noticed: list[int] = []
-    mine.on_change(lambda: noticed.append(number))
+    noticed: list[None] = []
+    mine.on_change(lambda: noticed.append(None))
     mine.poll()
     for number in range(20):
         await commit(others)
         for _ in range(3):
             mine.poll()
-    assert noticed == list(range(20))
+        assert len(noticed) == number + 1
     await others.finish()
     await mine.finish()
 
