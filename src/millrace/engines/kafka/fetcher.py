@@ -48,7 +48,7 @@ _CONTENT = ("content-type", CONTENT_TYPE.encode())
 
 MEMORY = 96 << 20
 STREAM_MIN = 512 << 10
-AHEAD = 5000
+AHEAD = 20_000
 READ_BYTES_MAX = 8 << 20
 POLL_S = 0.02
 PATIENCE_S = 5.0
@@ -172,7 +172,7 @@ class Fetcher:
             fetch_wait_max_ms=100,
             fetch_error_backoff_ms=100,
             fetch_queue_backoff_ms=50,
-            queued_min_messages=AHEAD * 2,
+            queued_min_messages=AHEAD,
             queued_max_messages_kbytes=16384,
             message_max_bytes=RECORD_MAX,
             topic_metadata_refresh_interval_ms=2000,
@@ -201,7 +201,7 @@ class Fetcher:
         with self._lock:
             stream = self._streams.get(place)
             found = None if stream is None else stream.take(offset, limit)
-            resumed = stream is not None and stream.paused and bool(found) and stream.ahead() < AHEAD // 4
+            resumed = stream is not None and stream.paused and bool(found) and stream.ahead() < AHEAD // 2
             error = None if found or stream is None or stream.wanted != offset else stream.error
         if resumed:
             self._orders.append(("resume", place, 0))

@@ -33,7 +33,7 @@ from millrace.errors import StoreUnavailable
 DELIVERED_S = 30.0
 """How long an append waits; a change of leader takes up to ten."""
 LOOK_S = 0.25
-BREATH = 500
+BREATH = 64
 """Rows after which the event loop may do something else."""
 
 Headers = list[tuple[str, bytes]]

@@ -38,14 +38,11 @@ def texts(values: Sequence[str]) -> bytes:
 
 def optional_texts(values: Sequence[str | None]) -> bytes:
     """Return a `text[]` with nulls."""
-    items: list[bytes] = []
-    for value in values:
-        if value is None:
-            items.append(_NULL)
-        else:
-            encoded = escaped(value).encode()
-            items.append(_length(len(encoded)) + encoded)
-    return _array(TEXT, items, nulls=True)
+    present = [value for value in values if value is not None]
+    if len(present) == len(values):
+        return texts(present)
+    encoded = (None if value is None else escaped(value).encode() for value in values)
+    return _array(TEXT, [_NULL if value is None else _length(len(value)) + value for value in encoded], nulls=True)
 
 
 def blobs(values: Sequence[bytes]) -> bytes:

@@ -31,10 +31,10 @@ class PostgresDocuments(Guarded):
 
     async def save(self, view: int, rows: Sequence[tuple[str, bytes]]) -> None:
         """Insert or replace (key, document)."""
-        new, old = self._split({(str(view), key): value for key, value in rows})
-        for query, some in (("add_documents", new), ("save_documents", old)):
-            if some:
-                self._put(query, scalar(view), texts([key for (_, key), _ in some]), blobs([value for _, value in some]))
+        values = dict(rows)
+        for query, keys in zip(("add_documents", "save_documents"), self._split(str(view), values), strict=True):
+            if keys:
+                self._put(query, scalar(view), texts(keys), blobs([values[key] for key in keys]))
 
     async def delete(self, view: int, keys: Sequence[str]) -> None:
         """Remove documents."""

@@ -24,39 +24,36 @@ from millrace.engines.postgres.session import Step
 from millrace.engines.postgres.table import Place, Table
 from millrace.ports import StoredAnswer
 
-Key = tuple[str, str]
-
 
 class Guarded(Table):
     """A table of keyed rows that remembers what was absent."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._absent: set[Key] = set()
+        self._absent: dict[str, set[str]] = {}
         if self._writing:
             place.add_check(self)
 
-    def _note(self, group: str, keys: Iterable[str], found: dict[str, bytes]) -> None:
+    def _note(self, group: str, keys: Sequence[str], found: dict[str, bytes]) -> None:
         """Remember which of the keys were not found."""
-        if self._writing and len(found) != len(list(keys)):
-            self._absent.update((group, key) for key in keys if key not in found)
+        if self._writing and len(found) != len(keys):
+            self._absent.setdefault(group, set()).update(key for key in keys if key not in found)
 
-    def _split(self, rows: dict[Key, bytes]) -> tuple[list[tuple[Key, bytes]], list[tuple[Key, bytes]]]:
-        """Return rows to add, because they were found absent, and rows to replace, both in key order."""
-        ordered = sorted(rows.items())
-        if not self._absent:
+    def _split(self, group: str, keys: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return keys of rows to add, because they were found absent, and of rows to replace, both in order."""
+        ordered, absent = sorted(keys), self._absent.get(group)
+        if not absent:
             return [], ordered
-        absent = self._absent
-        new = [row for row in ordered if row[0] in absent]
-        old = [row for row in ordered if row[0] not in absent]
-        absent.difference_update(rows)
+        new = [key for key in ordered if key in absent]
+        old = [key for key in ordered if key not in absent]
+        absent.difference_update(new)
         return new, old
 
     def steps(self) -> list[Step]:
         """Return the statements that fail where a row that was absent is there by now."""
-        if not self._absent:
+        absent = sorted((group, key) for group, keys in self._absent.items() for key in keys)
+        if not absent:
             return []
-        absent = sorted(self._absent)
         values = texts([group for group, _ in absent]), texts([key for _, key in absent])
         return [Step(self._place.sql[self._expectation], values)]
 
@@ -76,11 +73,13 @@ class PostgresStates(Guarded):
 
     async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
         """Insert or replace (kind, key, value)."""
-        new, old = self._split({(kind, key): value for kind, key, value in rows})
-        for query, some in (("add_states", new), ("save_states", old)):
-            if some:
-                keys, values = zip(*some, strict=True)
-                self._put(query, texts([kind for kind, _ in keys]), texts([key for _, key in keys]), blobs(values))
+        kinds: dict[str, dict[str, bytes]] = {}
+        for kind, key, value in rows:
+            kinds.setdefault(kind, {})[key] = value
+        for kind, values in sorted(kinds.items()):
+            for query, keys in zip(("add_states", "save_states"), self._split(kind, values), strict=True):
+                if keys:
+                    self._put(query, scalar(kind), texts(keys), blobs([values[key] for key in keys]))
 
     async def delete(self, rows: Sequence[tuple[str, str]]) -> None:
         """Remove (kind, key)."""

@@ -48,13 +48,13 @@ select s.key, s.value from unnest($2::text[]) w(key)
 cross join lateral (select * from {schema}.state s where s.kind = $1::text and s.key = w.key offset 0) s
 
 -- name: save_states
--- Insert or replace rows.
-insert into {schema}.state (kind, key, value) select * from unnest($1::text[], $2::text[], $3::bytea[])
+-- Insert or replace rows of a kind.
+insert into {schema}.state (kind, key, value) select $1::text, * from unnest($2::text[], $3::bytea[])
 on conflict (kind, key) do update set value = excluded.value
 
 -- name: add_states
--- Rows that this transaction found absent; one that is there by now is a conflict.
-insert into {schema}.state (kind, key, value) select * from unnest($1::text[], $2::text[], $3::bytea[])
+-- Rows of a kind that this transaction found absent; one that is there by now is a conflict.
+insert into {schema}.state (kind, key, value) select $1::text, * from unnest($2::text[], $3::bytea[])
 
 -- name: delete_states, fresh
 -- Remove rows.
