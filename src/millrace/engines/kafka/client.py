@@ -204,6 +204,17 @@ class Client:
         self.well()
         return found
 
+    async def cluster(self) -> Any:
+        """Return what is known of the cluster: its id, its brokers by number, its topics by name.
+
+        Not by the library's `describe_cluster`: that ends the process by an assertion where a broker knows of none that is alive, which
+        one says of itself that was slow for longer than its session.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        return await self.call(lambda: self.admin.list_topics(timeout=ANSWER_S), what="asking who the brokers are")
+
     async def offsets(self, asked: Mapping[Any, Any], *, refused: set[str] | None = None) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
 

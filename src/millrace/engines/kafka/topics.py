@@ -80,8 +80,7 @@ class Topics:
     async def _copies(self) -> int:
         if self._settings.replication is not None:
             return self._settings.replication
-        cluster = await self._client.answers({"": self._client.admin.describe_cluster()}, what="asking who the brokers are")
-        return COPIES if len(cluster[""].nodes) >= COPIES else 1
+        return COPIES if len((await self._client.cluster()).brokers) >= COPIES else 1
 
     async def describe(self) -> list[TopicInfo]:
         """Return all topics with their ranges; those who ask at once share the answer."""
