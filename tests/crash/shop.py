@@ -29,6 +29,7 @@ PRELOAD = (
     "uvloop",
 )
 PATIENCE_S = 30.0
+START_S = 60.0
 STILL_LOOKS = 3
 
 
@@ -77,12 +78,21 @@ class Server:
         named = settings_of(data) | {"port": "0", "data": str(data), "shipping-delay": str(delay)} | dict(settings or {})
         arguments = ["serve", *(word for name, value in named.items() for word in (f"--{name}", value))]
         self.process: Process = zygote.start("parcomolo.cli:main", arguments, trap=trap, log=log)
-        welcome = self.process.line()
-        assert welcome.startswith("Parcomolo "), self.process.output
-        self.port = int(welcome.split()[1].rpartition(":")[2])
-        self.process.until(lambda: self.call("GET", "/ready").status == 200)
+        try:
+            self.port = self._port_told()
+            self.process.until(lambda: self.call("GET", "/ready").status == 200, timeout=START_S)
+        except BaseException:
+            self.process.kill()
+            raise
         if self.told_of:
             self.facts = Facts(self)
+
+    def _port_told(self) -> int:
+        """Return the port that its welcome names; warnings may come before that, where servers are in trouble."""
+        number = 0
+        while not (line := self.process.line(number, timeout=START_S)).startswith("Parcomolo "):
+            number += 1
+        return int(line.split()[1].rpartition(":")[2])
 
     def __enter__(self) -> Self:
         """Nothing more to do."""

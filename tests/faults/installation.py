@@ -120,8 +120,7 @@ class Installation:
         for instance in self.running:
             instance.settle(timeout=SETTLED_S)
         for instance in self.running:
-            health = instance.get("/health")
-            assert health["status"] == "ok", health
+            instance.process.until(lambda instance=instance: instance.call("GET", "/health").status == 200, timeout=SETTLED_S)
         check_totals(self.running[0], customers, received=dict.fromkeys(GOODS, RECEIVED))
         for customer in customers:
             check_story(watch.facts[customer.order_id], customer)

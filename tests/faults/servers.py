@@ -130,10 +130,15 @@ class Servers:
             pytest.skip(str(error))
         self.needs = needs
         self.kafka = DetouredKafka(folder / "kafka", jars=jars()) if needs.detour else _cluster(folder / "kafka", needs.nodes)
-        self.brokers = self.kafka.start()
         self._postgres = folder / "postgres"
-        self.disk = SmallDisk(self._postgres) if needs.small_disk else None
-        self.store = postgres.start(self._postgres)
+        self.disk: SmallDisk | None = None
+        try:
+            self.brokers = self.kafka.start()
+            self.disk = SmallDisk(self._postgres) if needs.small_disk else None
+            self.store = postgres.start(self._postgres)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def detour(self) -> Detour:
@@ -164,11 +169,11 @@ class Servers:
     def stop(self) -> None:
         """Stop everything and delete its data."""
         self.kafka.stop()
-        if self.disk is None:
-            postgres.remove(self._postgres)
-        else:
+        if self.disk is not None:
             postgres.stop(self._postgres)
             self.disk.remove()
+        elif self._postgres.exists():
+            postgres.remove(self._postgres)
 
 
 def _cluster(folder: Path, nodes: int) -> KafkaCluster:
