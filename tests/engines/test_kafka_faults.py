@@ -12,11 +12,12 @@ import pytest
 
 from deploy.servers.kafka import KafkaCluster
 from millrace.application import Application
+from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import StoreUnavailable
 from millrace.split import SplitEngine
 from millrace.testing.conformance.sample import APPLICATION, teller
-from tests.engines.kafka_places import PARTITIONS, SOURCE, Places, first_seen, jars, moved, positions, rows_of
+from tests.engines.kafka_places import PARTITIONS, SOURCE, TOPIC, Places, first_seen, jars, moved, positions, rows_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -83,6 +84,28 @@ async def test_a_broker_that_is_away_is_named(broker: KafkaCluster) -> None:
     async with asyncio.timeout(60):
         await publish(log, 30, told)
     assert sorted(n for each in await positions(log) for n in each) == list(range(1, 31))
+    await log.close()
+
+
+async def test_offsets_are_written_again(broker: KafkaCluster) -> None:
+    """What Kafka's tools show goes on once the brokers are back, though the coordinator that was known had gone meanwhile."""
+    places = Places(broker.address)
+    log = await places.open()
+    leases = KafkaLeases(places.client, "one", follow=lambda _: None)
+    await leases.reached("g", {(TOPIC, 0): 1})
+    broker.nodes[0].kill()
+    for offset in (2, 3):
+        with pytest.raises(StoreUnavailable, match=r"writing offsets|away"):
+            await leases.reached("g", {(TOPIC, 0): offset})
+    await asyncio.to_thread(broker.start)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await leases.reached("g", {(TOPIC, 0): 4})
+                break
+            except StoreUnavailable:
+                await moved(log)
+    assert await places.committed("g") == {(TOPIC, 0): 4}
     await log.close()
 
 
