@@ -87,6 +87,17 @@ async def test_a_broker_that_is_away_is_named(broker: KafkaCluster) -> None:
     await log.close()
 
 
+async def test_what_was_found_before_is_no_answer(broker: KafkaCluster) -> None:
+    """Two who ask for the ranges of topics while nobody is there are both told so: from old ranges a reader takes its log for restored."""
+    places = Places(broker.address)
+    log = await places.open()
+    await log.topics()
+    broker.nodes[0].kill()
+    answers = await asyncio.gather(log.topics(), log.topics(), log.topics(), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    await log.close()
+
+
 async def test_offsets_are_written_again(broker: KafkaCluster) -> None:
     """What Kafka's tools show goes on once the brokers are back, though the coordinator that was known had gone meanwhile."""
     places = Places(broker.address)
