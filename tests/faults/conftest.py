@@ -55,17 +55,43 @@ def shop_zygote() -> Iterator[Zygote]:
         yield zygote
 
 
+class Pool:
+    """The servers of this process: those that were asked for last."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._servers: Servers | None = None
+
+    def of(self, needs: Needs) -> Servers:
+        """Return servers, the same ones as before where these are what is needed."""
+        if self._servers is None or self._servers.needs != needs:
+            self.close()
+            self._servers = Servers(self._folders.mktemp("servers"), needs)
+        return self._servers
+
+    def close(self) -> None:
+        """Stop them."""
+        servers, self._servers = self._servers, None
+        if servers is not None:
+            servers.stop()
+
+
 @pytest.fixture(scope="session")
-def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """The servers that a kind needs, shared by all runs of all kinds that need the same."""
-    needs: Needs = request.param
-    found = Servers(tmp_path_factory.mktemp("servers"), needs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CHOICE, "kafka/postgres")
-        patch.setenv(KAFKA, found.brokers)
-        patch.setenv(POSTGRES, found.store)
-        yield found
-    found.stop()
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """What all runs that need the same servers share."""
+    pool = Pool(tmp_path_factory)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Servers:
+    """The servers that a kind needs, named in the environment."""
+    found = pool.of(request.param)
+    monkeypatch.setenv(CHOICE, "kafka/postgres")
+    monkeypatch.setenv(KAFKA, found.brokers)
+    monkeypatch.setenv(POSTGRES, found.store)
+    return found
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
