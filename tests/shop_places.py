@@ -74,6 +74,11 @@ def _namespace(folder: Path, settings: dict[str, str]) -> str:
     return note.read_text()
 
 
+def disown(folder: Path) -> None:
+    """Leave what the shop of a folder has on servers to whoever deletes it, or the servers, himself."""
+    _left[:] = [settings for settings in _left if settings["data"] != str(folder)]
+
+
 def forget_all() -> None:
     """Delete what is left; a server that is gone by now has nothing to delete."""
     while _left:

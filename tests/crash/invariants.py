@@ -6,7 +6,7 @@ Neighbours: tests call `check_shop` on a running server that has settled, and `c
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path as Folder
 from typing import Any
@@ -33,13 +33,36 @@ def check_shop(server: Server, customers: Sequence[Customer]) -> None:
     server.settle()
     for customer in customers:
         _check_order(server, customer)
-    listed = [order["order_id"] for order in server.get("/api/orders?limit=1000")["items"]]
-    assert sorted(listed) == sorted(customer.order_id for customer in customers)
-    _check_stock(server, customers)
-    _check_reports(server, customers)
-    _check_rewards(server, customers)
+    check_totals(server, customers)
     health = server.get("/health")
     assert health["status"] == "ok", health
+
+
+def check_totals(server: Server, customers: Sequence[Customer], *, received: Mapping[str, int] | None = None) -> None:
+    """The list of orders, stock, reports and rewards are those of these customers, and of nobody else.
+
+    Args:
+        server: of a shop that has settled.
+        customers: everybody who has ever ordered.
+        received: pieces of each product that were added since the opening.
+    """
+    orders = list(_orders(server))
+    assert sorted(order["order_id"] for order in orders) == sorted(customer.order_id for customer in customers)
+    status = {order["order_id"]: (order["status"], order["payment_status"]) for order in orders}
+    wrong = [(c.order_id, c.path.name, found) for c in customers if (found := status[c.order_id]) not in (c.path.status, *c.path.also)]
+    assert not wrong, wrong
+    _check_stock(server, customers, received or {})
+    _check_reports(server, customers)
+    _check_rewards(server, customers)
+
+
+def _orders(server: Server) -> Iterator[dict[str, Any]]:
+    """Every order, newest first."""
+    page = server.get("/api/orders?limit=1000")
+    yield from page["items"]
+    while page["next"]:
+        page = server.get(f"/api/orders?limit=1000&cursor={page['next']}")
+        yield from page["items"]
 
 
 def _check_order(server: Server, customer: Customer) -> None:
@@ -49,11 +72,11 @@ def _check_order(server: Server, customer: Customer) -> None:
     payments = server.get(f"/api/payments?order_id={order_id}")
 
     assert (order["status"], order["payment_status"]) in (path.status, *path.also), order
-    _check_story(told, customer)
+    check_story(told, customer)
     assert len(payments) == 1, payments
 
 
-def _check_story(facts: Mapping[str, int], customer: Customer) -> None:
+def check_story(facts: Mapping[str, int], customer: Customer) -> None:
     """An order has one beginning and one end, and nothing was said twice on the way."""
     place = (customer.order_id, facts)
     assert {name: facts[name] for name in ENDS if facts[name]} == {customer.path.end: 1}, place
@@ -62,14 +85,15 @@ def _check_story(facts: Mapping[str, int], customer: Customer) -> None:
     assert all(facts[name] <= 1 for name in ONCE), place
 
 
-def _check_stock(server: Server, customers: Sequence[Customer]) -> None:
+def _check_stock(server: Server, customers: Sequence[Customer], received: Mapping[str, int]) -> None:
     """What is there and what was sold make the opening stock, and nothing is reserved any more."""
     sold = Counter[str]()
     for customer in customers:
         if customer.path.sold:
             sold.update(dict(customer.basket))
     for level in server.get("/api/stock"):
-        assert (level["on_hand"] + sold[level["sku"]], level["reserved"]) == (level["initial"], 0), (level, sold)
+        there = level["initial"] + received.get(level["sku"], 0)
+        assert (level["on_hand"] + sold[level["sku"]], level["reserved"]) == (there, 0), (level, sold)
 
 
 def _check_reports(server: Server, customers: Sequence[Customer]) -> None:
@@ -103,7 +127,7 @@ def _check_log(data: Folder, customers: Sequence[Customer]) -> None:
     repeated = [place for place, times in Counter((fact["source"], fact["id"]) for fact in facts).items() if times > 1]
     assert not repeated, repeated
     for customer in customers:
-        _check_story(Counter(name_of(fact) for fact in facts if fact["partitionkey"] == customer.order_id), customer)
+        check_story(Counter(name_of(fact) for fact in facts if fact["partitionkey"] == customer.order_id), customer)
     rewards = [fact["data"] for fact in facts if name_of(fact) == "reward-granted"]
     assert len(rewards) == sum(customer.path.delivered for customer in customers) // 3, rewards
 

@@ -13,6 +13,8 @@ from tests.crash.shop import Answer, Gone, Server
 
 ENDS = ("order-completed", "order-rejected", "order-cancelled", "order-expired")
 BUYER = "ada"
+AGAIN = (429, 503)
+"""Answers after which a customer is to try again."""
 BASKETS = ((("cheese", 2), ("bland", 1)), (("a-lot-of-cheese", 10),), (("a-lot-of-cheese", 10), ("cheese", 1)))
 """What three customers buy: shared products, and more than half of the scarce one."""
 
@@ -128,14 +130,28 @@ class Customer:
 
     def place(self, server: Server) -> None:
         """Place the order."""
-        body = {
+        self._keep("place", server.call("POST", "/api/orders", self._order))
+
+    def try_to_place(self, server: Server, *, patience: float) -> int:
+        """Try to place the order and return the answer's status: 503 and 429 ask to come again.
+
+        Raises:
+            Gone: there was no answer in time.
+        """
+        answer = server.call("POST", "/api/orders", self._order, patience=patience)
+        if answer.status not in AGAIN:
+            self._keep("place", answer)
+        return answer.status
+
+    @property
+    def _order(self) -> dict[str, object]:
+        return {
             "order_id": self.order_id,
             "customer_id": BUYER,
             "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in self.basket],
             "payment": {"token": self.path.token},
             "ship_to": {"name": self.path.recipient},
         }
-        self._keep("place", server.call("POST", "/api/orders", body))
 
     def _do(self, server: Server, action: str, body: object) -> None:
         key = f"{action}-{self.order_id}"

@@ -8,7 +8,7 @@ import http.client
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ PRELOAD = (
     "uvloop",
 )
 PATIENCE_S = 30.0
+START_S = 60.0
 STILL_LOOKS = 3
 
 
@@ -58,17 +59,40 @@ class Server:
         delay: seconds until a parcel leaves.
         trap: counts its durable operations.
         log: where its output is kept.
+        settings: more of them, by name.
     """
 
-    def __init__(self, zygote: Zygote, data: Path, *, log: Path, delay: float = 0.0, trap: Trap | None = None) -> None:
-        places = [word for name, value in settings_of(data).items() for word in (f"--{name}", value)]
-        arguments = ["serve", *places, "--port", "0", "--data", str(data), "--shipping-delay", str(delay)]
+    told_of = True
+    """Whether its stream of facts is followed."""
+
+    def __init__(
+        self,
+        zygote: Zygote,
+        data: Path,
+        *,
+        log: Path,
+        delay: float = 0.0,
+        trap: Trap | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        named = settings_of(data) | {"port": "0", "data": str(data), "shipping-delay": str(delay)} | dict(settings or {})
+        arguments = ["serve", *(word for name, value in named.items() for word in (f"--{name}", value))]
         self.process: Process = zygote.start("parcomolo.cli:main", arguments, trap=trap, log=log)
-        welcome = self.process.line()
-        assert welcome.startswith("Parcomolo "), self.process.output
-        self.port = int(welcome.split()[1].rpartition(":")[2])
-        self.process.until(lambda: self.call("GET", "/ready").status == 200)
-        self.facts = Facts(self)
+        try:
+            self.port = self._port_told()
+            self.process.until(lambda: self.call("GET", "/ready").status == 200, timeout=START_S)
+        except BaseException:
+            self.process.kill()
+            raise
+        if self.told_of:
+            self.facts = Facts(self)
+
+    def _port_told(self) -> int:
+        """Return the port that its welcome names; warnings may come before that, where servers are in trouble."""
+        number = 0
+        while not (line := self.process.line(number, timeout=START_S)).startswith("Parcomolo "):
+            number += 1
+        return int(line.split()[1].rpartition(":")[2])
 
     def __enter__(self) -> Self:
         """Nothing more to do."""
@@ -78,7 +102,7 @@ class Server:
         """Kill it if it is still there."""
         self.process.kill()
 
-    def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+    def call(self, method: str, path: str, body: object = None, *, patience: float = PATIENCE_S, **headers: str) -> Answer:
         """Call and return the answer, whatever its status.
 
         Raises:
@@ -86,7 +110,7 @@ class Server:
         """
         content = None if body is None else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience)
         try:
             connection.request(method, path, content, {"Content-Type": "application/json", **named})
             answer = connection.getresponse()
@@ -102,7 +126,7 @@ class Server:
         assert answer.status == 200, (path, answer)
         return answer.json
 
-    def settle(self) -> None:
+    def settle(self, *, timeout: float = PATIENCE_S) -> None:
         """Return when every processor has read everything and nobody has committed for some time."""
         seen: list[object] = []
 
@@ -112,7 +136,7 @@ class Server:
             seen.append((commits, sum(entry["lag"] + entry["held"] for entry in entries) == 0))
             return len(seen) >= STILL_LOOKS and seen[-STILL_LOOKS:] == [(commits, True)] * STILL_LOOKS
 
-        self.process.until(still)
+        self.process.until(still, timeout=timeout)
 
 
 class Facts:
@@ -185,10 +209,9 @@ def opened_shop(zygote: Zygote, folder: Path) -> Iterator[Path]:
     shutil.rmtree(data)
 
 
-def ledger_of(zygote: Zygote, data: Path, *, log: Path) -> str:
+def ledger_of(zygote: Zygote, data: Path, *options: str, log: Path) -> str:
     """Return what `millrace ledger` prints, having checked that it balances."""
-    process = zygote.start(
-        "millrace.cli:main", ["--app", "parcomolo", "ledger"], environment={"PARCOMOLO_DATA": str(data), **variables_of(data)}, log=log
-    )
+    environment = {"PARCOMOLO_DATA": str(data), **variables_of(data)}
+    process = zygote.start("millrace.cli:main", ["--app", "parcomolo", "ledger", *options], environment=environment, log=log)
     assert process.wait(60.0) == 0, process.output
     return process.output

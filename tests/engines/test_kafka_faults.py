@@ -12,11 +12,12 @@ import pytest
 
 from deploy.servers.kafka import KafkaCluster
 from millrace.application import Application
+from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import StoreUnavailable
 from millrace.split import SplitEngine
 from millrace.testing.conformance.sample import APPLICATION, teller
-from tests.engines.kafka_places import PARTITIONS, SOURCE, Places, first_seen, jars, moved, positions, rows_of
+from tests.engines.kafka_places import PARTITIONS, SOURCE, TOPIC, Places, first_seen, jars, moved, positions, rows_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -83,6 +84,39 @@ async def test_a_broker_that_is_away_is_named(broker: KafkaCluster) -> None:
     async with asyncio.timeout(60):
         await publish(log, 30, told)
     assert sorted(n for each in await positions(log) for n in each) == list(range(1, 31))
+    await log.close()
+
+
+async def test_what_was_found_before_is_no_answer(broker: KafkaCluster) -> None:
+    """Two who ask for the ranges of topics while nobody is there are both told so: from old ranges a reader takes its log for restored."""
+    places = Places(broker.address)
+    log = await places.open()
+    await log.topics()
+    broker.nodes[0].kill()
+    answers = await asyncio.gather(log.topics(), log.topics(), log.topics(), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    await log.close()
+
+
+async def test_offsets_are_written_again(broker: KafkaCluster) -> None:
+    """What Kafka's tools show goes on once the brokers are back, though the coordinator that was known had gone meanwhile."""
+    places = Places(broker.address)
+    log = await places.open()
+    leases = KafkaLeases(places.client, "one", follow=lambda _: None)
+    await leases.reached("g", {(TOPIC, 0): 1})
+    broker.nodes[0].kill()
+    for offset in (2, 3):
+        with pytest.raises(StoreUnavailable, match=r"writing offsets|away"):
+            await leases.reached("g", {(TOPIC, 0): offset})
+    await asyncio.to_thread(broker.start)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await leases.reached("g", {(TOPIC, 0): 4})
+                break
+            except StoreUnavailable:
+                await moved(log)
+    assert await places.committed("g") == {(TOPIC, 0): 4}
     await log.close()
 
 

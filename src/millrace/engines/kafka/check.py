@@ -32,8 +32,8 @@ class Found(NamedTuple):
 
 async def check_cluster(client: Client, topics: Topics) -> list[Finding]:
     """Return (what, well, finding)."""
-    cluster = (await client.answers({"": client.admin.describe_cluster()}, what="asking who the brokers are"))[""]
-    nodes = [str(node.id) for node in cluster.nodes]
+    cluster = await client.cluster()
+    nodes = [str(number) for number in sorted(cluster.brokers)]
     names = {name: client.settings.topic(name) for name in topics.known}
     configurations = await topics.configurations(names)
     found = Found(

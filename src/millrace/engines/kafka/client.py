@@ -21,6 +21,8 @@ from millrace.engines.kafka.settings import KafkaSettings
 from millrace.errors import ConfigurationError, StoreUnavailable
 
 ANSWER_S = 10.0
+LONGEST_S = 3600.0
+"""The most time that the library can be told to give an answer."""
 LEADER_S = 5.0
 """How long a partition may be without a leader before whoever asks is told."""
 REFUSED_S = 0.5
@@ -63,6 +65,7 @@ class Client:
         self.settings = settings
         self.name = f"kafka {settings.brokers}"
         self._admin: Any = None
+        self._asking_groups: Any = None
         self._lock = threading.Lock()
         self._refused: Failure | None = None
         self._trouble = ""
@@ -103,7 +106,7 @@ class Client:
     def close(self) -> None:
         """Forget the client for questions."""
         with self._lock:
-            self._admin = None
+            self._admin = self._asking_groups = None
 
     def _said(self, failure: Failure) -> str:
         return self.settings.without_secrets(failure.str())
@@ -186,6 +189,30 @@ class Client:
             self.well()
         return found
 
+    async def ask_groups(
+        self, ask: Callable[[Any], Mapping[Any, Future[Any]]], *, what: str, allowed: Iterable[int] = (), right: str = ""
+    ) -> dict[Any, Any]:
+        """Ask something that the coordinators of groups answer; see `answers`.
+
+        librdkafka 2.16 ends the process by an assertion (`eonce->refcnt > 0`) when a request that it has given up finds its coordinator at
+        last, and one whose coordinator went away may wait for ever though the broker is back. So it is never let give up, `ask` has to
+        name `LONGEST_S`; and the client that did not answer in our time goes, with everything it waits for.
+
+        Args:
+            ask: takes the client to ask with, and returns the answers to come.
+            what: as in `answers`.
+            allowed: as in `answers`.
+            right: as in `answers`.
+        """
+        asking = self._asking_groups = self._asking_groups or self.made(AdminClient, client_id="millrace")
+        try:
+            return await self.answers(ask(asking), what=what, allowed=allowed, right=right)
+        except BaseException:
+            if self._asking_groups is asking:
+                self._asking_groups = None
+            del asking  # the traceback would keep it
+            raise
+
     async def call(self, ask: Callable[[], Any], *, what: str) -> Any:
         """Ask something that blocks, in a thread.
 
@@ -203,6 +230,17 @@ class Client:
             task.add_done_callback(_hear)
         self.well()
         return found
+
+    async def cluster(self) -> Any:
+        """Return what is known of the cluster: its id, its brokers by number, its topics by name.
+
+        Not by the library's `describe_cluster`: that ends the process by an assertion where a broker knows of none that is alive, which
+        one says of itself that was slow for longer than its session.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        return await self.call(lambda: self.admin.list_topics(timeout=ANSWER_S), what="asking who the brokers are")
 
     async def offsets(self, asked: Mapping[Any, Any], *, refused: set[str] | None = None) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
@@ -242,7 +280,9 @@ class Client:
             tasks = list(pending)
             if not tasks:
                 return
-            self.admin.poll(0)
+            for client in (self.admin, self._asking_groups):
+                if client is not None:
+                    client.poll(0)
             self.check(since=began)
             if time.monotonic() > began + ANSWER_S:
                 raise self.silent(what)
@@ -283,4 +323,4 @@ def reason_of(code: int) -> str:
     return "unreachable"
 
 
-__all__ = ["ANSWER_S", "DESCRIBE", "RECORD_MAX", "Client", "reason_of"]
+__all__ = ["ANSWER_S", "DESCRIBE", "LONGEST_S", "RECORD_MAX", "Client", "reason_of"]

@@ -13,7 +13,7 @@ import re
 import time
 from typing import Any
 
-from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.client import LONGEST_S, Client
 from millrace.engines.kafka.driver import Codes
 from millrace.engines.kafka.leases import GROUP
 from millrace.erasure import Belongings
@@ -42,8 +42,11 @@ async def _check_unused(client: Client) -> None:
 
 
 async def _members(client: Client) -> list[str]:
-    futures = client.admin.describe_consumer_groups([client.settings.internal(GROUP)])
-    found = await client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
+    found = await client.ask_groups(
+        lambda admin: admin.describe_consumer_groups([client.settings.internal(GROUP)], request_timeout=LONGEST_S),
+        what="describing group",
+        allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR],
+    )
     return sorted(member.client_id for each in found.values() for member in each.members)
 
 
@@ -62,8 +65,11 @@ async def _groups(client: Client, names: Belongings) -> list[str]:
 
 async def _delete(client: Client, topics: list[str], groups: list[str]) -> None:
     if groups:
-        asked = client.admin.delete_consumer_groups(groups)
-        await client.answers(asked, what="deleting group", allowed=[Codes.NO_GROUP])
+        await client.ask_groups(
+            lambda admin: admin.delete_consumer_groups(groups, request_timeout=LONGEST_S),
+            what="deleting group",
+            allowed=[Codes.NO_GROUP],
+        )
     if topics:
         asked = client.admin.delete_topics(topics)
         await client.answers(asked, what="deleting topic", allowed=[Codes.UNKNOWN_TOPIC])

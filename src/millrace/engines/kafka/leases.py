@@ -38,7 +38,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from millrace.engines.kafka.client import Client, reason_of
+from millrace.engines.kafka.client import LONGEST_S, Client, reason_of
 from millrace.engines.kafka.driver import Codes, Consumer, Failure, GroupOffsets, KafkaException, Message, TopicPartition
 from millrace.engines.kafka.driver import Place as Assigned
 from millrace.engines.kafka.fetcher import Place
@@ -155,8 +155,11 @@ class KafkaLeases:
         return frozenset(_name_of(member) for described in (await self._described()).values() for member in described.members)
 
     async def _described(self) -> Mapping[str, Any]:
-        futures = self._client.admin.describe_consumer_groups([self._group])
-        return await self._client.answers(futures, what="describing group", allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR])
+        return await self._client.ask_groups(
+            lambda admin: admin.describe_consumer_groups([self._group], request_timeout=LONGEST_S),
+            what="describing group",
+            allowed=[Codes.NO_GROUP, Codes.NO_COORDINATOR],
+        )
 
     async def reached(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Write how far a group has read, for Kafka's tools."""
@@ -166,8 +169,11 @@ class KafkaLeases:
             return
         partitions = [TopicPartition(self._settings.topic(topic), p, offset) for (topic, p), offset in moved.items()]
         asked = [GroupOffsets(self._settings.topic(group), partitions)]
-        futures = self._client.admin.alter_consumer_group_offsets(asked)
-        await self._client.answers(futures, what="writing offsets of group", right="READ on group {}")
+        await self._client.ask_groups(
+            lambda admin: admin.alter_consumer_group_offsets(asked, request_timeout=LONGEST_S),
+            what="writing offsets of group",
+            right="READ on group {}",
+        )
         self._written[group] = {**before, **moved}
 
     def sever(self) -> None:

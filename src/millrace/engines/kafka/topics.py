@@ -46,6 +46,7 @@ class Topics:
         self._retention: dict[str, int | None] = {}
         self._flight = asyncio.Lock()
         self._begun = 0
+        self._found_by = 0
         self._found: list[TopicInfo] = []
         self.known: dict[str, int] = {}
         self.internal: set[str] = set()
@@ -80,16 +81,16 @@ class Topics:
     async def _copies(self) -> int:
         if self._settings.replication is not None:
             return self._settings.replication
-        cluster = await self._client.answers({"": self._client.admin.describe_cluster()}, what="asking who the brokers are")
-        return COPIES if len(cluster[""].nodes) >= COPIES else 1
+        return COPIES if len((await self._client.cluster()).brokers) >= COPIES else 1
 
     async def describe(self) -> list[TopicInfo]:
-        """Return all topics with their ranges; those who ask at once share the answer."""
-        begun = self._begun
+        """Return all topics with their ranges; those who ask at once share the answer, of a look that began after they asked."""
+        asked = self._begun
         async with self._flight:
-            if self._begun == begun:
-                self._begun += 1
+            if self._found_by <= asked:  # the look that was waited for may have failed, and what was found before is old
+                self._begun = number = self._begun + 1
                 self._found = await self._describe()
+                self._found_by = number
             return self._found
 
     async def _describe(self) -> list[TopicInfo]:

@@ -84,15 +84,15 @@ class Process:
         raise NotInTime(f"{self.name} did not print line {number} within {timeout:g} s:\n{self.output[-4000:]}")
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Return its exit status when it has ended: a negative number is the signal that ended it.
+        """Return its exit status when it has ended and its output was read: a negative number is the signal that ended it.
 
         Raises:
             NotInTime: it runs still.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._status is not None, timeout):
+            self._changed.wait_for(lambda: self._status is not None and self._silent, timeout)
+            if self._status is None:
                 raise NotInTime(f"{self.name} runs still after {timeout:g} s:\n{''.join(self._lines)[-4000:]}")
-            assert self._status is not None
             return self._status
 
     def until(self, condition: Callable[[], bool], *, timeout: float = 30.0) -> None:
