@@ -81,18 +81,22 @@ def test_stopped_partitions_have_no_owner(two: tuple[RunningShop, RunningShop], 
 
 def test_who_does_not_answer_is_named(two: tuple[RunningShop, RunningShop], data: Path) -> None:
     """An instance that stands still is named and the status is 1; it obeys when it goes on."""
-    _, other = two
+    one, other = two
     other.process.send_signal(signal.SIGSTOP)
     try:
-        ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "1", data=data)
-        assert ran.status == 1, ran
-        (silent,) = [part for part in ran.err.split("; ") if part.endswith("did not answer in time")]
-        assert ran.err.count("\n") == 1
+        silent = one.until(lambda: silent_at_a_pause(data))
     finally:
         other.process.send_signal(signal.SIGCONT)
     other.until(lambda: state_of(other, GROUP) == "paused")
-    answered = millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"]
-    assert silent.split()[-6] in answered
+    assert silent in millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"]
+
+
+def silent_at_a_pause(data: Path) -> str:
+    """Return the one instance that a pause names as silent; nothing where the machine was too busy for the other one, too."""
+    ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "1", data=data)
+    assert (ran.status, ran.err.count("\n")) == (1, 1), ran
+    silent = [part.split()[-6] for part in ran.err.split("; ") if part.endswith("did not answer in time")]
+    return silent[0] if len(silent) == 1 else ""
 
 
 def test_a_rewind_beside_servers_repeats_nothing(two: tuple[RunningShop, RunningShop], data: Path) -> None:

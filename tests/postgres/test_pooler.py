@@ -15,16 +15,12 @@ from millrace.engines.postgres import PostgresEngine
 from millrace.engines.postgres.session import OwnSql, Session, Timeouts
 from millrace.testing.conformance import (
     Promise,
-    commands,
     each,
     g01_fact_and_announcement,
     g02_effects_once,
     g05_visibility,
-    g10_stopping,
-    relays,
     retaining,
     streams,
-    timers,
     views,
 )
 from millrace.testing.conformance.kit import EngineKit, kit_of
@@ -67,7 +63,7 @@ async def engine(pooler: str) -> AsyncIterator[PostgresEngine]:
         connection.execute(f'drop schema if exists "{found.schema_of("s")}" cascade')
 
 
-@each(commands, g01_fact_and_announcement, g02_effects_once, g05_visibility, g10_stopping, relays, retaining, streams, timers, views)
+@each(g01_fact_and_announcement, g02_effects_once, g05_visibility, retaining, streams, views)
 async def test_promise(pooled_kit: EngineKit, promise: Promise) -> None:
     """The promise that the check's docstring states is kept behind the pooler."""
     await promise(pooled_kit)
