@@ -81,22 +81,17 @@ def test_stopped_partitions_have_no_owner(two: tuple[RunningShop, RunningShop], 
 
 def test_who_does_not_answer_is_named(two: tuple[RunningShop, RunningShop], data: Path) -> None:
     """An instance that stands still is named and the status is 1; it obeys when it goes on."""
-    one, other = two
+    _, other = two
     other.process.send_signal(signal.SIGSTOP)
     try:
-        silent = one.until(lambda: silent_at_a_pause(data))
+        ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "2", data=data)
+        assert (ran.status, ran.err.count("\n")) == (1, 1), ran
     finally:
         other.process.send_signal(signal.SIGCONT)
     other.until(lambda: state_of(other, GROUP) == "paused")
-    assert silent in millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"]
-
-
-def silent_at_a_pause(data: Path) -> str:
-    """Return the one instance that a pause names as silent; nothing where the machine was too busy for the other one, too."""
-    ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "1", data=data)
-    assert (ran.status, ran.err.count("\n")) == (1, 1), ran
-    silent = [part.split()[-6] for part in ran.err.split("; ") if part.endswith("did not answer in time")]
-    return silent[0] if len(silent) == 1 else ""
+    silent = {part.split()[-6] for part in ran.err.split("; ") if part.strip().endswith("did not answer in time")}
+    assert silent, ran  # on a machine that is busy enough the other one as well
+    assert silent <= set(millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"])
 
 
 def test_a_rewind_beside_servers_repeats_nothing(two: tuple[RunningShop, RunningShop], data: Path) -> None:
