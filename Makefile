@@ -19,7 +19,12 @@ WAITING := -n $(shell expr $(WORKERS) + 1) --dist worksteal
 # Where the servers for tests are, if `make servers` has started some or the environment names others; without them tests say so and skip.
 ON_SERVERS = env $$(test ! -e .servers.env || grep '^MILLRACE_' .servers.env)
 EMBEDDED := --ignore tests/engines --ignore tests/postgres
-MIXED := $(foreach engine,sqlite/postgres kafka/sqlite kafka/postgres,--millrace-engine $(engine))
+MIXES := sqlite/postgres kafka/sqlite kafka/postgres
+MIXED := $(foreach engine,$(MIXES),--millrace-engine $(engine))
+# The shop's tests in processes of their own and over HTTP, and a sample of them, on the engines that PARCOMOLO_TEST_ENGINE names.
+PLATFORM := tests/e2e tests/parcomolo/http tests/crash/test_two_processes.py tests/crash/test_stopping.py
+SAMPLE := tests/e2e/test_many_at_once.py
+LARGE_SAMPLE := $(SAMPLE) tests/e2e/test_administration.py tests/parcomolo/http/test_checkout.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -60,13 +65,19 @@ test: install ## everything on the embedded engine that fits in ten minutes
 	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(EMBEDDED) $(ARGS)
 
 test-all: test ## the above, then every engine and every crash point; needs `make servers` for all but the embedded engine
-	$(ON_SERVERS) $(PYTEST) -m "slow and serial and not soak" --timeout 900 $(ARGS) || test $$? -eq 5
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not soak" --timeout 300 $(MIXED) $(ARGS) tests/conformance
-	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres
-	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "slow and not soak and not serial" --timeout 900 $(ARGS)
+	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=kafka/postgres $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) $(LARGE_SAMPLE)
+	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=sqlite/postgres $(PYTEST) -m "not slow and not soak" --timeout 300 $(ARGS) $(SAMPLE)
+	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=kafka/sqlite $(PYTEST) -m "not slow and not soak" --timeout 300 $(ARGS) $(SAMPLE)
+	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres
+	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "slow and not soak" --timeout 900 $(ARGS)
 
-soak: install ## what takes hours
+soak: install ## what takes hours, and the shop's tests on every mix of engines
 	$(PYTEST) -m soak --timeout 0 $(ARGS)
+	for mix in $(MIXES); do \
+		$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=$$mix $(PYTEST) $(PARALLEL) -m "not soak and not serial" --timeout 900 $(ARGS) $(PLATFORM) || exit 1; \
+		$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=$$mix $(PYTEST) -m "serial and not soak" --timeout 900 $(ARGS) $(PLATFORM) || exit 1; \
+	done
 
 check: install ## style, types, import direction and house rules, changing nothing
 	$(BIN)/ruff check .

@@ -1,8 +1,16 @@
-"""What all tests share: what shops have left on servers is deleted at the end."""
+"""What all tests share: staying with files, and that what shops have left on servers is deleted at the end."""
 
 from __future__ import annotations
 
-from tests.shop_places import forget_all
+import pytest
+
+from tests.shop_places import CHOICE, forget_all
+
+
+@pytest.fixture
+def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test is about lies in files, wherever the shops of this run are."""
+    monkeypatch.delenv(CHOICE, raising=False)
 
 
 def pytest_sessionfinish() -> None:

@@ -1,28 +1,36 @@
 """Where the shops of tests keep their data: a folder, or servers beside it; no test names an engine.
 
 `PARCOMOLO_TEST_ENGINE` says which log with which stores, `kafka/postgres` or `sqlite/postgres` say; without it both are files. The
-servers are those of the conformance suite. Each folder has a namespace of its own, which a note beside
-the folder keeps, so that a shop that is started again finds its data; it is deleted when the tests have ended.
+servers are those of the conformance suite. Each folder has a namespace of its own, which a note beside the folder keeps, so that a shop
+that is started again finds its data. It is deleted beside later tests, because brokers with thousands of topics make every start slow, or
+when the tests have ended.
 
 Neighbours: whoever starts a shop for a test asks for the settings of its folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 from millrace import MillraceError
 from millrace.testing.conformance.servers import KAFKA, POSTGRES, server
-from parcomolo.bootstrap import erase
-from parcomolo.configuration import configuration
+from parcomolo.bootstrap import engine, erase
+from parcomolo.configuration import INSTALLATION, configuration
+from parcomolo.resetting import alone
 
 CHOICE = "PARCOMOLO_TEST_ENGINE"
 SERVERS = {"kafka": ("log", KAFKA, "kafka://"), "postgres": ("store", POSTGRES, "")}
 
+KEPT = 4
+"""So many of the newest shops may still be at work without a process that could be noticed: in this one, or between two starts."""
+TOGETHER = 4
+
 _left: list[dict[str, str]] = []
+_sweeper = ThreadPoolExecutor(1, "sweeper")
 
 
 def settings_of(folder: Path) -> dict[str, str]:
@@ -59,6 +67,12 @@ def files_of(folder: Path) -> Path:
     return folder / settings_of(folder).get("namespace", "")
 
 
+def session_of(folder: Path) -> float:
+    """Return for how many seconds a process of the shop may be dead before others take its partitions."""
+    log = getattr(engine(configuration({"data": str(folder), **settings_of(folder)})), "of_log", None)
+    return log.settings.session_s if hasattr(log, "settings") else 0.0
+
+
 def _server(name: str) -> tuple[str, str]:
     assert name in SERVERS, f"{CHOICE}: {name!r} is none of sqlite, {', '.join(SERVERS)}"
     setting, variable, scheme = SERVERS[name]
@@ -70,6 +84,8 @@ def _namespace(folder: Path, settings: dict[str, str]) -> str:
     note.parent.mkdir(parents=True, exist_ok=True)
     if not note.exists():
         note.write_text(f"t-{uuid.uuid4().hex[:12]}")
+        if len(_left) >= KEPT:
+            _sweeper.submit(_forget, _left.pop(0))
         _left.append({**settings, "namespace": note.read_text(), "data": str(folder)})
     return note.read_text()
 
@@ -80,7 +96,22 @@ def disown(folder: Path) -> None:
 
 
 def forget_all() -> None:
-    """Delete what is left; a server that is gone by now has nothing to delete."""
-    while _left:
-        with contextlib.suppress(MillraceError):
-            erase(configuration(_left.pop()), dry_run=False)
+    """Delete what is left."""
+    _sweeper.shutdown()
+    with ThreadPoolExecutor(TOGETHER) as threads:
+        list(threads.map(lambda settings: _forget(settings, last=True), _left))
+    _left.clear()
+
+
+def _forget(settings: dict[str, str], *, last: bool = False) -> None:
+    """Delete what a shop has on servers; one that still runs waits for the end. A server that is gone has nothing to delete."""
+    config = configuration(settings)
+    try:
+        with alone(config.data) if (config.data / INSTALLATION).exists() else nullcontext(enter_result=True) as free:
+            if free:
+                erase(config, dry_run=False)
+            elif not last:
+                _left.append(settings)
+    except MillraceError as error:
+        if getattr(error, "reason", "") == "locked" and not last:
+            _left.append(settings)

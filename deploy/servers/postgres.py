@@ -41,12 +41,13 @@ class ServerFailed(RuntimeError):
     """A server could not be found or did not start; the message says where to look."""
 
 
-def start(folder: Path, port: int = 0) -> str:
+def start(folder: Path, port: int = 0, **changes: str) -> str:
     """Start a cluster, making it when there is none; one that runs is left as it is.
 
     Args:
         folder: where it lies, or where it says where it lies.
         port: where it listens; 0 for any that is free.
+        changes: other settings than `SETTINGS` has.
 
     Returns:
         Its address.
@@ -59,7 +60,7 @@ def start(folder: Path, port: int = 0) -> str:
         _run(place, "initdb", "-D", str(place / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     if not is_running(folder):
         chosen = port or _free_port()
-        options = shlex.join(part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}"))
+        options = shlex.join(part for name, value in {**SETTINGS, **changes}.items() for part in ("-c", f"{name}={value}"))
         _run(
             place,
             "pg_ctl",
@@ -124,6 +125,11 @@ def is_running(folder: Path) -> bool:
     if not (place / "data" / "postmaster.pid").exists():
         return False
     return _try(place, "pg_ctl", "-D", str(place / "data"), "status").returncode == 0
+
+
+def data_of(folder: Path) -> Path:
+    """Return where its own files are."""
+    return _place(folder) / "data"
 
 
 def binaries() -> Path:

@@ -156,8 +156,7 @@ class Application:
         """Open everything and run it; returns when the services' starters have run."""
         try:
             await self.open()
-            for host in self.hosts.values():
-                await host.check()
+            await self._check()
             for host in self.hosts.values():
                 await host.start()
             await self.engine.start()
@@ -172,6 +171,12 @@ class Application:
             raise
         calm_the_collector()
         self._started = True
+
+    async def _check(self) -> None:
+        """Compare every store with the log; all at once, so that they share what they ask the brokers."""
+        found = await asyncio.gather(*(host.check() for host in self.hosts.values()), return_exceptions=True)
+        for error in filter(None, found):
+            raise error
 
     async def start_relays(self, services: Iterable[str] | None, *, patience: Patience) -> None:
         """Run the relays of services, default all, and nothing else, until `stop`: no command, no processor, no starter.

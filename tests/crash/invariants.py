@@ -3,8 +3,8 @@
 Neighbours: tests call `check_shop` on a running server that has settled, and `check_files` on its folder when it has stopped.
 """
 
+import asyncio
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,6 +15,8 @@ from millrace.testing.crash import Zygote
 from parcomolo.payments.provider import Charge, SimulatedProvider
 from tests.crash.path import BUYER, ENDS, Customer
 from tests.crash.shop import Server, ledger_of, name_of
+from tests.shop_log import Pen
+from tests.shop_places import files_of
 
 PROVIDER_LEDGER = "payment-provider.db"
 ONCE = ("stock-reserved", "stock-committed", "stock-released", "payment-succeeded", "payment-refunded", "item-shipped")
@@ -112,14 +114,18 @@ def _check_rewards(server: Server, customers: Sequence[Customer]) -> None:
 def check_files(zygote: Zygote, data: Folder, customers: Sequence[Customer], *, log: Folder) -> None:
     """What was published is published once, the provider has charged as the paths say, and the installation's ledger balances."""
     _check_log(data, customers)
-    check_provider(data, customers)
+    check_provider(files_of(data), customers)
     ledger_of(zygote, data, log=log)
 
 
 def facts_in(data: Folder) -> list[dict[str, Any]]:
-    """Return every record of the log, internal ones too."""
-    with closing(sqlite3.connect(f"file:{data / 'log.db'}?mode=ro", uri=True)) as connection:
-        return [json.loads(value) for (value,) in connection.execute("select value from record order by place")]
+    """Return every record of the log, internal ones too, those of a topic together."""
+
+    async def read() -> dict[str, list[bytes]]:
+        async with Pen(data) as pen:
+            return await pen.records()
+
+    return [json.loads(value) for values in asyncio.run(read()).values() for value in values]
 
 
 def _check_log(data: Folder, customers: Sequence[Customer]) -> None:

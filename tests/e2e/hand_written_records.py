@@ -1,4 +1,4 @@
-"""Records that nobody should write, for every topic of a shop, and writing them by hand beside a running server.
+"""Records that nobody should write, for every topic of a shop.
 
 Neighbours: `test_bad_records` puts them on the topics and looks at what becomes of them.
 """
@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from millrace import Application
-from millrace.engines.sqlite import SqliteEngine
 from millrace.inspection import Inspection
 from millrace.message import declaration
+from tests.shop_places import variables_of
 
 ELSEWHERE = "/elsewhere"
 KNOWN = "parcomolo.orders.order-placed.v1"
 BRACKETS = 100_000
-PARTITIONS = 3
 MALFORMED = (
     b"no event \x1b[31m \xff\x00",
     b"",
@@ -77,49 +76,12 @@ def strangers(topic: str) -> list[bytes]:
     return [invoice, invoice, later, spread]
 
 
-class Pen:
-    """Writes to the log of a folder from outside of any application."""
-
-    def __init__(self, data: Path) -> None:
-        self._engine = SqliteEngine(data)
-        self._parts = self._engine.log()
-
-    async def __aenter__(self) -> Self:
-        """Open the log."""
-        await self._parts.log.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close it."""
-        await self._parts.log.close()
-        await self._engine.stop()
-
-    async def put(self, topic: str, values: Sequence[bytes], *, partitions: Iterable[int] = range(PARTITIONS)) -> None:
-        """Append values without a key to those of the partitions that a topic has."""
-        there = next(range(len(info.ranges)) for info in await self._parts.log.topics() if info.name == topic)
-        for partition in filter(there.__contains__, partitions):
-            await self._parts.administration.put(topic, [(None, value) for value in values], partition=partition)
-
-    async def put_events(self, topic: str, values: Sequence[bytes]) -> None:
-        """Append events where the key that they name belongs."""
-        await self._parts.administration.put(topic, [(json.loads(value)["partitionkey"], value) for value in values])
-
-    async def records(self, *, public: bool = False) -> dict[str, list[bytes]]:
-        """Return the values that every topic holds now."""
-        found: dict[str, list[bytes]] = defaultdict(list)
-        for info in await self._parts.log.topics():
-            for partition, (start, end) in enumerate(info.ranges):
-                records = await self._parts.log.read(info.name, partition, offset=start, limit=end - start + 1)
-                if not (public and info.name.startswith("internal.")):
-                    found[info.name] += [record.value for record in records]
-        return found
-
-
 def described(monkeypatch: pytest.MonkeyPatch, data: Path) -> Application:
     """Return the application on a folder, not started."""
     from parcomolo.bootstrap import application
 
-    monkeypatch.setenv("PARCOMOLO_DATA", str(data))
+    for name, value in {"PARCOMOLO_DATA": str(data), **variables_of(data)}.items():
+        monkeypatch.setenv(name, value)
     return application()
 
 

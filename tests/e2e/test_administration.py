@@ -84,15 +84,14 @@ def test_who_does_not_answer_is_named(two: tuple[RunningShop, RunningShop], data
     _, other = two
     other.process.send_signal(signal.SIGSTOP)
     try:
-        ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "1", data=data)
-        assert ran.status == 1, ran
-        (silent,) = [part for part in ran.err.split("; ") if part.endswith("did not answer in time")]
-        assert ran.err.count("\n") == 1
+        ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "2", data=data)
+        assert (ran.status, ran.err.count("\n")) == (1, 1), ran
     finally:
         other.process.send_signal(signal.SIGCONT)
     other.until(lambda: state_of(other, GROUP) == "paused")
-    answered = millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"]
-    assert silent.split()[-6] in answered
+    silent = {part.split()[-6] for part in ran.err.split("; ") if part.strip().endswith("did not answer in time")}
+    assert silent, ran  # on a machine that is busy enough the other one as well
+    assert silent <= set(millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"])
 
 
 def test_a_rewind_beside_servers_repeats_nothing(two: tuple[RunningShop, RunningShop], data: Path) -> None:

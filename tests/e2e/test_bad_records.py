@@ -16,8 +16,6 @@ from tests.e2e.hand_written_records import (
     ELSEWHERE,
     KNOWN,
     MALFORMED,
-    PARTITIONS,
-    Pen,
     counted,
     described,
     event,
@@ -27,6 +25,7 @@ from tests.e2e.hand_written_records import (
     unlike_ours,
 )
 from tests.e2e.running_shop import RunningShop, is_balanced, millrace
+from tests.shop_log import PARTITIONS, Pen
 
 ALL = ("--limit", "1000000")
 

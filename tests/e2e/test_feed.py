@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.hand_written_records import Pen
 from tests.e2e.running_shop import PAID, RunningShop, facts_of
+from tests.shop_log import Pen
 
 STOPPING_S = 10.0
 """The promise is three seconds of grace; here others run beside."""

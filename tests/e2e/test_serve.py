@@ -17,6 +17,7 @@ import pytest
 
 from tests.command_line import Ran
 from tests.e2e.running_shop import BIN, PAID, PLACED, POSITION, RESERVED, RunningShop, environment, facts_of, is_balanced, millrace, run
+from tests.shop_places import files_of
 
 READY_S = 20.0
 """The promise is 2 s, on a machine that does nothing else; here others run beside."""
@@ -80,7 +81,7 @@ def test_an_order_flows(data: Path, number: signal.Signals) -> None:
         order = shop.completed(("cheese", 2))
         stock = shop.get("/api/stock/cheese")
         assert shop.get("/health")["status"] == "ok"
-        assert json.loads((data / "installation.json").read_text()) == {"checkout": "choreography"}
+        assert json.loads((files_of(data) / "installation.json").read_text()) == {"checkout": "choreography"}
         assert shop.terminate(number).splitlines()[-1] == "Stopped."
 
     assert set(facts_of(order)) == set(HAPPY)
@@ -121,13 +122,13 @@ def test_stopping_keeps_what_is_open(data: Path) -> None:
         shop.terminate()
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="how far a process has come is seen in /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="how far a process has come is seen in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_while_starting(data: Path, number: signal.Signals) -> None:
     """A server that is asked to stop before it is ready ends well, too, and without a word."""
-    for sign in ("/uvloop/", "/log.db"):
+    for sign in ("/uvloop/", "/installation.json"):
         with started(data) as process:
-            wait_until_mapped(process, sign)
+            wait_until_in_use(process, sign)
             process.send_signal(number)
             _, err = process.communicate(timeout=READY_S)
         assert (process.returncode, err) == (0, ""), sign
@@ -139,9 +140,10 @@ def started(data: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment(data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_until_mapped(process: subprocess.Popen[str], sign: str) -> None:
-    """Return when a process has come so far that it has mapped a file."""
-    while sign not in Path(f"/proc/{process.pid}/maps").read_text():
+def wait_until_in_use(process: subprocess.Popen[str], sign: str) -> None:
+    """Return when a process has come so far that it has mapped or opened a file."""
+    place = Path(f"/proc/{process.pid}")
+    while sign not in (place / "maps").read_text() and not any(sign in os.path.realpath(each) for each in (place / "fd").iterdir()):
         assert process.poll() is None
 
 
@@ -187,10 +189,15 @@ def test_port_in_use(data: Path) -> None:
         refused(serve_wrongly(data, port=port), "--port", f"'{port}'", "in use")
 
 
+def installed(data: Path, mark: str) -> None:
+    """Let a folder look as if the shop had run there."""
+    files_of(data).mkdir(parents=True)
+    (files_of(data) / "installation.json").write_text(mark)
+
+
 def test_changed_style(data: Path) -> None:
     """The style of the first start stays; the server and the toolkit's command line both refuse another."""
-    data.mkdir()
-    (data / "installation.json").write_text('{"checkout": "orchestration"}')
+    installed(data, '{"checkout": "orchestration"}')
 
     for settings in ({}, {"checkout": "choreography"}):
         refused(serve_wrongly(data, **settings), "--checkout", "orchestration", "stored")
@@ -201,8 +208,7 @@ def test_changed_style(data: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"checkout": 1}', "\x00\x01"])
 def test_unreadable_installation(data: Path, content: str) -> None:
     """A folder whose mark cannot be read is refused by name."""
-    data.mkdir()
-    (data / "installation.json").write_text(content)
+    installed(data, content)
 
     refused(serve_wrongly(data), str(data))
 
@@ -237,6 +243,7 @@ def newer_database(file: Path) -> None:
     connection.close()
 
 
+@pytest.mark.usefixtures("in_files")
 @pytest.mark.parametrize("name", ["log.db", "orders.db"])
 def test_foreign_file(data: Path, name: str) -> None:
     """Another program's database under one of our names is refused by name and left as it is."""
@@ -248,6 +255,7 @@ def test_foreign_file(data: Path, name: str) -> None:
     assert (data / name).read_bytes() == before
 
 
+@pytest.mark.usefixtures("in_files")
 def test_no_database_at_all(data: Path) -> None:
     """A file that is no database is refused by name and left as it is."""
     data.mkdir()
@@ -257,6 +265,7 @@ def test_no_database_at_all(data: Path) -> None:
     assert (data / "log.db").read_bytes() == b"my notes" * 1000
 
 
+@pytest.mark.usefixtures("in_files")
 def test_newer_file_then_reset(data: Path) -> None:
     """A file of a later release is refused by name; `reset --yes` deletes the installation, and the next start is the first."""
     with RunningShop(data, shipping_delay="0") as shop:
@@ -272,14 +281,19 @@ def test_newer_file_then_reset(data: Path) -> None:
         assert shop.get("/api/stock/cheese")["on_hand"] == 50
 
 
+@pytest.mark.usefixtures("in_files")
+def test_reset_refuses_a_strange_folder(data: Path) -> None:
+    """Where the shop has never run nothing is deleted."""
+    data.mkdir()
+    (data / "thesis.txt").write_text("mine")
+    refused(run("parcomolo", "reset", "--yes", data=data), "--data", str(data))
+    assert (data / "thesis.txt").exists()
+
+
 def test_reset_is_careful(data: Path) -> None:
-    """Without a yes nothing is deleted, nor below a running server; what is not ours stays, and a strange folder is refused."""
-    strange = data.with_name("strange")
-    strange.mkdir()
-    (strange / "thesis.txt").write_text("mine")
-    refused(run("parcomolo", "reset", "--yes", data=strange), "--data", str(strange))
+    """Without a yes nothing is deleted, nor below a running server; what is not ours stays, and a second one finds nothing."""
     with RunningShop(data) as shop:
-        (data / "notes.txt").write_text("mine")
+        (files_of(data) / "notes.txt").write_text("mine")
         below = run("parcomolo", "reset", "--yes", data=data)
         assert (below.status, below.err.count("\n")) == (1, 1), below
         assert shop.get("/health")["status"] == "ok"
@@ -287,10 +301,12 @@ def test_reset_is_careful(data: Path) -> None:
 
     for answers in ("n\n", "", "\n"):
         assert run("parcomolo", "reset", data=data, answers=answers).status == 1
-    assert (data / "orders.db").exists()
+    assert millrace(data, "topics")
     assert run("parcomolo", "reset", data=data, answers="y\n").status == 0
-    assert [path.name for path in data.iterdir()] == ["notes.txt"]
-    assert run("parcomolo", "reset", "--yes", data=data.with_name("absent")).status == 0
+    assert [path.name for path in files_of(data).iterdir()] == ["notes.txt"]
+    (files_of(data) / "notes.txt").unlink()
+    again = run("parcomolo", "reset", "--yes", data=data)
+    assert (again.status, again.out) == (0, f"There is no data in {files_of(data)}.\n")
 
 
 def test_simulated_customers(data: Path) -> None:

@@ -49,10 +49,10 @@ ALLOWED = re.compile(r"Filter: \(\(counted\.bytes - octet_length|Filter: \(NOT \
 async def test_rows_are_looked_up(store: PostgresStore, name: str) -> None:
     """No scan of a whole table, and no rows that are read only to be filtered out; each key is an index condition."""
     text = Statements("store.sql", store.schema)[name].text.decode()
-    settings = Statements("server.sql")["settings"].text.decode().replace("$1::text", "'0'").replace("$2::text", "'0'")
+    settings = re.sub(r"\$\d::text", "'0'", Statements("server.sql")["settings"].text.decode())
     count = max(map(int, re.findall(r"\$(\d+)", text)), default=0)
     with psycopg.connect(server_address(), autocommit=True) as connection:
-        connection.execute(sql.SQL(settings.replace("$3::text", "'0'")))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(settings.replace("$4::int8", "pg_backend_pid()")))  # type: ignore[arg-type]
         connection.execute("set plan_cache_mode = force_generic_plan")
         connection.execute(sql.SQL(f"prepare look as {text}"))  # type: ignore[arg-type]
         nulls = ", ".join(["null"] * count)

@@ -19,6 +19,7 @@ from parcomolo.configuration import configuration
 from parcomolo.simulate import Tally
 from tests.parcomolo.http.server import Server, parcomolo, serving
 from tests.parcomolo.http.shop import request
+from tests.shop_places import files_of
 
 
 def one_line(done) -> str:
@@ -176,6 +177,7 @@ def test_simulated_customers_reach_their_ends(tmp_path):
     assert parcomolo("simulate", "--url", "http://127.0.0.1:9").returncode == 1
 
 
+@pytest.mark.usefixtures("in_files")
 def test_reset_deletes_only_the_data_of_a_stopped_shop(tmp_path):
     """Not while it runs, not without being asked, and not a folder of somebody else."""
     folder = tmp_path / "data"
@@ -195,7 +197,7 @@ def test_the_checkout_style_is_stored_at_the_first_start(tmp_path):
     """And what is stored counts."""
     folder = tmp_path / "data"
     assert Server(folder).stop()[0] == 0
-    mark = folder / "installation.json"
+    mark = files_of(folder) / "installation.json"
     assert "choreography" in mark.read_text()
     mark.write_text('{"checkout": "orchestration"}')
     line = one_line(parcomolo("serve", "--port", "0", "--data", str(folder)))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.parcomolo.http.server import parcomolo, serving
-from tests.shop_places import CHOICE
 
 NOWHERE = ("--to-log", "kafka://127.0.0.1:1", "--to-store", "postgresql://shop:secret@127.0.0.1:1/shop")
 
 
-@pytest.fixture(autouse=True)
-def in_files(monkeypatch):
-    """What is moved lies in files, wherever the shops of this run are."""
-    monkeypatch.delenv(CHOICE, raising=False)
+pytestmark = pytest.mark.usefixtures("in_files")
+"""What is moved lies in files, wherever the shops of this run are."""
 
 
 def test_a_target_has_to_be_named(tmp_path):

@@ -15,13 +15,9 @@ from millrace.recovery import RecoveryPlan, recover
 from parcomolo.bootstrap import assemble
 from parcomolo.configuration import configuration
 from tests.parcomolo.http.shop import running
-from tests.shop_places import CHOICE
 
-
-@pytest.fixture(autouse=True)
-def in_files(monkeypatch):
-    """Copies are made of files, wherever the shops of this run are; other engines are restored in the conformance suite."""
-    monkeypatch.delenv(CHOICE, raising=False)
+pytestmark = pytest.mark.usefixtures("in_files")
+"""Copies are made of files, wherever the shops of this run are; other engines are restored in the conformance suite."""
 
 
 def copy(source: Path, target: Path, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from millrace.engines.postgres.arrays import scalar
 from millrace.engines.postgres.queries import Statements, migrations
 from millrace.engines.postgres.session import Rows, Step
+from millrace.engines.postgres.sessions import POOLED
 
 Finding = tuple[str, bool, str]
 
@@ -20,18 +21,20 @@ CLOCK_S = 1.0
 CONNECTIONS_FREE_MIN = 10
 
 
-async def examine(ask: Callable[..., Awaitable[Rows]], schema: str) -> list[Finding]:
+async def examine(ask: Callable[..., Awaitable[Rows]], schema: str, *, pooled: bool = False) -> list[Finding]:
     """Return (what, well, finding with what to change).
 
     Args:
         ask: runs statements outside of a transaction, or in a snapshot.
         schema: unquoted.
+        pooled: whether there is a pooler on the way.
     """
     sql = Statements("server.sql", schema)
     before = time.time()
     (found,) = await ask(Step(sql["examine"], (scalar(schema),)))
     ((_, version),) = await ask(Step(sql["schema_kind"]))
-    return judge(found, before=before, after=time.time(), version=int(version))
+    told = [("pooler", True, POOLED)] if pooled else []
+    return told + judge(found, before=before, after=time.time(), version=int(version))
 
 
 def judge(found: tuple[Any, ...], *, before: float, after: float, version: int) -> list[Finding]:

@@ -2,8 +2,9 @@
 
 It keeps stores. A log it has none; `millrace.split.SplitEngine` takes log and leases from another engine.
 
-What goes through a pooler in transaction mode: everything but LISTEN (the runtime then looks once a second) and the time-outs, which the
-role has to carry. The pooler must follow prepared statements of the protocol, as PgBouncer does from 1.21 on.
+A pooler in transaction mode may stand between (see `session`); of it all only LISTEN does not work there (see `hints`). A transaction keeps
+its connection of the server, so a pool needs two for each service, one for its writers and one for a command that looks at all of them at
+one moment; with less they wait for each other.
 
 Neighbours: implements the store side of `Engine` of `ports`; `sessions`, `hints` and `store` do the work.
 """

@@ -7,7 +7,8 @@ silence passes at once.
 
 One connection listens to every schema of the process. It has no time-outs. When it ends it is made anew, with a pause that doubles and is
 jittered so that a restarted server is not met by everybody at once; after each connect all callers are called, because hints may have been
-missed. While it is away, and where a pooler swallows LISTEN, the runtime's own look once a second is the fallback.
+missed. While it is away, the runtime's own look once a second is the fallback. Behind a pooler it is all there is: a connection that is
+shared out hears nothing, so nobody listens, and the log says so once.
 
 Neighbours: `store` tells and registers; `engine` starts and stops it.
 """
@@ -24,7 +25,7 @@ import psycopg
 from millrace.engines.postgres.arrays import scalar
 from millrace.engines.postgres.queries import Statements, quoted
 from millrace.engines.postgres.session import OwnSql, Session, Step
-from millrace.engines.postgres.sessions import Sessions
+from millrace.engines.postgres.sessions import POOLED, Sessions
 from millrace.errors import StoreUnavailable
 
 log = logging.getLogger("millrace")
@@ -109,6 +110,10 @@ class Hints:
     async def _listen(self) -> None:
         self._ended.clear()
         session = await self._sessions.connect("hints", idle_s=0)
+        if session.pooled:
+            session.close()
+            log.warning("stores: %s", POOLED)
+            return
         self._listener = session
         await session.run([OwnSql(f"listen {quoted(schema)}", ()) for schema in sorted(self._callers)])
         session.listen(lambda: self._readable(session))

@@ -1,13 +1,16 @@
 -- The statements that concern the server, or a schema as a whole.
 
--- name: settings
--- Of every connection. Plans look rows up one by one whatever the statistics say: all our statements know their keys, and a plan made while
--- a table was empty would read all of it for as long as the connection lives.
-select set_config('application_name', 'millrace', false), set_config('statement_timeout', $1::text, false),
-    set_config('lock_timeout', $2::text, false), set_config('idle_in_transaction_session_timeout', $3::text, false),
-    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
-    set_config('enable_bitmapscan', 'off', false), set_config('enable_material', 'off', false), set_config('jit', 'off', false), set_config('client_min_messages', 'warning', false), 
-    set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false)
+-- name: settings, fresh
+-- Of every connection; or of one transaction, where a pooler shares connections out and another process serves us than the one we were told of.
+-- Plans look rows up one by one whatever the statistics say: all our statements know their keys, and a plan made while a table was empty would
+-- read all of it for as long as the connection lives.
+select pooled, set_config('statement_timeout', $1::text, pooled), set_config('lock_timeout', $2::text, pooled),
+    set_config('idle_in_transaction_session_timeout', $3::text, pooled),
+    set_config('enable_seqscan', 'off', pooled), set_config('enable_hashjoin', 'off', pooled),
+    set_config('enable_mergejoin', 'off', pooled), set_config('enable_bitmapscan', 'off', pooled),
+    set_config('enable_material', 'off', pooled), set_config('jit', 'off', pooled), set_config('client_min_messages', 'warning', pooled),
+    set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), pooled)
+from (select pg_backend_pid() <> $4::int8 as pooled offset 0) connection
 
 -- name: begin_snapshot
 -- One moment, to be looked at.

@@ -10,6 +10,12 @@ After an error the server skips what follows until the end of the pipeline, so n
 first failed step is raised, with the others' results dropped. A caller that is cancelled, or a server that does not answer in time, leaves
 answers on the wire that nobody will read: the connection is closed, and its owner makes another one.
 
+Behind a pooler in transaction mode each transaction may meet another connection of the server: what was prepared or set on the last one is
+not there, and what is left behind meets others. A pooler is known by the number of the serving process, which it makes up for its clients
+(PgBouncer, Odyssey, PgCat and Supavisor do); it is asked at connecting, with the settings. Through one, nothing is prepared, and the
+settings go with each transaction and end with it. That asks nothing of the pooler or the role, and costs the server the planning of each
+statement. Rejected: named statements where the pooler follows them (PgBouncer from 1.21 on, if it is told to), for it does not say so.
+
 Neighbours: `sessions` keeps sessions for single reads, `store` one for its write transaction; errors leave translated by `failures`.
 """
 
@@ -25,7 +31,7 @@ from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 
-from millrace.engines.postgres.arrays import Value
+from millrace.engines.postgres.arrays import Value, scalar
 from millrace.engines.postgres.failures import is_lost, translated
 from millrace.engines.postgres.queries import Statement, Statements
 from millrace.errors import ConfigurationError, StoreUnavailable
@@ -80,6 +86,7 @@ class Session:
         self._ready: asyncio.Future[None] | None = None
         self._listening: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._turn = asyncio.Lock()
+        self._settings: _Question | None = None
         self.backend = self._pg.backend_pid
 
     @classmethod
@@ -91,14 +98,30 @@ class Session:
         """
         try:
             connection = await psycopg.AsyncConnection.connect(
-                url, autocommit=True, connect_timeout=max(2, round(timeouts.connect)), client_encoding="utf8"
+                url,
+                autocommit=True,
+                connect_timeout=max(2, round(timeouts.connect)),
+                client_encoding="utf8",
+                application_name="millrace",
             )
         except psycopg.Error as error:
             raise translated(error, name) from error
         session = cls(connection, name, answer_s=timeouts.statement + ANSWER_S)
-        values = tuple(f"{round(seconds * 1000)}ms".encode() for seconds in timeouts[:3])
-        await session.run([Step(_SERVER["settings"], values)])
+        await session._set(timeouts)
         return session
+
+    async def _set(self, timeouts: Timeouts) -> None:
+        """Set what every connection is set to; behind a pooler, where this ends with the statement, keep it for each transaction."""
+        values = (*(f"{round(seconds * 1000)}ms".encode() for seconds in timeouts[:3]), scalar(self.backend))
+        step = Step(_SERVER["settings"], values)
+        (((pooled, *_),),) = await self.run([step])
+        if pooled:
+            self._settings = _Question(self._connection, step, self._name)
+
+    @property
+    def pooled(self) -> bool:
+        """Return whether a pooler stands between us and the server."""
+        return self._settings is not None
 
     @property
     def usable(self) -> bool:
@@ -114,7 +137,12 @@ class Session:
         """
         questions = [_Question(self._connection, step, self._name) for step in steps]
         async with self._turn:  # a handler may run two statements of its own at once
-            return await self._run(questions)
+            if self._settings is None or self._pg.transaction_status != pq.TransactionStatus.IDLE:
+                return await self._run(questions)
+            at = sum(each.begins for each in questions[:1])
+            answers = await self._run([*questions[:at], self._settings, *questions[at:]])
+            del answers[at]
+            return answers
 
     async def _run(self, questions: Sequence[_Question]) -> list[Rows]:
         try:
@@ -141,7 +169,7 @@ class Session:
             if statement is None:
                 transformer = question.transformer
                 pg.send_query_params(question.text, question.values, transformer.types, transformer.formats, pq.Format.BINARY)
-            elif statement.fresh:
+            elif statement.fresh or self.pooled:
                 pg.send_query_params(statement.text, question.values, None, _FORMATS[len(question.values)], pq.Format.BINARY)
             else:
                 if statement.id not in self._prepared and statement.id not in fresh:
@@ -274,6 +302,11 @@ class _Question:
         except psycopg.Error as error:
             raise translated(error, name, own=False) from error
 
+    @property
+    def begins(self) -> bool:
+        """Return whether it begins a transaction, in which nothing may come before it."""
+        return self.statement is not None and self.statement.name in _BEGINNINGS
+
     def rows(self, result: pq.abc.PGresult) -> Rows:
         """Return the rows of the answer."""
         if not result.ntuples:
@@ -283,6 +316,7 @@ class _Question:
         return transformer.load_rows(0, result.ntuples, tuple)
 
 
+_BEGINNINGS = {"begin", "begin_snapshot"}
 _GOOD = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 
 

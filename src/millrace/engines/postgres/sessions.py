@@ -19,6 +19,11 @@ from millrace.engines.postgres.session import OwnSql, Rows, Session, Step, Timeo
 from millrace.errors import StoreUnavailable
 
 SESSIONS_MAX = 4
+POOLED = (
+    "the address leads through a connection pooler, which does not pass LISTEN on; processes look for each other's commits once a second, "
+    "not at once"
+)
+"""What does not work there; everything else does."""
 
 
 class Sessions:

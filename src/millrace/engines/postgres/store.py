@@ -135,7 +135,7 @@ class PostgresStore(PostgresTransfer):
 
     async def check(self) -> Iterable[tuple[str, bool, str]]:
         """Return findings about the server's settings and the schema."""
-        return await examine(self.ask, self.schema)
+        return await examine(self.ask, self.schema, pooled=self._writer is not None and self._writer.pooled)
 
     async def close(self) -> None:
         """Close the session for writing."""
