@@ -24,7 +24,7 @@ MIXED := $(foreach engine,$(MIXES),--millrace-engine $(engine))
 # The shop's tests in processes of their own and over HTTP, and a sample of them, on the engines that PARCOMOLO_TEST_ENGINE names.
 PLATFORM := tests/e2e tests/parcomolo/http tests/crash/test_two_processes.py tests/crash/test_stopping.py
 SAMPLE := tests/e2e/test_many_at_once.py
-LARGE_SAMPLE := $(SAMPLE) tests/e2e/test_administration.py tests/parcomolo/http/test_checkout.py
+LARGE_SAMPLE := $(SAMPLE) tests/parcomolo/http/test_checkout.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
