@@ -12,7 +12,7 @@ answers on the wire that nobody will read: the connection is closed, and its own
 
 Behind a pooler in transaction mode each transaction may meet another connection of the server: what was prepared or set on the last one is
 not there, and what is left behind meets others. A pooler is known by the number of the serving process, which it makes up for its clients
-(PgBouncer, Odyssey, PgCat and Supavisor do); it is asked at connecting, with the settings. Through one, nothing is prepared, and the
+(seen of PgBouncer 1.18); it is asked at connecting, with the settings. Through one, nothing is prepared, and the
 settings go with each transaction and end with it. That asks nothing of the pooler or the role, and costs the server the planning of each
 statement. Rejected: named statements where the pooler follows them (PgBouncer from 1.21 on, if it is told to), for it does not say so.
 
