@@ -23,8 +23,7 @@ MIXES := sqlite/postgres kafka/sqlite kafka/postgres
 MIXED := $(foreach engine,$(MIXES),--millrace-engine $(engine))
 # The shop's tests in processes of their own and over HTTP, and a sample of them, on the engines that PARCOMOLO_TEST_ENGINE names.
 PLATFORM := tests/e2e tests/parcomolo/http tests/crash/test_two_processes.py tests/crash/test_stopping.py
-SAMPLE := tests/e2e/test_many_at_once.py
-LARGE_SAMPLE := $(SAMPLE) tests/parcomolo/http/test_checkout.py
+SAMPLE := tests/e2e/test_many_at_once.py tests/parcomolo/http/test_checkout.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -66,11 +65,9 @@ test: install ## everything on the embedded engine that fits in ten minutes
 
 test-all: test ## the above, then every engine and every crash point; needs `make servers` for all but the embedded engine
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not soak" --timeout 300 $(MIXED) $(ARGS) tests/conformance
-	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=kafka/postgres $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) $(LARGE_SAMPLE)
-	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=sqlite/postgres $(PYTEST) -m "not slow and not soak" --timeout 300 $(ARGS) $(SAMPLE)
-	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=kafka/sqlite $(PYTEST) -m "not slow and not soak" --timeout 300 $(ARGS) $(SAMPLE)
+	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=kafka/postgres $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) $(SAMPLE)
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres
-	$(ON_SERVERS) $(PYTEST) $(PARALLEL) -m "slow and not soak" --timeout 900 $(ARGS)
+	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "slow and not soak" --timeout 900 $(ARGS)
 
 soak: install ## what takes hours, and the shop's tests on every mix of engines
 	$(PYTEST) -m soak --timeout 0 $(ARGS)

@@ -18,7 +18,7 @@ from millrace.engines.kafka.driver import NewTopic, Producer
 from tests.e2e.running_shop import RunningShop, run
 from tests.engines.kafka_places import jars
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]
 CARELESS = {"unclean.leader.election.enable": "true", "auto.create.topics.enable": "true"}
 MARKS = "__millrace.relays"
 AHEAD_S = 120

@@ -3,7 +3,7 @@
     pytest tests/faults -m soak -k kill-service --fault-runs 3          one kind
     pytest tests/faults -m soak -k kill-service --fault-runs 1 --fault-seed 4711          one run again
 
-Every kind runs twenty times in `make soak`, each time from a printed seed; two of them once, with fewer customers, in `make test-all`.
+Every kind runs twenty times in `make soak`, each time from a printed seed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from tests.faults.run import Kind, Place, carry_out
 from tests.faults.servers import Servers
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
-SHORT = ("kill-service", "store-killed")
-SHORT_RATE = 20.0
 
 
 def of_kinds(*kinds: Kind) -> pytest.MarkDecorator:
@@ -52,17 +50,3 @@ def test_fault(
 ) -> None:
     """A fault at a random moment: every answered order ends once; stock, money, log and ledger are exact; what was due was seen."""
     run_noted(Place(shop_zygote, servers, tmp_path), kind, Row(kind, seed, rate), record_property)
-
-
-@pytest.mark.slow
-@of_kinds(*(KINDS[name] for name in SHORT))
-def test_briefly(
-    kind: str,
-    seed: int,
-    shop_zygote: Zygote,
-    servers: Servers,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    """The same once, with fewer customers."""
-    run_noted(Place(shop_zygote, servers, tmp_path), kind, Row(kind, seed, SHORT_RATE), record_property)

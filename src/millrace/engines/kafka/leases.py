@@ -162,18 +162,22 @@ class KafkaLeases:
         )
 
     async def reached(self, group: str, offsets: Mapping[Place, int]) -> None:
-        """Write how far a group has read, for Kafka's tools."""
+        """Write how far a group has read, for Kafka's tools; what a broker does not take now is tried again next time."""
         before = self._written.get(group, {})
         moved = {place: offset for place, offset in offsets.items() if before.get(place) != offset}
         if not moved:
             return
         partitions = [TopicPartition(self._settings.topic(topic), p, offset) for (topic, p), offset in moved.items()]
         asked = [GroupOffsets(self._settings.topic(group), partitions)]
-        await self._client.ask_groups(
+        answers = await self._client.ask_groups(
             lambda admin: admin.alter_consumer_group_offsets(asked, request_timeout=LONGEST_S),
             what="writing offsets of group",
             right="READ on group {}",
         )
+        prefix = len(self._settings.namespace)
+        for place in (place for answer in answers.values() for place in answer.topic_partitions):
+            if place.error is not None:  # a broker that has just started may not know the partition yet: written with the next beat
+                moved.pop((place.topic[prefix:], place.partition), None)
         self._written[group] = {**before, **moved}
 
     def sever(self) -> None:
