@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
-from millrace.engines.kafka.client import Client
+from millrace.engines.kafka.client import LONGEST_S, Client
 from millrace.engines.kafka.driver import GroupOffsets, Producer
 from millrace.engines.kafka.log import KafkaLog
 from millrace.ports import JournalRow, Record, TopicSpec
@@ -64,8 +64,10 @@ class Places:
 
     async def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Return the offsets that Kafka has for a group."""
-        futures = self.client.admin.list_consumer_group_offsets([GroupOffsets(self.settings.topic(group))])
-        found = await self.client.answers(futures, what="asking")
+        asked = [GroupOffsets(self.settings.topic(group))]
+        found = await self.client.ask_groups(
+            lambda admin: admin.list_consumer_group_offsets(asked, request_timeout=LONGEST_S), what="asking"
+        )
         prefix = len(self.settings.namespace)
         return {(each.topic[prefix:], each.partition): each.offset for answer in found.values() for each in answer.topic_partitions}
 
