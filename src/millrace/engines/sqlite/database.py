@@ -50,7 +50,8 @@ WAL_FRAMES_MAX = 16_000
 SKIPS_MAX = 50
 LOOKS_MAX = 32
 """After so many looks at a file's time the database is asked, whatever the time says."""
-SYNC_MAX_NS = 10_000_000_000
+SYNC_MAX_NS = 1_000_000_000
+"""A sync that takes longer is found by the doubt above."""
 APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
 SCHEMA_VERSION = 1
 FREE_BYTES_MIN = 256 << 20
