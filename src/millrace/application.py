@@ -162,15 +162,19 @@ class Application:
             await self.engine.start()
             self._tasks = [asyncio.create_task(self._clean_forever(), name="clean")]
             if self._role.consuming:
-                self._control = Control(self.parts, self._leases.instance, obey=self._obey)
-                await self._balance()
-                self._tasks.append(asyncio.create_task(self._balance_forever(), name="leases"))
+                await self._join()
             await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
         except BaseException:
             await self.stop()
             raise
         calm_the_collector()
         self._started = True
+
+    async def _join(self) -> None:
+        """Answer operators, and take a share of the partitions from now on."""
+        self._control = Control(self.parts, self._leases.instance, obey=self._obey)
+        await self._balance()
+        self._tasks.append(asyncio.create_task(self._balance_forever(), name="leases"))
 
     async def _check(self) -> None:
         """Compare every store with the log; all at once, so that they share what they ask the brokers."""
@@ -223,9 +227,7 @@ class Application:
             host = self.hosts[service.name]
             await host.start_builds(view)
             await self.engine.start()
-            self._control = Control(self.parts, self._leases.instance, obey=self._obey)
-            await self._balance()
-            self._tasks = [asyncio.create_task(self._balance_forever(), name="leases")]
+            await self._join()
         except BaseException:
             await self.stop()
             raise

@@ -16,7 +16,7 @@ from typing import Any
 from millrace import administration
 from millrace.application import Application
 from millrace.command_line import add_family, add_reading, complain, plain, print_json, print_table
-from millrace.consumers import ANSWER_S, ConsumerChange, ConsumerMove, Consumers, operating
+from millrace.consumers import ANSWER_S, ConsumerChange, ConsumerMove, Consumers, ConsumerWorkers, operating
 from millrace.control import InstanceAnswers
 from millrace.inspection import Inspection
 from millrace.reset import EARLIEST, LATEST
@@ -67,11 +67,7 @@ def _wishing(wish: Callable[..., Awaitable[ConsumerChange]]) -> Any:
     async def command(app: Application, options: argparse.Namespace) -> int:
         async with operating(app, options.name) as consumers:
             told = await wish(consumers, options.name, timeout=options.timeout)
-        if options.json:
-            print_json(plain(told))
-            return _judge(told.consumer, told.instances)
-        print_table(("consumer", "state", "instances"), [(told.consumer, told.state, _answered(told.instances))], none="")
-        return _judge(told.consumer, told.instances)
+        return _tell(told, options, {"state": told.state})
 
     return command
 
@@ -108,11 +104,16 @@ async def workers(app: Application, options: argparse.Namespace) -> int:
     """Change how many activities are called at once."""
     async with operating(app, options.name) as consumers:
         told = await consumers.workers(options.name, options.count, timeout=options.timeout)
+    before, now = (str(count) if count else "as declared" for count in (told.before, told.workers))
+    return _tell(told, options, {"before": before, "workers": now})
+
+
+def _tell(told: ConsumerChange | ConsumerWorkers, options: argparse.Namespace, figures: dict[str, str]) -> int:
+    """Print what was changed, and return the status."""
     if options.json:
         print_json(plain(told))
     else:
-        before, now = (str(count) if count else "as declared" for count in (told.before, told.workers))
-        print_table(("consumer", "before", "workers", "instances"), [(told.consumer, before, now, _answered(told.instances))], none="")
+        print_table(("consumer", *figures, "instances"), [(told.consumer, *figures.values(), _answered(told.instances))], none="")
     return _judge(told.consumer, told.instances)
 
 

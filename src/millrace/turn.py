@@ -34,6 +34,7 @@ from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration
 from millrace.ports import HeldRow, PositionRow
 from millrace.processor import Mode, Pattern
+from millrace.read_position import Replay
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
@@ -302,22 +303,17 @@ class Turn(Waiting):
         row = self._rows[chunk.topic, chunk.partition]
         sources = row.sources
         if row.replay is not None:
-            await self._run_again(chunk, row, unit)
+            await self._run_again(chunk, row, row.replay, unit)
         await self._run_deliveries(chunk.deliveries, row, sources, unit)
         row.received += chunk.next - chunk.first
         row.ignored += chunk.ignored
-        for origin, sequence in chunk.sources.items():
-            if sequence > sources.get(origin, 0):
-                sources[origin] = sequence
+        _raise(sources, chunk.sources)
         row.offset = chunk.next
         unit.positions.append(row)
         self.advanced[chunk.topic, chunk.partition] = chunk.next
 
-    async def _run_again(self, chunk: Chunk, row: PositionRow, unit: UnitOfWork) -> None:
+    async def _run_again(self, chunk: Chunk, row: PositionRow, replay: Replay, unit: UnitOfWork) -> None:
         """Handle what lies on known ground, by the sequences that were met since the position was moved back."""
-        replay = row.replay
-        if replay is None:
-            return
         again = [delivery for delivery in chunk.again if not (delivery.replayed and delivery.repeated)]
         row.duplicate += chunk.repeats + len(chunk.again) - len(again)
         for gap, deliveries in groupby(again, lambda delivery: replay.gap_at(delivery.offset)):

@@ -17,28 +17,17 @@ import pytest
 from millrace.testing.crash import Zygote
 from tests.faults.kinds import ALL, KINDS
 from tests.faults.report import Row
-from tests.faults.run import Kind, Place, carry_out
+from tests.faults.run import Place, carry_out
 from tests.faults.servers import Servers
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
-def of_kinds(*kinds: Kind) -> pytest.MarkDecorator:
-    """Run a test per kind, on its servers."""
-    found = [pytest.param(kind.name, kind.needs, id=kind.name) for kind in sorted(kinds, key=lambda kind: kind.needs)]
-    return pytest.mark.parametrize("kind, servers", found, indirect=["servers"])
-
-
-def run_noted(place: Place, kind: str, row: Row, note: Callable[[str, object], None]) -> None:
-    """Carry a fault out, and hand over what it has shown, however it ended."""
-    try:
-        carry_out(KINDS[kind], place, row)
-    finally:
-        note("fault", msgspec.to_builtins(row))
+BY_SERVERS = [pytest.param(kind.name, kind.needs, id=kind.name) for kind in sorted(ALL, key=lambda kind: kind.needs)]
 
 
 @pytest.mark.soak
-@of_kinds(*ALL)
+@pytest.mark.parametrize("kind, servers", BY_SERVERS, indirect=["servers"])
 def test_fault(
     kind: str,
     seed: int,
@@ -49,4 +38,8 @@ def test_fault(
     record_property: Callable[[str, object], None],
 ) -> None:
     """A fault at a random moment: every answered order ends once; stock, money, log and ledger are exact; what was due was seen."""
-    run_noted(Place(shop_zygote, servers, tmp_path), kind, Row(kind, seed, rate), record_property)
+    row = Row(kind, seed, rate)
+    try:
+        carry_out(KINDS[kind], Place(shop_zygote, servers, tmp_path), row)
+    finally:  # what it has shown counts, however it ended
+        record_property("fault", msgspec.to_builtins(row))

@@ -62,6 +62,10 @@ WISHES: dict[str, tuple[Wish, str]] = {
     "start": (Consumers.start, "It goes on after a stop."),
     "restart": (Consumers.restart, "It is stopped and started."),
 }
+MOVED = (
+    "Nothing has effect twice but in handlers declared replayable. The answer has, for each of the `partitions`, the offsets `before` and "
+    "`after`, and"
+)
 
 
 class ConsumerRoutes:
@@ -154,55 +158,54 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             answers={200: list[dict[str, Any]]},
             problems=(503,),
         ),
-        *(_wish(verb, routes.wishing(wish), text) for verb, (wish, text) in WISHES.items()),
-        Endpoint(
-            method="POST",
-            path=f"{PATH}/{{name}}/workers",
-            handler=routes.workers,
+        *(_change(verb, routes.wishing(wish), f"{text} The answer has `consumer`, `state` and") for verb, (wish, text) in WISHES.items()),
+        _change(
+            "workers",
+            routes.workers,
+            "So many activities are called at once in each instance, over restarts too; calls that run end as they are. The answer has "
+            "`consumer`, `before`, `workers` and",
             summary="Change the workers of a consumer",
-            description="So many activities are called at once in each instance, over restarts too; calls that run end as they are. The "
-            f"answer has `consumer`, `before`, `workers` and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
-            tag=TAG,
             body=WorkersRequest,
-            query=Patience,
-            answers=ANSWERS,
-            problems=(400, *PROBLEMS),
-            params=NAME,
             example={"count": 16},
         ),
-        _move("reset", routes.reset, "Go on at the first record or behind the last.", body=ResetRequest, to="earliest"),
-        _move("rewind", routes.rewind, "Go back to a moment, by the time of appending.", body=RewindRequest, to="2026-01-31T12:00:00Z"),
+        _change(
+            "reset",
+            routes.reset,
+            f"Go on at the first record or behind the last. {MOVED}",
+            body=ResetRequest,
+            example={"to": "earliest", "dry_run": True},
+        ),
+        _change(
+            "rewind",
+            routes.rewind,
+            f"Go back to a moment, by the time of appending. {MOVED}",
+            body=RewindRequest,
+            example={"to": "2026-01-31T12:00:00Z", "dry_run": True},
+        ),
     )
 
 
-def _wish(verb: str, handler: Callable[[Call], Awaitable[Answer]], text: str) -> Endpoint:
+def _change(
+    verb: str,
+    handler: Callable[[Call], Awaitable[Answer]],
+    text: str,
+    *,
+    summary: str = "",
+    body: type[msgspec.Struct] | None = None,
+    example: dict[str, Any] | None = None,
+) -> Endpoint:
+    """Return the route of a verb; `text` says what it does and, up to the instances, what its answer has."""
     return Endpoint(
         method="POST",
         path=f"{PATH}/{{name}}/{verb}",
         handler=handler,
-        summary=f"{verb.capitalize()} a consumer",
-        description=f"{text} The answer has `consumer`, `state` and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
-        tag=TAG,
-        query=Patience,
-        answers=ANSWERS,
-        problems=PROBLEMS,
-        params=NAME,
-    )
-
-
-def _move(verb: str, handler: Callable[[Call], Awaitable[Answer]], text: str, *, body: type[msgspec.Struct], to: str) -> Endpoint:
-    return Endpoint(
-        method="POST",
-        path=f"{PATH}/{{name}}/{verb}",
-        handler=handler,
-        summary=f"{verb.capitalize()} a consumer",
-        description=f"{text} Nothing has effect twice but in handlers declared replayable. The answer has, for each of the `partitions`, "
-        f"the offsets `before` and `after`, and `instances`: who `answered`, is `silent` or `failed`. {LATE}",
+        summary=summary or f"{verb.capitalize()} a consumer",
+        description=f"{text} `instances`: who `answered`, is `silent` or `failed`. {LATE}",
         tag=TAG,
         body=body,
         query=Patience,
         answers=ANSWERS,
-        problems=(400, *PROBLEMS),
+        problems=PROBLEMS if body is None else (400, *PROBLEMS),
         params=NAME,
-        example={"to": to, "dry_run": True},
+        example=example,
     )

@@ -231,7 +231,7 @@ class Client:
         self.well()
         return found
 
-    async def cluster(self) -> Any:
+    async def cluster(self, *, what: str = "asking who the brokers are") -> Any:
         """Return what is known of the cluster: its id, its brokers by number, its topics by name.
 
         Not by the library's `describe_cluster`: that ends the process by an assertion where a broker knows of none that is alive, which
@@ -240,7 +240,7 @@ class Client:
         Raises:
             StoreUnavailable: nobody answers.
         """
-        return await self.call(lambda: self.admin.list_topics(timeout=ANSWER_S), what="asking who the brokers are")
+        return await self.call(lambda: self.admin.list_topics(timeout=ANSWER_S), what=what)
 
     async def offsets(self, asked: Mapping[Any, Any], *, refused: set[str] | None = None) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.

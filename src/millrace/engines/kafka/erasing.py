@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Any
 
 from millrace.engines.kafka.client import LONGEST_S, Client
 from millrace.engines.kafka.driver import Codes
@@ -51,7 +50,7 @@ async def _members(client: Client) -> list[str]:
 
 
 async def _topics(client: Client, names: Belongings) -> list[str]:
-    found: Any = await client.call(lambda: client.admin.list_topics(timeout=GONE_S), what="listing topics")
+    found = await client.cluster(what="listing topics")
     ours = {client.settings.topic(name) for name in names.topics}
     internal = client.settings.internal("")
     return sorted(name for name in found.topics if name in ours or name.startswith(internal))
@@ -75,7 +74,7 @@ async def _delete(client: Client, topics: list[str], groups: list[str]) -> None:
         await client.answers(asked, what="deleting topic", allowed=[Codes.UNKNOWN_TOPIC])
     until = time.monotonic() + GONE_S
     while topics:
-        found: Any = await client.call(lambda: client.admin.list_topics(timeout=GONE_S), what="listing topics")
+        found = await client.cluster(what="listing topics")
         topics = [name for name in topics if name in found.topics]
         if topics and time.monotonic() > until:
             raise client.silent(f"waiting until topics {topics} are gone")

@@ -174,11 +174,12 @@ class KafkaLeases:
             what="writing offsets of group",
             right="READ on group {}",
         )
-        prefix = len(self._settings.namespace)
-        for place in (place for answer in answers.values() for place in answer.topic_partitions):
-            if place.error is not None:  # a broker that has just started may not know the partition yet: written with the next beat
-                moved.pop((place.topic[prefix:], place.partition), None)
-        self._written[group] = {**before, **moved}
+        # A broker that has just started may not know a partition yet: that one is written with the next beat.
+        refused = {
+            (each.topic, each.partition) for answer in answers.values() for each in answer.topic_partitions if each.error is not None
+        }
+        taken = {place: offset for place, offset in moved.items() if (self._settings.topic(place[0]), place[1]) not in refused}
+        self._written[group] = {**before, **taken}
 
     def sever(self) -> None:
         """End without a word, as a killed process does."""

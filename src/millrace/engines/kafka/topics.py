@@ -131,7 +131,7 @@ class Topics:
 
     async def names(self) -> list[str]:
         """Return the names of the installation's topics that exist."""
-        found = await self._client.call(lambda: self._client.admin.list_topics(timeout=ANSWER_S), what="listing topics")
+        found = await self._client.cluster(what="listing topics")
         self.internal = {topic for topic in found.topics if topic.startswith(self._settings.internal(""))}
         return sorted(name for topic in found.topics if (name := self._settings.declared(topic)) is not None)
 

@@ -163,13 +163,19 @@ async def every_instance_obeys(kit: EngineKit) -> None:
         await balanced(one)
 
 
+async def _calling(lab: Lab) -> tuple[Application, Slow]:
+    """Return an application with a turn in hand, and what lets it go."""
+    slow = lab.behaviour.call = Slow()
+    app = await lab.start([teller(), caller(lab.behaviour)])
+    await app.execute(Add(name="a"))
+    await slow.called.wait()
+    return app, slow
+
+
 async def silent_instances_are_named(kit: EngineKit) -> None:
     """An instance with a turn in hand has not obeyed: it is named when the time is over, and answers when the turn has ended."""
     async with Lab(kit) as lab:
-        slow = lab.behaviour.call = Slow()
-        app = await lab.start([teller(), caller(lab.behaviour)])
-        await app.execute(Add(name="a"))
-        await slow.called.wait()
+        app, slow = await _calling(lab)
         told = await Consumers(app).pause("caller.call", timeout=0.3)
         assert (told.instances.answered, told.instances.silent) == ((), (app.instance,))
         slow.go.set()
@@ -343,10 +349,7 @@ def _text(moment: datetime) -> str:
 async def turn_in_hand_is_refused(kit: EngineKit) -> None:
     """Positions moved by one instance while another has a turn in hand: what that one computed is not committed."""
     async with Lab(kit) as lab:
-        slow = lab.behaviour.call = Slow()
-        app = await lab.start([teller(), caller(lab.behaviour)])
-        await app.execute(Add(name="a"))
-        await slow.called.wait()
+        app, slow = await _calling(lab)
         other = await _operator(lab, [teller(), caller(lab.behaviour)])
         moved = await Consumers(other).reset("caller.call", to="latest", timeout=0.0)
         assert sums(moved) == (0, 1)
