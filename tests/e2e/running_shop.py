@@ -148,6 +148,23 @@ class RunningShop:
         assert answer.status_code == 200, (path, answer.status_code, answer.text)
         return answer.json()
 
+    def shows(self, path: str, wanted: Any, *, of: Callable[[Any], Any] = lambda body: body) -> Any:
+        """Return the body of an answer as soon as it, or what `of` takes of it, is as wanted.
+
+        What one service shows may be a moment behind what another one has already heard from it.
+        """
+        last: list[Any] = []
+
+        def looked() -> bool:
+            last[:] = [self.get(path)]
+            return of(last[0]) == wanted
+
+        try:
+            self.until(looked)
+        except AssertionError as error:
+            raise AssertionError(f"{path} shows {last} and not {wanted!r}\n{error}") from None
+        return last[0]
+
     def place(self, *lines: tuple[str, int], token: str = "tok_ok", **more: Any) -> str:
         """Place an order and return its id."""
         answer = self.http.post("/api/orders", json=order_of(*lines, token=token, **more))
@@ -193,6 +210,11 @@ def order_of(*lines: tuple[str, int], token: str = "tok_ok", customer_id: str = 
     """Return the body of an order."""
     wanted = [{"sku": sku, "quantity": quantity} for sku, quantity in lines or (("cheese", 1),)]
     return {"customer_id": customer_id, "lines": wanted, "payment": {"token": token}, **more}
+
+
+def statuses(payments: list[dict[str, Any]]) -> list[str]:
+    """Return how payments stand."""
+    return [payment["status"] for payment in payments]
 
 
 def facts_of(order: dict[str, Any]) -> list[str]:

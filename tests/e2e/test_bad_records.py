@@ -203,12 +203,12 @@ async def test_foreign_command_counts_once(shop: RunningShop) -> None:
     async with Pen(shop.data) as pen:
         await pen.put_events("inventory.commands", [adjust, adjust, refuse, refuse, adjust])
         read_by(shop)
+        shop.shows("/api/stock/water", before + 7, of=lambda row: row["on_hand"])
         said = [json.loads(value) for value in (await pen.records())["inventory"]]
 
     answers = [
         (each["type"].split(".")[2], each["causationid"]) for each in said if each["correlationid"] == "water" and "causationid" in each
     ]
-    assert shop.get("/api/stock/water")["on_hand"] == before + 7
     assert [answer for answer in answers if answer[1] in ("found 7", "lost all")] == [
         ("stock-adjusted", "found 7"),
         ("command-rejected", "lost all"),
