@@ -10,7 +10,6 @@ Neighbours: users; `hosting` runs each service, `execution` the commands, `readi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
@@ -27,14 +26,15 @@ from millrace.collector import calm_the_collector
 from millrace.control import CONTROL, Call, Control
 from millrace.detached import DetachedLog, noted_partitions
 from millrace.erasure import Belongings, Erasure
-from millrace.errors import ConfigurationError, MillraceError, PositionUnknown, StoreUnavailable, UnknownMessage
+from millrace.errors import ConfigurationError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
 from millrace.health import Health, metrics
 from millrace.hosting import Host, Installation
 from millrace.keyed import Stream
+from millrace.membership import Membership
 from millrace.message import Command, declaration
 from millrace.pace import Pace
-from millrace.ports import Engine, GroupSpec, LogParts, Progress, TopicSpec, ViewInfo
+from millrace.ports import Engine, LogParts, TopicSpec, ViewInfo
 from millrace.position import Position
 from millrace.reading import StateReader, ViewReader
 from millrace.rebuild import processor_of
@@ -53,8 +53,6 @@ V = TypeVar("V", bound=View)
 log = logging.getLogger("millrace")
 
 PARTITIONS = 3
-LEASES_EVERY_S = 0.5
-PROGRESS_EVERY_S = 1.0
 CLEAN_EVERY_S = 60.0
 ANSWERS_KEPT_S = 7 * 86_400
 
@@ -99,13 +97,12 @@ class Application:
         self._policy = policy or RetryPolicy()
         self._batch_max = batch_max
         self._leases = engine.leases(self.instance)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._control: Control | None = None
-        self._started = False
-        self._balanced = False
-        self._told = 0.0
-        self._leases_error: str | None = None
         self._troubles = Troubles()
+        self._membership = Membership(self._leases, hosts=lambda: list(self.hosts.values()), troubles=self._troubles)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._control: Control | None = None
+        self._opening: asyncio.Task[bool] | None = None
+        self._started = False
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
         for service in self.services:
@@ -133,7 +130,7 @@ class Application:
 
     async def _open_host(self, service: Service, installation: Installation, *, shift: float = 0.0) -> Host:
         store = self.engine.store(service.name)
-        host = self.hosts[service.name] = Host(service, store, installation, regroup=self._regroup, shift=shift)
+        host = self.hosts[service.name] = Host(service, store, installation, regroup=self._membership.regroup, shift=shift)
         await host.open()
         return host
 
@@ -163,18 +160,28 @@ class Application:
             self._tasks = [asyncio.create_task(self._clean_forever(), name="clean")]
             if self._role.consuming:
                 await self._join()
-            await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
+            await self._run_starters()
         except BaseException:
             await self.stop()
             raise
         calm_the_collector()
         self._started = True
 
+    async def _run_starters(self) -> None:
+        """Run what services do at their start; what is said there for the first time is waited for before this process is ready."""
+        before = await self._heads()
+        await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
+        if self._role.consuming and self._role.relaying and await self._heads() != before:
+            self._opening = asyncio.create_task(self.caught_up(timeout=None), name="opening")
+            self._tasks.append(self._opening)
+
+    async def _heads(self) -> list[int]:
+        return [await host.store.reader.journal.head() for host in self.hosts.values()]
+
     async def _join(self) -> None:
         """Answer operators, and take a share of the partitions from now on."""
         self._control = Control(self.parts, self._leases.instance, obey=self._obey)
-        await self._balance()
-        self._tasks.append(asyncio.create_task(self._balance_forever(), name="leases"))
+        await self._membership.join()
 
     async def _check(self) -> None:
         """Compare every store with the log; all at once, so that they share what they ask the brokers."""
@@ -260,14 +267,13 @@ class Application:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self._membership.rest()
         if self._control is not None:
             await self._control.stop()
             self._control = None
         hosts, self.hosts = self.hosts, {}
         await asyncio.gather(*(host.stop() for host in hosts.values() if hasattr(host, "writer")))
-        with contextlib.suppress(MillraceError):
-            await self._tell_progress(hosts.values(), every_s=0.0)
-        await self._leases.leave()
+        await self._membership.leave(hosts.values())
         for host in hosts.values():
             await host.close()
         if hasattr(self, "parts"):
@@ -357,7 +363,7 @@ class Application:
                         host.loops[name].hurry()
                 await host.changed.wait(seen, 0.25)
 
-    async def caught_up(self, *, timeout: float = 2.0) -> bool:  # part of the public contract
+    async def caught_up(self, *, timeout: float | None = 2.0) -> bool:  # part of the public contract
         """Wait until everything said so far by the services here is published, and read by their processors here.
 
         For a server before it takes requests: what its starters said has reached the other services then. Returns whether it got that
@@ -486,15 +492,16 @@ class Application:
     def _shared(self) -> dict[str, str | None]:
         """Return what all services here depend on, with its error, where the engine can tell."""
         log_of_all = self.parts.log if hasattr(self, "parts") else None
-        return {"log": log_of_all.trouble(), "leases": self._leases_error} if isinstance(log_of_all, LogTrouble) else {}
+        return {"log": log_of_all.trouble(), "leases": self._membership.error} if isinstance(log_of_all, LogTrouble) else {}
 
     def metrics(self) -> str:
         """Return the figures of this process as Prometheus text."""
         return metrics(self.hosts)
 
     def ready(self) -> bool:
-        """Return whether this process holds its partitions and its timers are armed."""
-        return self._started and all(loop.assigned for host in self.hosts.values() for loop in host.loops.values())
+        """Return whether this process holds its partitions, its timers are armed, and what its services said first was heard."""
+        opened = self._opening is None or self._opening.done()
+        return self._started and opened and all(loop.assigned for host in self.hosts.values() for loop in host.loops.values())
 
     def partitions_of(self, topic: str) -> int:
         """Return the number of partitions of a topic, existing or to be created."""
@@ -512,44 +519,6 @@ class Application:
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
         specs = {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names} | self._specs | {CONTROL.name: CONTROL}
         return [specs[name] for name in sorted(specs)]
-
-    async def _regroup(self) -> None:
-        """The set of groups has changed; while services are being started, that is seen to once for all."""
-        if self._balanced:
-            await self._balance()
-
-    async def _balance(self) -> None:
-        self._balanced = True
-        groups: dict[str, GroupSpec] = {}
-        for host in self.hosts.values():
-            groups.update(host.groups())
-        await self._leases.join(groups)
-        owned = await self._leases.refresh()
-        for host in self.hosts.values():
-            host.assign(owned)
-
-    async def _balance_forever(self) -> None:
-        while True:
-            await asyncio.sleep(LEASES_EVERY_S)
-            try:
-                await self._balance()
-                await self._tell_progress(self.hosts.values())
-                self._leases_error = None
-                self._troubles.over("leases")
-            except StoreUnavailable as error:
-                self._leases_error = str(error)
-                self._troubles.met("leases", error)
-            except Exception:
-                log.exception("renewing leases failed; trying again")
-
-    async def _tell_progress(self, hosts: Iterable[Host], *, every_s: float = PROGRESS_EVERY_S) -> None:
-        """Tell the log's own tools how far the groups have read, off the hot path."""
-        now = time.monotonic()
-        if isinstance(self._leases, Progress) and now - self._told >= every_s:
-            self._told = now
-            for host in list(hosts):
-                for group, offsets in host.progress().items():
-                    await self._leases.reached(group, offsets)
 
     async def _clean_forever(self) -> None:
         """Forget old answers and expired records; what nobody waits for may go late."""

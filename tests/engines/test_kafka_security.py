@@ -161,7 +161,7 @@ async def test_services_work_with_the_rights_that_are_printed(running: tuple[App
         await says.execute(Add(name="a", n=n))
     await until(counts, seen(counts, "a", 1, 2, 3, 4, 5))
     await until(counts, lambda: counts.hosts[COUNTER].relay.published == 5)
-    await until(counts, lambda: counts._told > 0)
+    await until(counts, lambda: counts._membership._told > 0)
     assert [app.health().status for app in running] == ["ok", "ok"], [app.health() for app in running]
 
 

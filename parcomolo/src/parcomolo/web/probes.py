@@ -20,7 +20,10 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     async def ready(call: Call) -> Answer:
         if not app.ready():
-            raise unavailable("This process does not hold its partitions yet.", kind="not-ready")
+            raise unavailable(
+                "This process does not hold its partitions yet, or not every service has heard what the others said at the first start.",
+                kind="not-ready",
+            )
         return ok({"status": "ready"}, ("Cache-Control", "no-store"))
 
     async def metrics(call: Call) -> Answer:
