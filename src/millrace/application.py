@@ -169,8 +169,11 @@ class Application:
 
     async def _run_starters(self) -> None:
         """Run what services do at their start; what is said there for the first time is waited for before this process is ready."""
+        starters = [starter for host in self.hosts.values() for starter in host.service.starters]
+        if not starters:
+            return
         before = await self._heads()
-        await asyncio.gather(*(starter(self) for host in self.hosts.values() for starter in host.service.starters))
+        await asyncio.gather(*(starter(self) for starter in starters))
         if self._role.consuming and self._role.relaying and await self._heads() != before:
             self._opening = asyncio.create_task(self.caught_up(timeout=None), name="opening")
             self._tasks.append(self._opening)
