@@ -5,7 +5,7 @@ import types
 
 import millrace
 
-NAMES_MAX = 40
+NAMES_MAX = 48
 
 
 def by_kind(name: str) -> tuple[int, str]:
