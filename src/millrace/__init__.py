@@ -8,6 +8,7 @@ from millrace.aggregate import Recorded
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock
 from millrace.consumers import Consumers
+from millrace.dead_letters import DeadLetters
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -23,6 +24,8 @@ from millrace.errors import (
 )
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
+from millrace.letter_watch import LetterBounds
+from millrace.letters import LetterQuery
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
@@ -43,10 +46,13 @@ __all__ = [
     "ConfigurationError",
     "Consumers",
     "Context",
+    "DeadLetters",
     "Delete",
     "Event",
     "IdempotencyConflict",
     "IdempotencyKey",
+    "LetterBounds",
+    "LetterQuery",
     "ManualClock",
     "Message",
     "MillraceError",

@@ -243,17 +243,16 @@ class Application:
             raise
         return host
 
-    async def operate(self, service: Service) -> Host:
-        """Open the store of a service for an operator's changes and run nothing of it, until `stop`."""
+    async def operate(self, *services: Service) -> None:
+        """Open the stores of services for an operator's changes and run nothing of them, until `stop`."""
         try:
-            await self.open(services=[service])
-            host = self.hosts[service.name]
-            host.writer.start()
+            await self.open(services=services)
+            for host in self.hosts.values():
+                host.writer.start()
             await self.engine.start()
         except BaseException:
             await self.stop()
             raise
-        return host
 
     async def instances(self) -> frozenset[str]:
         """Return the processes of the application that run now, as far as is known."""

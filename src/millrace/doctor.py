@@ -14,11 +14,13 @@ from datetime import datetime
 
 import msgspec
 
-from millrace.administration import count_held, list_consumers, newest_at
+from millrace.administration import list_consumers, newest_at
 from millrace.clock import to_micros
 from millrace.errors import DecodeError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
+from millrace.letter_watch import measure
+from millrace.letters import count_held
 from millrace.ports import LogAdministration, PositionRow, Store, TopicInfo, TopicSpec
 from millrace.retry import DEAD, RELAY
 from millrace.serialization import open_envelope
@@ -245,6 +247,11 @@ def _misplaced(row: PositionRow, infos: dict[str, TopicInfo]) -> str | None:
 async def _held(inspection: Inspection) -> AsyncIterator[Finding]:
     dead = await count_held(inspection, state=DEAD)
     waiting = await count_held(inspection, state=None) - dead
+    now = to_micros(inspection.app.clock.now())
+    for service, store in inspection.services():
+        if beyond := (await measure(store.reader)).beyond(service.letter_bounds, now_micros=now):
+            advice = "see `dead-letters list --group`, then redrive, edit or discard them"
+            yield Finding(f"store {service.name}", "dead letters", WRONG, beyond, advice)
     if dead:
         yield Finding("messages", "dead letters", LOOK, f"{dead:,} dead letters", "see `dead-letters list`")
     if waiting:

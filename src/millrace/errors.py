@@ -3,8 +3,10 @@
     MillraceError
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
+        InvalidEdit               the data of an edited message do not fit its class; `field` names where
       Rejected                  a business answer: tell the asker, do not retry
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
+      LetterRefused             what an operator wants does not fit the dead letter: look at it again
       VersionConflict           somebody else was faster: load again, decide again
       IdempotencyConflict       the same key with another request: fix the request
       PositionUnknown           a position of another installation or epoch: ask again without it
@@ -35,6 +37,14 @@ class UnknownMessage(ConfigurationError):
     """No service of this application declares or handles the named message."""
 
 
+class InvalidEdit(ConfigurationError):
+    """The data of an edited message do not fit its class; nothing has changed."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class Rejected(MillraceError):
     """A business refusal with a stable reason; an answer, never a dead letter.
 
@@ -51,6 +61,10 @@ class Rejected(MillraceError):
 
 class ConsumerRefused(MillraceError):
     """What is wanted of a consumer does not fit what it is: resumed though stopped, say; nothing has changed."""
+
+
+class LetterRefused(MillraceError):
+    """What is wanted of a dead letter does not fit what it is: it was handled meanwhile, say; nothing has changed."""
 
 
 class VersionConflict(MillraceError):

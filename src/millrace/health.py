@@ -13,12 +13,16 @@ from millrace.consumer_state import PAUSED, RUNNING, STOPPED
 from millrace.hosting import Host
 from millrace.runtime import STUCK_S
 
-OK = "ok"
-WELL = {OK, PAUSED, STOPPED}
+OK, ALARM = "ok", "alarm"
+WELL = {OK, ALARM, PAUSED, STOPPED}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One dependency or processor; `state` is ok, failing or stuck, and paused or stopped where an operator wants that."""
+    """One dependency, processor or pile of dead letters.
+
+    `state` is ok, failing or stuck, paused or stopped where an operator wants that, and alarm where somebody has to look but the process is
+    well.
+    """
 
     name: str
     kind: str
@@ -29,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """All entries; `status` is ok when each is, or rests because an operator wants that."""
+    """All entries; `status` is ok when each is, rests because an operator wants that, or is an alarm for people."""
 
     status: str
     entries: tuple[Entry, ...]
@@ -53,6 +57,8 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
     found = [_dependency(f"{name} store", host.writer.last_error)]
     if host.relay.here:
         found.append(_dependency(f"{name} relay", host.relay.last_error))
+    if (beyond := host.alarm()) is not None:
+        found.append(Entry(f"{name} dead letters", "dead letters", ALARM, held=host.pile.count, last_error=beyond))
     for loop in host.loops.values():
         state = loop.state()
         rest = OK if state.wanted == RUNNING else state.wanted
@@ -75,6 +81,12 @@ def metrics(hosts: Mapping[str, Host]) -> str:
         "# TYPE millrace_commands_waiting gauge",
         *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in hosts.items()),
     ]
+    for metric, text, field in (
+        ("millrace_dead_letters", "Dead letters of a service, as measured about once a minute.", "count"),
+        ("millrace_dead_letters_bytes", "Bytes of the dead letters of a service.", "size"),
+    ):
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
+        lines += [f'{metric}{{service="{name}"}} {getattr(host.pile, field)}' for name, host in hosts.items()]
     for metric, kind, text in (
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
         ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),

@@ -13,12 +13,13 @@ import msgspec
 
 from millrace.aggregate import Aggregate
 from millrace.broadcast import Broadcast
-from millrace.clock import Clock
+from millrace.clock import Clock, to_micros
 from millrace.consumer_state import STOPPED, Wish, load_wishes
 from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
+from millrace.letter_watch import ForgetClosed, Pile, measure
 from millrace.message import Message
 from millrace.pace import Pace
 from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
@@ -116,12 +117,17 @@ class Host:
         self._wishes: dict[str, Wish] = {}
         self._looking = asyncio.Lock()
         self._processors: list[Processor] = []
+        self.pile = Pile()
         self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._stale = Broadcast()
         self.saying: Saying
         self.writer: Writer
         self.relay: Relay | RelayElsewhere
+
+    def alarm(self) -> str | None:
+        """Return in words which bounds the dead letters pass, by when they were measured last; None where they pass none."""
+        return self.pile.beyond(self.service.letter_bounds, now_micros=to_micros(self._installation.clock.now()))
 
     @property
     def source(self) -> str:
@@ -187,6 +193,7 @@ class Host:
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
+        self.pile = await measure(self.store.reader)
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
@@ -370,10 +377,18 @@ class Host:
         return next(build.id for build in await self.store.reader.views.list() if build.name == view and build.state == SERVING)
 
     async def clean(self, *, now: int, answers_before: int) -> None:
-        """Forget answers and foreign ids from before a time (microseconds), and published rows that are older than the service wants."""
+        """Forget answers and foreign ids from before a time (microseconds), and what the service wants to be kept no longer.
+
+        That is closed letters, and published rows of its journal.
+        """
         work = Clean(answers_before)
         self.writer.submit(work)
         await work.finished
+        if (closed_kept := self.service.letter_bounds.closed_kept) is not None:
+            forget = ForgetClosed(closed_kept)
+            self.writer.submit(forget)
+            await forget.finished
+        self.pile = await measure(self.store.reader)
         if (kept := self.service.journal_kept) is not None:
             published = await self._installation.parts.log.published(self.source, self.saying.epoch)
             await trim_journal(self.writer, now=now, kept_s=kept.total_seconds(), published=published)

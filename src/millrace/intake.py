@@ -192,7 +192,10 @@ class Intake:
         return delivery
 
     def reopen(self, row: HeldRow) -> Delivery:
-        """Return a held message as a delivery; one that still cannot be read has no pattern."""
+        """Return a held message as a delivery; one that still cannot be read has no pattern.
+
+        One that was edited lets causation through: nobody else reads it, so what follows from it names the cause that it has itself.
+        """
         original = unpack(row.value)
         record = Record(row.offset, row.key, original.value, original.at, 0, original.headers)
         place = (row.topic, row.partition, row.offset)
@@ -207,9 +210,9 @@ class Intake:
         delivery = self._deliver(record, envelope, route, trusted=True)
         delivery.value = row.value
         delivery.topic, delivery.partition = row.topic, row.partition
-        delivery.key = row.key
+        delivery.key = row.key or delivery.key
         delivery.attempt = row.attempts + 1
-        delivery.internal = delivery.internal or row.topic == TIMERS
+        delivery.internal = delivery.internal or row.topic == TIMERS or bool(row.replaces)
         return delivery
 
     def timer(self, row: TimerRow) -> Delivery:

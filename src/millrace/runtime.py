@@ -117,6 +117,7 @@ class Loop:
         self._offsets: dict[Place, int] = {}
         self._replays: dict[Place, Replay] = {}
         self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
+        self._keyless: dict[tuple[str, int, str], tuple[str, int]] = {}
         self._timers: dict[int, int] = {}
         self._again: set[tuple[int, str]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -388,6 +389,7 @@ class Loop:
     async def _load_blocked(self) -> None:
         rows = await self._store.reader.held.blocked(self.name)
         self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due, _ in rows if key}
+        self._keyless = {(topic, partition, key): (state, due) for topic, partition, key, state, due, _ in rows if not key}
 
     async def _collect(self) -> Turn | None:
         now = to_micros(self._clock.now())
@@ -402,17 +404,17 @@ class Loop:
         return Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, due_keys=due, timers=timers, blocked=self._blocked)
 
     def _due_keys(self, now: int) -> list[tuple[str, int, str]]:
-        """Return the keys whose first held message is to be tried, and is not being called."""
+        """Return the keys whose first held message is to be tried, and is not being called; no more than one turn takes."""
         due = [
             place
-            for place, (state, due) in self._blocked.items()
+            for place, (state, due) in (*self._blocked.items(), *self._keyless.items())
             if state != retry.DEAD
             and place[1] in self._owned
             and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
             and not (self._workers is not None and self._workers.asks(place))
         ]
         self._again.clear()
-        return due
+        return due[: self._batch_max]
 
     def _due_timers(self, now: int) -> dict[int, bool]:
         """Return the partitions whose timers are due and not being called, with whether their input is drained."""
@@ -570,7 +572,8 @@ class Loop:
         """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
         if not self.orders.running:
             return None
-        keys = {place: due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned}
+        held = (*self._blocked.items(), *self._keyless.items())
+        keys = {place: due for place, (state, due) in held if state != retry.DEAD and place[1] in self._owned}
         timers = {partition: due for partition, due in self._timers.items() if partition in self._owned}
         if (workers := self._workers) is not None:  # what is being called wakes us
             keys = {place: due for place, due in keys.items() if not workers.asks(place)}

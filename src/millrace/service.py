@@ -18,6 +18,7 @@ import msgspec
 from millrace.aggregate import Aggregate
 from millrace.errors import ConfigurationError
 from millrace.handler import AsyncHandler, PureHandler
+from millrace.letter_watch import LetterBounds
 from millrace.message import Event, Message, declaration
 from millrace.ports import TopicSpec
 from millrace.processor import Mode, Processor, annotated_messages, said_messages
@@ -51,6 +52,7 @@ class Service:
         topics: topics whose settings differ from the defaults.
         says: message classes it publishes that no annotation names.
         journal_kept: how long published rows of its journal are kept that belong to no stream; None for ever. Events of streams stay.
+        letters: from where on its dead letters are an alarm, and how long closed ones are kept.
 
     Raises:
         ConfigurationError: the name or the time cannot work.
@@ -64,6 +66,7 @@ class Service:
         topics: Sequence[TopicSpec] = (),
         says: Iterable[type[Message]] = (),
         journal_kept: timedelta | None = JOURNAL_KEPT,
+        letters: LetterBounds | None = None,
     ) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name == "log":
             raise ConfigurationError(f"service name {name!r}: use lower-case letters, digits and '-', and not 'log'")
@@ -71,6 +74,7 @@ class Service:
             raise ConfigurationError(f"service {name!r}: journal_kept is {journal_kept}; 0 or more, or None to keep everything")
         self.name = name
         self.journal_kept = journal_kept
+        self.letter_bounds = letters or LetterBounds()
         self.rejection = rejection
         self.topics = tuple(topics)
         self.said: set[type[Message]] = set(says)

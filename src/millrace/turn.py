@@ -30,6 +30,7 @@ from millrace import retry
 from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import NotYet, Rejected, StoreUnavailable
+from millrace.fingerprint import fingerprint_of, fingerprint_of_reason
 from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration
 from millrace.ports import HeldRow, PositionRow
@@ -198,6 +199,7 @@ class Turn(Waiting):
         lost = {partition for _, partition in self.fenced}
         wanted = {place for place in self._due_keys if place[1] not in lost}
         rows = [r for r in await unit.transaction.held.load(self._intake.name, keys=keys) if (r.topic, r.partition, r.key) in wanted]
+        rows = [r for r in rows if r.key or (r.state != retry.DEAD and r.due <= unit.now_micros)]
         for row in rows:
             if len(self._held) == CHAIN_MAX:
                 break
@@ -391,12 +393,15 @@ class Turn(Waiting):
     def _failed(self, delivery: Delivery, error: BaseException, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         name, now = self._intake.name, unit.now_micros
         if isinstance(error, NotYet):
-            return retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            row = retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            if row.state == retry.DEAD:
+                row.fingerprint, row.last_at = fingerprint_of_reason(row.reason, delivery.envelope.type), now
+            return row
         if isinstance(error, Rejected):
             try:
                 self._reply(delivery, error, unit)
             except Exception as failure:  # noqa: BLE001  # a rejection class that cannot carry the refusal is a failure
-                return self._intake.policy.after_failure(delivery, failure, processor=name, now_micros=now)
+                return self._after_failure(delivery, failure, now)
             self._succeeded(delivery)
             return None
         if isinstance(error, asyncio.CancelledError):
@@ -406,12 +411,18 @@ class Turn(Waiting):
         if not isinstance(error, Exception):
             raise error
         self._intake.note(error)
-        return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
+        return self._after_failure(delivery, error, now)
+
+    def _after_failure(self, delivery: Delivery, error: Exception, now: int) -> HeldRow:
+        row = self._intake.policy.after_failure(delivery, error, processor=self._intake.name, now_micros=now)
+        row.fingerprint, row.last_at = fingerprint_of(error), now
+        return row
 
     def _unreadable(self, delivery: Delivery, now: int) -> HeldRow:
         row = retry.held_row(delivery, retry.DEAD, processor=self._intake.name, now_micros=now)
         row.reason, row.detail = delivery.result
-        row.attempts = 1
+        row.attempts = delivery.attempt
+        row.fingerprint, row.last_at = fingerprint_of_reason(row.reason, row.detail), now
         return row
 
     def _reply(self, delivery: Delivery, refusal: Rejected, unit: UnitOfWork) -> None:
@@ -447,7 +458,7 @@ class Turn(Waiting):
                 continue
             held = await self._try(delivery, unit, before)
             self._move(before, held, unit)
-            if held is not None:
+            if held is not None and before.key:
                 stuck.add(place)
 
     def _move(self, before: HeldRow, held: HeldRow | None, unit: UnitOfWork) -> None:
@@ -464,7 +475,8 @@ class Turn(Waiting):
         if held is None:
             unit.released.append(before)
         else:
-            held.first_at = before.first_at
+            held.first_at, held.history, held.replaces = before.first_at, before.history, before.replaces
+            held.key = before.key  # of what cannot be read now, and what never blocked a key, too
             unit.held.append(held)
 
 

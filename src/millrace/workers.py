@@ -44,6 +44,7 @@ from millrace.intake import Intake, Opened
 from millrace.ports import Record, Store
 from millrace.read_position import Replay
 from millrace.replay import part
+from millrace.retry import DEAD
 from millrace.turn import Chunk, Place, is_cancelling
 
 AHEAD_PER_WORKER = 4
@@ -196,7 +197,7 @@ class Workers:
     async def ask_retries(self, due: Sequence[KeyPlace]) -> bool:
         """Have the first held message of each key called; return whether all of them were found."""
         rows = await self._store.reader.held.load(self._intake.name, keys=sorted({key for _, _, key in due}))
-        first = {(row.topic, row.partition, row.key): row for row in reversed(rows)}
+        first = {(row.topic, row.partition, row.key): row for row in reversed(rows) if row.key or row.state != DEAD}
         for key in due:
             if key in first:
                 delivery = self._intake.reopen(first[key])

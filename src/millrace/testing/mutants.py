@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.ports import ClosedRow, Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
 from millrace.testing.conformance import (
     EngineKit,
     Promise,
     commands,
     consumers,
+    dead_letters,
     dependent_rows,
     foreign_records,
     g01_fact_and_announcement,
@@ -350,6 +351,21 @@ class CursorsIgnored(Wrapped):
         return await self.inner.page(view, field=field, value=value, before=None, limit=limit)
 
 
+class LettersUnclosed(Wrapped):
+    """Does not keep the letters that operators close."""
+
+    async def close(self, rows: Sequence[ClosedRow]) -> None:
+        """Do nothing."""
+
+
+class SkipsForgotten(Wrapped):
+    """Does not count what operators take away."""
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        """Store positions without that."""
+        await self.inner.advance([msgspec.structs.replace(row, skipped=0) for row in rows])
+
+
 class TimersEarly(Wrapped):
     """Takes timers for due that will be so in a second."""
 
@@ -450,6 +466,18 @@ MUTANTS = (
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
     Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
+    Mutant(
+        "dead_letters",
+        "keeps no closed letters",
+        {"tables": _table("letters", LettersUnclosed)},
+        dead_letters.discarded_letters_are_kept_and_counted,
+    ),
+    Mutant(
+        "dead_letters",
+        "forgets what was skipped",
+        {"tables": _table("positions", SkipsForgotten)},
+        dead_letters.discarded_letters_are_kept_and_counted,
+    ),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 

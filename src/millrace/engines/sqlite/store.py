@@ -14,6 +14,7 @@ import apsw
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.documents import SqliteDocuments, SqliteViews
 from millrace.engines.sqlite.journal import SqliteJournal
+from millrace.engines.sqlite.letters import SqliteLetters
 from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, SqliteTimers
 from millrace.engines.sqlite.queries import STORE as Q
 from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
@@ -25,6 +26,7 @@ from millrace.ports import (
     Documents,
     Held,
     Journal,
+    Letters,
     Positions,
     States,
     StoreReader,
@@ -48,6 +50,7 @@ class SqliteTables:
         self.journal: Journal = SqliteJournal(database, writing=writing)
         self.positions: Positions = SqlitePositions(database, writing=writing)
         self.held: Held = SqliteHeld(database, writing=writing)
+        self.letters: Letters = SqliteLetters(database, writing=writing)
         self.timers: Timers = SqliteTimers(database, writing=writing)
         self.documents: Documents = SqliteDocuments(database, writing=writing)
         self.views: Views = SqliteViews(database, writing=writing)
