@@ -299,9 +299,12 @@ class DeadLetters:
                 run.finished = not rows
                 if rows:
                     run.after, run.passed, left = rows[-1].mark, run.passed + len(rows), left - len(rows)
-                await self._step(host, run, [row for row in rows if row.processor in known], refused=len(rows))
+                step = self._step(host, run, [row for row in rows if row.processor in known], refused=len(rows))
+                cancelled = await _ended(asyncio.ensure_future(step))
                 if report is not None:
                     report(_progress(name, [each for _, each in runs]))
+                if cancelled:
+                    raise asyncio.CancelledError
                 if rows:
                     await rate.wait(len(rows))
         return _progress(name, [run for _, run in runs])
@@ -366,6 +369,16 @@ class DeadLetters:
         if wanted.service is not None and wanted.service not in self._app.hosts:
             raise ConfigurationError(f"service {wanted.service!r} does not run in this process; these do: {sorted(self._app.hosts)}")
         return [host for name, host in self._app.hosts.items() if wanted.service in {None, name}]
+
+
+async def _ended(step: asyncio.Future[None]) -> bool:
+    """Wait for the end of a step, also when this is cancelled meanwhile; return whether it was."""
+    try:
+        await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await step
+        return True
+    return False
 
 
 async def _tell(host: Host, places: Iterable[HeldPlace]) -> None:

@@ -107,15 +107,15 @@ select processor, topic, partition, offset, key, state, value, reason, detail, a
 from held where processor = ? order by topic, partition, offset
 
 -- name: load_held_keys
--- Held messages of some keys in the order of the log.
-select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
-    fingerprint, last_at, history, replaces
-from held where processor = ? and key in (select value from json_each(?)) order by topic, partition, offset
+-- Held messages of some keys in the order of the log; looked up key by key, however many others are held.
+select h.processor, h.topic, h.partition, h.offset, h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at,
+    h.fingerprint, h.last_at, h.history, h.replaces
+from json_each(?2) w cross join held h indexed by held_key where h.processor = ?1 and h.key = w.value order by h.topic, h.partition, h.offset
 
 -- name: blocked
 -- The first held message of every key; of those without one, the first that is due. SQLite takes the columns from the row with the minimum.
 select topic, partition, key, state, due, offset, min(case key when '' then due else offset end)
-from held where processor = ? and (key <> '' or state <> 'dead') group by topic, partition, key
+from held where processor = ? and (key <> '' or state <> 'dead') group by key, topic, partition
 
 -- name: save_held
 -- Insert or replace.

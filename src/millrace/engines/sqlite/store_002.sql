@@ -5,6 +5,8 @@ alter table held add column last_at integer not null default 0;     -- when that
 alter table held add column history text not null default '';       -- JSON: how it died before it was redriven
 alter table held add column replaces text not null default '';      -- id of the message whose place an edited one has taken
 update held set last_at = first_at;
+drop index held_key;                                                -- it answers alone now what is first of each key
+create index held_key on held (processor, key, topic, partition, offset, state, due);
 create index held_dead on held (first_at, processor, topic, partition, offset) where state = 'dead';
 
 create table closed (                   -- dead letters that were discarded or edited, or that the relay has said again
