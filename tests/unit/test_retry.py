@@ -33,7 +33,8 @@ def test_pauses_grow_up_to_a_limit() -> None:
 @pytest.mark.parametrize("attempt, state, due", [(1, "retry", NOW + 100_000), (2, "retry", NOW + 300_000), (3, "dead", 0)])
 def test_failures_are_counted(attempt: int, state: str, due: int) -> None:
     """A failure waits for its pause; the last one is a dead letter with reason, attempts and bytes."""
-    row = RetryPolicy(attempts=3).after_failure(delivery(attempt=attempt), ValueError("x"), processor="p", now_micros=NOW)
+    policy = RetryPolicy(attempts=3, jitter=lambda: 1.0)
+    row = policy.after_failure(delivery(attempt=attempt), ValueError("x"), processor="p", now_micros=NOW)
     assert (row.state, row.due, row.attempts, row.reason) == (state, due, attempt, "ValueError")
     assert (row.processor, row.topic, row.partition, row.offset, row.key, row.value) == ("p", "orders", 2, 7, "k", b"bytes")
     assert "ValueError: x" in row.detail

@@ -31,7 +31,7 @@ async def settled(app: Application, *, timeout: float = 5.0) -> None:  # as `App
     """Wait until the application has nothing to do.
 
     Messages that wait for something else (`NotYet`, a retry or timer that is not due, whatever is behind a dead letter) do not count, nor
-    does what a paused or stopped processor has not read.
+    does what a paused or stopped processor has not read, or one whose breaker is open.
 
     Raises:
         NotSettled: after `timeout` seconds.
@@ -100,8 +100,8 @@ async def _pending_of(app: Application, host: Host) -> list[str]:
 
 
 async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
-    if not loop.orders.running:
-        return []
+    if loop.resting:
+        return ["a probe is due"] if loop.orders.running and loop.gate.due() else []
     loop.hurry()
     reader, now = host.store.reader, to_micros(app.clock.now())
     rows = {(row.topic, row.partition): row.offset for row in await reader.positions.load(loop.name)}

@@ -111,8 +111,9 @@ select processor, topic, partition, offset, key, state, value, reason, detail, a
 from held where processor = ? and key in (select value from json_each(?)) order by topic, partition, offset
 
 -- name: blocked
--- The first held message of every key.
-select topic, partition, key, state, due, min(offset) from held where processor = ? group by topic, partition, key
+-- The first held message of every key. Nothing waits behind what is dead and has no key.
+select topic, partition, key, state, due, min(offset) from held
+where processor = ? and (key <> '' or state <> 'dead') group by topic, partition, key
 
 -- name: save_held
 -- Insert or replace.
