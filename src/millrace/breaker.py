@@ -57,12 +57,12 @@ class Tally(msgspec.Struct):
         if (total := self.bad + self.good) > of:
             self.bad, self.good = round(self.bad * of / total), round(self.good * of / total)
 
-    def exceeds(self, *, run: int, share: float, of: int) -> str:
-        """Return in words which limit is reached, empty for none."""
+    def exceeds(self, what: str, *, run: int, share: float, of: int) -> str:
+        """Return in words which limit is reached, empty for none; `what` is counted."""
         if self.run >= run:
-            return f"{self.run} in a row"
+            return f"{self.run} {what} in a row"
         total = self.bad + self.good
-        return f"{self.bad} of the last {total}" if total >= of and self.bad >= share * total else ""
+        return f"{self.bad} of the last {total} {what}" if total >= of and self.bad >= share * total else ""
 
 
 class Breaker(msgspec.Struct, frozen=True):
@@ -188,9 +188,9 @@ class Circuit:
             return
         breaker = self.breaker
         self._tally.note_bad(of=breaker.of)
-        if reached := self._tally.exceeds(run=breaker.failures, share=breaker.share, of=breaker.of):
+        if reached := self._tally.exceeds("calls", run=breaker.failures, share=breaker.share, of=breaker.of):
             probe_at = now + int(breaker.interval_s(0) * 1_000_000)
-            self.row = CircuitRow(now, probe_at, reason=f"{reached} calls failed; {_say(error)}")
+            self.row = CircuitRow(now, probe_at, reason=f"{reached} failed; {_say(error)}")
             self.opened += 1
             self.unsaved = True
             self._changed()

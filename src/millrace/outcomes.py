@@ -153,8 +153,8 @@ class Outcomes:
         self._tally.note_good(handled - self._seen, of=limit.of)
         self._seen = handled
         self._tally.note_bad(of=limit.of)
-        if not self.stop and (reached := self._tally.exceeds(run=limit.run, share=limit.share, of=limit.of)):
-            self._stop(f"{reached} messages became dead letters; the last one with {row.reason}: {_last_line(row.detail)}")
+        if not self.stop and (reached := self._tally.exceeds("messages", run=limit.run, share=limit.share, of=limit.of)):
+            self._stop(f"{reached} became dead letters; the last one with {row.reason}: {_last_line(row.detail)}")
 
     def _stop(self, reason: str) -> None:
         self.stop, self.cut = reason[:1000], True
