@@ -179,6 +179,11 @@ class Gate:
             return None
         return max(0.0, (circuit.row.probe_at - to_micros(self._clock.now())) / 1_000_000)
 
+    @property
+    def busy(self) -> bool:
+        """Return whether somebody in this process has the right to a probe, or makes one."""
+        return self.circuit is not None and self.circuit.busy
+
     def due(self) -> bool:
         """Return whether a probe is due; for tests that wait until there is nothing to do."""
         return self.circuit is not None and self.circuit.due(to_micros(self._clock.now()))

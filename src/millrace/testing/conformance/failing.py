@@ -290,6 +290,7 @@ async def share_of_dead_letters_stops_too(kit: EngineKit) -> None:
             await add(app, *(f"n{i}" for i in range(200)))
         await lab.eventually(app, lambda: bool(app.hosts["counter"].gave_up("handlers")))
         assert 16 <= await _dead(app) <= 60
+        await lab.settled()
         await balanced(app)
 
 
