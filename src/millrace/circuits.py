@@ -20,22 +20,32 @@ from millrace.writer import Waiting, Writer
 
 
 class _Save(Waiting):
-    """Stores the state of a breaker."""
+    """Stores the state of a breaker; where another instance has stored one that is open, the next probe is the later of the two."""
 
     def __init__(self, circuit: Circuit) -> None:
         super().__init__()
         self._circuit = circuit
+        self._seen: CircuitRow | None = None
         self._row: CircuitRow | None = None
 
     async def run(self, unit: UnitOfWork) -> None:
         """Store it as it is now."""
-        self._row = self._circuit.row
-        await save_circuit(unit.transaction, self._circuit.breaker.name, self._row)
+        self._seen = self._row = self._circuit.row
+        name = self._circuit.breaker.name
+        if self._row is not None and (stored := await _stored(unit, name)) is not None and stored.probe_at > self._row.probe_at:
+            self._row = msgspec.structs.replace(stored, reason=self._row.reason)
+        await save_circuit(unit.transaction, name, self._row)
 
     def done(self) -> None:
         """What has changed meanwhile is still to be stored."""
-        self._circuit.unsaved = self._circuit.row != self._row
+        if self._circuit.row == self._seen:
+            self._circuit.row, self._circuit.unsaved = self._row, False
         super().done()
+
+
+async def _stored(unit: UnitOfWork, name: str) -> CircuitRow | None:
+    found = (await unit.transaction.states.load(KIND, [name])).get(name)
+    return None if found is None else msgspec.json.decode(found, type=CircuitRow)
 
 
 class _Probe(Waiting):
@@ -50,8 +60,7 @@ class _Probe(Waiting):
     async def run(self, unit: UnitOfWork) -> None:
         """Compare and move on."""
         name = self._breaker.name
-        found = (await unit.transaction.states.load(KIND, [name])).get(name)
-        self.row = None if found is None else msgspec.json.decode(found, type=CircuitRow)
+        self.row = await _stored(unit, name)
         self.granted = self.row is not None and unit.now_micros >= self.row.probe_at
         if self.row is not None and self.granted:
             probes = self.row.probes + 1

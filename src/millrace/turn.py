@@ -456,6 +456,8 @@ class Turn(Waiting):
 
     def _hold(self, held: HeldRow, unit: UnitOfWork) -> None:
         unit.held.append(held)
+        if held.state == retry.BEHIND:
+            return  # who is first of its key is as before
         self.held_changed = True
         if held.key or held.state != retry.DEAD:
             self._blocked[held.topic, held.partition, held.key] = (held.state, held.due)

@@ -126,7 +126,7 @@ async def calls_under_way_end_and_use_up_nothing(kit: EngineKit) -> None:
 
 
 async def instances_probe_one_at_a_time(kit: EngineKit) -> None:
-    """Of two processes one probes; the other follows what it finds."""
+    """Of two processes one probes, even where both have opened the breaker; the other follows what it finds."""
     outside = Outside()
     outside.down = True
     async with Lab(kit) as lab:
