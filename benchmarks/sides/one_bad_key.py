@@ -1,6 +1,6 @@
 """What one key costs the others: a handler that always fails for one key of a thousand, and the same handler that does not.
 
-The work is that of W1, with a thousand keys. The clock runs from the start of the application until the outputs of the other keys are in the
+The work is that of W1, with a thousand keys. The clock runs from the start of the application until the outputs of the others are in the
 log; only those count. Verified: every message of theirs is handled, the state equal to an independent count, and every message of
 the bad key is held. Prints one JSON object.
 

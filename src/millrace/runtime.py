@@ -464,13 +464,16 @@ class Loop:
         if not workers.closed and begin:
             await self._read_for(workers)
             now = to_micros(self._clock.now())
-            if (keys := self._keys_to_call(workers, now)) and not await workers.ask_retries(keys):
+            if (keys := self._keys_to_call(now)) and not await workers.ask_retries(keys):
                 await self._load_blocked()  # somebody else has dealt with some
             if due := self._due_timers(now):
                 await workers.ask_timers(due, until=now, ends=self._feed.ends())
         blocked = self._blocked  # what goes behind because of these must be held, even if they are released meanwhile
         workers.block(blocked)
         workers.start()
+        if begin and self.gate.probing and (keys := self._first_held()):  # nothing new can be called, so something held is
+            await workers.ask_retries(keys)
+            workers.start()
         chunks = self._with_idle(workers.take())
         keys, results = workers.take_retries()
         timers, fired = workers.take_timers()
@@ -479,11 +482,11 @@ class Loop:
         self._hurried = False
         return self._turn(chunks, due_keys=keys, timers=timers, blocked=blocked, results=results | fired)
 
-    def _keys_to_call(self, workers: Workers, now: int) -> list[tuple[str, int, str]]:
-        """Return the keys whose first held message is to be called; for a probe one at most."""
+    def _keys_to_call(self, now: int) -> list[tuple[str, int, str]]:
+        """Return the keys whose first held message is to be called; for a probe one at most, and none where something new comes first."""
         if not self.gate.shut:
             return self._due_keys(now)
-        return self._first_held() if self.gate.held_first or not workers.ready else []
+        return self._first_held() if self.gate.held_first else []
 
     async def _read_for(self, workers: Workers) -> None:
         """Fill the lanes of the workers."""

@@ -154,11 +154,6 @@ class Workers:
         return bool(self._asked or self._retries or self._timers or any(self._lanes.values()))
 
     @property
-    def ready(self) -> bool:
-        """Return whether something waits for nothing but a worker."""
-        return bool(self._asked or self._ready)
-
-    @property
     def ahead(self) -> int:
         """Return how many records of a partition may lie in its lane."""
         return max(AHEAD_MIN, AHEAD_PER_WORKER * self._count)
