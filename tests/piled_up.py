@@ -44,4 +44,4 @@ def application() -> Application:
             raise ValueError(f"{event.name} has to wait")
         clerk.answered.append((event.name, event.n))
 
-    return Application("piled", [service], engine=SqliteEngine(Path(os.environ[FOLDER])), policy=RetryPolicy(attempts=1))
+    return Application("piled", [service], engine=SqliteEngine(Path(os.environ[FOLDER])), policy=RetryPolicy(attempts=1, limit=None))

@@ -6,6 +6,7 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 
 from millrace.aggregate import Recorded
 from millrace.application import Application
+from millrace.breaker import Breaker
 from millrace.clock import Clock, ManualClock, SystemClock
 from millrace.consumers import Consumers
 from millrace.dead_letters import DeadLetters
@@ -40,6 +41,7 @@ from millrace.timers import Cancel, Timer
 
 __all__ = [
     "Application",
+    "Breaker",
     "Cancel",
     "Clock",
     "Command",

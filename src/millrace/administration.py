@@ -7,12 +7,14 @@ a rebuild.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from millrace.application import Application
-from millrace.consumer_state import STOPPED, Wish, load_wishes
+from millrace.breaker import BREAKER_OPEN, CircuitRow, load_circuits
+from millrace.consumer_state import RUNNING, STOPPED, Wish, load_wishes
 from millrace.errors import Recovery
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
@@ -90,7 +92,7 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     held_keys: int
     """Keys that these messages belong to; later ones of a key wait behind them."""
     state: str
-    """What operators want of the processor: running, paused or stopped."""
+    """What is wanted of the processor: running, paused or stopped; "breaker open" where it would run and waits for what it calls."""
     owner: str | None
     declared: bool
     received: int
@@ -104,6 +106,14 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     """Messages that an operator took away unhandled."""
     waiting: int
     dead: int
+    reason: str = ""
+    """Why it has stopped itself, or why its breaker is open."""
+    since: int | None = None
+    """Since when, in microseconds of business time."""
+    breaker: str | None = None
+    """The dependency that it calls, as it is declared."""
+    probe_at: int | None = None
+    """When the next message is tried, while the breaker is open; in microseconds of business time."""
 
 
 COUNTERS = ("received", "handled", "duplicate", "ignored", "skipped", "waiting", "dead")
@@ -118,11 +128,12 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
         declared = await declared_processors(inspection.app, service, store)
         known = await store.reader.positions.processors()
         held = await store.reader.held.counts()
-        wishes = await load_wishes(store.reader)
+        wishes, circuits = await load_wishes(store.reader), await load_circuits(store.reader)
+        breakers = {each.name: each.breaker.name for each in service.processors(inspection.app.catalogue) if each.breaker is not None}
         for processor in sorted({*declared, *known}):
             group = inspection.app.group_of(service.name, processor)
-            state = wishes.get(processor, Wish()).state
-            owners = await inspection.leases.owners(group) if state != STOPPED else dict[int, str]()
+            standing = _standing_of(wishes.get(processor, Wish()), breakers.get(processor), circuits)
+            owners = await inspection.leases.owners(group) if standing["state"] != STOPPED else dict[int, str]()
             keys = Counter((first.topic, first.partition) for first in await store.reader.held.blocked(processor) if first.key)
             places = await _places(store, processor, declared.get(processor, ()), infos)
             for (topic, partition), row in sorted(places.items()):
@@ -142,13 +153,21 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
                         lag_s=await _age(inspection, topic, partition, max(offset, start)) if end > offset else 0.0,
                         held=sum(held.get((processor, topic, partition), (0, 0))),
                         held_keys=keys[topic, partition],
-                        state=state,
                         owner=owners.get(partition),
                         declared=processor in declared,
+                        **standing,
                         **{name: getattr(counted, name) for name in COUNTERS},
                     )
                 )
     return rows
+
+
+def _standing_of(wish: Wish, breaker: str | None, circuits: Mapping[str, CircuitRow]) -> dict[str, Any]:
+    """Return the fields of a row that say whether a processor does anything, and why not."""
+    if breaker is None or (circuit := circuits.get(breaker)) is None or wish.state != RUNNING:
+        return {"state": wish.state, "reason": wish.reason, "since": wish.since or None, "breaker": breaker}
+    open_since = {"since": circuit.since, "probe_at": circuit.probe_at}
+    return {"state": BREAKER_OPEN, "reason": circuit.reason, "breaker": breaker} | open_since
 
 
 async def declared_processors(app: Application, service: Service, store: Store) -> dict[str, Sequence[str]]:

@@ -15,6 +15,7 @@ from datetime import datetime
 import msgspec
 
 from millrace.administration import list_consumers, newest_at
+from millrace.breaker import BREAKER_OPEN
 from millrace.clock import to_micros
 from millrace.errors import DecodeError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
@@ -219,7 +220,13 @@ async def _positions(inspection: Inspection) -> AsyncIterator[Finding]:
                     yield Finding(where, "position", WRONG, text, "restore log and stores from the same backup")
         if not wrong:
             yield Finding(f"store {service.name}", "positions", OK, "every processor stands inside the log")
-    for row in await list_consumers(inspection):
+    consumers = await list_consumers(inspection)
+    for group, row in {row.group: row for row in consumers if row.reason}.items():
+        if row.state == BREAKER_OPEN:
+            yield Finding(group, BREAKER_OPEN, LOOK, row.reason, f"see what is wrong with {row.breaker}; it is tried again by itself")
+        else:
+            yield Finding(group, "stopped itself", WRONG, row.reason, "mend the cause, then `consumers start`")
+    for row in consumers:
         if not row.declared and row.processor != RELAY and row.partition == 0:
             yield Finding(
                 f"{row.group} on {row.topic}",

@@ -4,7 +4,10 @@
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
         InvalidEdit               the data of an edited message do not fit its class; `field` names where
+      Fatal                     nothing can be handled like this: the processor stops and keeps the message; fix code or configuration
       Rejected                  a business answer: tell the asker, do not retry
+      Transient                 try the message again later: what it needs is not there just now
+      Poison                    inspect the message: it can never be handled, so it lies in the dead letters
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
       LetterRefused             what an operator wants does not fit the dead letter: look at it again
       VersionConflict           somebody else was faster: load again, decide again
@@ -57,6 +60,21 @@ class Rejected(MillraceError):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+
+class Transient(MillraceError):
+    """Raised by a handler: what it needs is not there just now, so the message is to be tried again later."""
+
+
+class Poison(MillraceError):
+    """Raised by a handler: this message can never be handled; it becomes a dead letter at this try."""
+
+
+class Fatal(MillraceError):
+    """Raised by a handler: no message can be handled before code or configuration are mended.
+
+    The processor stops with this message as the reason and keeps the message in hand, which is tried first after `consumers start`.
+    """
 
 
 class ConsumerRefused(MillraceError):

@@ -104,7 +104,7 @@ _KEPT = tuple(name for name in ClosedRow.__struct_fields__ if name in HeldRow.__
 class FirstHeld(NamedTuple):
     """The first held message of a key, behind which the others of the key wait; `due` in microseconds.
 
-    Messages without a key hold nobody up: of those that are not dead, the first that is due is named.
+    Messages without a key hold nobody up: of those the first is named that is not dead.
     """
 
     topic: str

@@ -13,6 +13,7 @@ import msgspec
 
 from millrace.aggregate import Aggregate
 from millrace.broadcast import Broadcast
+from millrace.circuits import Circuits, Gate
 from millrace.clock import Clock, to_micros
 from millrace.consumer_state import STOPPED, Wish, load_wishes
 from millrace.detached import NotePartitions
@@ -122,6 +123,7 @@ class Host:
         self._refreshing: asyncio.Task[None] | None = None
         self._stale = Broadcast()
         self.saying: Saying
+        self.circuits: Circuits
         self.writer: Writer
         self.relay: Relay | RelayElsewhere
 
@@ -145,6 +147,9 @@ class Host:
         else:
             self.relay = RelayElsewhere(self.store, installation.parts.log, self.saying, compares=installation.role.consuming)
         self._processors = self.service.processors(installation.catalogue)
+        self.circuits = Circuits(self.writer, wake=self._wake)
+        for breaker in filter(None, [processor.breaker for processor in self._processors]):
+            self.circuits.of(breaker)  # before anything runs, so that one that is open is known to be
         self._check_timers()
         for processor in self._processors:
             for cls, pattern in processor.routes.items():
@@ -236,11 +241,20 @@ class Host:
 
     async def _look_at_wishes(self) -> None:
         async with self._looking:  # what is read later is newer, so the last to be read is obeyed
+            await self.circuits.look()
             self._wishes = await load_wishes(self.store.reader)
             for name, loop in self.loops.items():
                 wish = self._wishes.get(name, Wish())
                 loop.want_workers(wish.workers)
                 loop.order(wish.state)
+
+    def gave_up(self, processor: str) -> str:
+        """Return why a processor has stopped itself; empty where it has not."""
+        return self._wishes.get(processor, Wish()).reason
+
+    def _wake(self) -> None:
+        for loop in self.loops.values():
+            loop.wake()
 
     def _follow_changes(self) -> None:
         self.store.on_change(self._stale.call)
@@ -267,9 +281,11 @@ class Host:
             rejection=self.service.rejection,
             failed=note,
         )
+        circuit = self.circuits.of(processor.breaker) if processor.breaker is not None else None
+        gate = Gate(name, circuits=self.circuits, circuit=circuit, clock=installation.clock, stopped=self._look_at_wishes)
         loop = Loop(
             intake=intake,
-            topics=processor.topics(),
+            gate=gate,
             writer=self.writer,
             parts=installation.parts,
             clock=installation.clock,
@@ -361,7 +377,7 @@ class Host:
                 continue
             definition = find_definition(self.service.views, build.name)
             processor = Processor(processor_of(build), mode=Mode.PURE)
-            processor.add(ViewPattern(definition, build=build.id))
+            processor.add(ViewPattern(definition, build=build.id), retry=definition.retry)
             self._add_loop(processor, processor_of(build))
         if gone or new:
             await self._regroup()

@@ -20,7 +20,6 @@ Neighbours: `runtime` opens what it reads; `turn` reopens what is held and what 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -78,7 +77,7 @@ class Intake:
         processor: whose routes decide what is taken.
         service_source: the source of this service; timers come from it.
         catalogue: message classes of the application.
-        policy: retries.
+        policy: of handlers that have none of their own, and the limit at which the consumer stops.
         rejection: event class for refused commands.
         failed: told of every handler failure, for health.
     """
@@ -99,10 +98,12 @@ class Intake:
         self.rejection = rejection
         self.note = failed
         self.mode = processor.mode
+        self.topics = processor.topics()
         self.workers = processor.workers or WORKERS
         self.patient = all(cls in pattern.quiet for cls, pattern in processor.routes.items())
         self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
         """Handling a message may take a look into the store."""
+        self._policies = {cls: policy for cls, policy in processor.retries.items() if policy is not None}
         self._source = service_source
         self._foreign = Reader(catalogue)
         self._origins: dict[tuple[str, str], str] = {}
@@ -112,6 +113,10 @@ class Intake:
             )
             for cls, pattern in processor.routes.items()
         }
+
+    def policy_of(self, delivery: Delivery) -> RetryPolicy:
+        """Return the policy of the handler that takes a message."""
+        return self._policies.get(type(delivery.message), self.policy)
 
     def open(self, topic: str, partition: int, records: Sequence[Record]) -> Opened:
         """Open the records of a partition."""
@@ -230,7 +235,7 @@ class Intake:
             "",
             msgspec.Raw(row.data),
         )
-        record = Record(_timer_offset(row), row.key, seal(envelope), 0, 0)
+        record = Record(0, row.key, seal(envelope), 0, 0)  # its place among what is held is given when it fails, see `turn`
         route = self._routes.get(row.type)
         if route is None:
             place = (TIMERS, row.partition, record.offset)
@@ -241,8 +246,3 @@ class Intake:
             delivery.topic, delivery.partition, delivery.key, delivery.internal = TIMERS, row.partition, row.key, True
         delivery.timer = row.name
         return delivery
-
-
-def _timer_offset(row: TimerRow) -> int:
-    """Return the place of a timer among held messages: by due time, made unique."""
-    return (row.due // 1000) << 22 | (int.from_bytes(os.urandom(3), "big") >> 2)

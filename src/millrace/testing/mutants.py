@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from millrace.breaker import KIND as BREAKERS
 from millrace.ports import ClosedRow, Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
 from millrace.testing.conformance import (
     EngineKit,
@@ -22,6 +23,7 @@ from millrace.testing.conformance import (
     consumers,
     dead_letters,
     dependent_rows,
+    failing,
     foreign_records,
     g01_fact_and_announcement,
     g02_effects_once,
@@ -171,6 +173,24 @@ class MovesForgotten(Wrapped):
     async def advance(self, rows: Sequence[PositionRow]) -> None:
         """Store positions without it."""
         await self.inner.advance([msgspec.structs.replace(row, replay=None) for row in rows])
+
+
+class BreakersForgotten(Wrapped):
+    """Does not know which breakers are open."""
+
+    async def page(self, kind: str, *, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Read, and leave out those."""
+        return [] if kind == BREAKERS else await self.inner.page(kind, after=after, limit=limit)
+
+
+class AttemptsForgotten(Wrapped):
+    """Keeps what waits as if it had never been tried."""
+
+    async def save(self, rows: Sequence[HeldRow]) -> None:
+        """Save with no attempts."""
+        for row in rows:
+            row.attempts = 0
+        await self.inner.save(rows)
 
 
 class WishesForgotten(Wrapped):
@@ -462,6 +482,11 @@ MUTANTS = (
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
     Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),
+    Mutant(
+        "failing", "forgets breakers", {"tables": _table("states", BreakersForgotten)}, failing.dead_dependency_costs_one_probe_at_a_time
+    ),
+    Mutant("failing", "forgets attempts", {"tables": _table("held", AttemptsForgotten)}, failing.kinds_of_failures_have_their_ways),
+    Mutant("failing", "forgets which keys wait", {"tables": _table("held", HeldKeysForgotten)}, failing.order_is_that_without_failures),
     Mutant("consumers", "forgets wishes", {"tables": _table("states", WishesForgotten)}, consumers.paused_takes_nothing),
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),

@@ -201,10 +201,9 @@ cross join lateral (select * from {schema}.held h where h.processor = $1::text a
 order by h.topic, h.partition, h."offset"
 
 -- name: blocked
--- The first held message of every key; of those without one, the first that is due.
+-- The first held message of every key. Nothing waits behind what is dead and has no key.
 select distinct on (topic, partition, key) topic, partition, key, state, due, "offset"
-from {schema}.held where processor = $1::text and (key <> '' or state <> 'dead')
-order by topic, partition, key, case key when '' then due else "offset" end
+from {schema}.held where processor = $1::text and (key <> '' or state <> 'dead') order by topic, partition, key, "offset"
 
 -- name: save_held
 -- Insert or replace.

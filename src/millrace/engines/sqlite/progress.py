@@ -73,7 +73,7 @@ class SqliteHeld(Table):
 
     async def blocked(self, processor: str) -> list[FirstHeld]:
         """Return the first message of each held key."""
-        return [FirstHeld(*row[:6]) for row in self._all("blocked", (processor,))]
+        return [FirstHeld(*row) for row in self._all("blocked", (processor,))]
 
     async def save(self, rows: Sequence[HeldRow]) -> None:
         """Insert or replace."""
