@@ -6,7 +6,7 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 
 from millrace.aggregate import Recorded
 from millrace.application import Application
-from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
 from millrace.consumers import Consumers
 from millrace.delivery import Context
 from millrace.errors import (
@@ -73,6 +73,7 @@ __all__ = [
     "UnknownMessage",
     "VersionConflict",
     "View",
+    "VirtualClock",
     "masked",
     "name_of",
     "personal_fields",

@@ -75,12 +75,15 @@ class UnitOfWork:
         transaction: open on the service's store.
         saying: who speaks.
         now: the clock's time, the same for everything in this transaction.
+        moved: how far that clock was moved away from real time, in microseconds.
     """
 
-    def __init__(self, transaction: StoreTransaction, saying: Saying, now: datetime) -> None:
+    def __init__(self, transaction: StoreTransaction, saying: Saying, now: datetime, *, moved: int = 0) -> None:
         self.transaction = transaction
         self.now = now
         self.now_micros = to_micros(now)
+        self.unmoved_micros = self.now_micros - moved
+        """What concerns machines is dated by it, because nobody can move it; see `clock`."""
         self._now_text = ""
         self._saying = saying
         self._epoch = str(saying.epoch)

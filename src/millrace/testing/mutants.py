@@ -31,6 +31,7 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    moved_clock,
     moving,
     recovering,
     relays,
@@ -41,6 +42,7 @@ from millrace.testing.conformance import (
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
+from millrace.timekeeping import CLOCK
 
 IMPATIENT_S = 1.0
 """How long a check on a mutant waits for what will not happen."""
@@ -362,6 +364,15 @@ class TimersEarly(Wrapped):
         return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
 
 
+class ClockForgotten(Wrapped):
+    """Forgets at each start what it was told on the topic of the clock."""
+
+    async def topics(self) -> list[TopicInfo]:
+        """Say that nothing is there."""
+        found = await self.inner.topics()
+        return [msgspec.structs.replace(info, ranges=((0, 0),)) if info.name == CLOCK.name else info for info in found]
+
+
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what wraps one table of a store."""
 
@@ -450,6 +461,7 @@ MUTANTS = (
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
     Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
+    Mutant("moved_clock", "forgets moves", {"log": ClockForgotten}, moved_clock.time_does_not_go_back),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 
