@@ -3,6 +3,7 @@
     MillraceError
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
+        OtherClock                the installation has another kind of clock than this process
       Rejected                  a business answer: tell the asker, do not retry
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
       ClockRefused              the clock cannot be moved like that: ask for something else
@@ -34,6 +35,10 @@ class ConfigurationError(MillraceError):
 
 class UnknownMessage(ConfigurationError):
     """No service of this application declares or handles the named message."""
+
+
+class OtherClock(ConfigurationError):
+    """The installation has another kind of clock than this process, which would date facts otherwise."""
 
 
 class Rejected(MillraceError):

@@ -34,7 +34,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from millrace.clock import LAST_MOMENT, Clock, VirtualClock, to_micros
-from millrace.errors import ClockRefused, ConfigurationError, StoreUnavailable
+from millrace.errors import ClockRefused, OtherClock, StoreUnavailable
 from millrace.following import TOGETHER, Follower
 from millrace.ports import LogParts, TopicSpec
 
@@ -92,18 +92,18 @@ class Timekeeper:
             on_log: whether this process uses the log.
 
         Raises:
-            ConfigurationError: it has the other kind, or cannot be followed from here.
+            OtherClock: it has the other kind, or cannot be followed from here.
         """
         virtual = isinstance(self._clock, VirtualClock)
         if virtual and not on_log:
-            raise ConfigurationError("a process without the log cannot follow a virtual clock; let it relay or consume")
+            raise OtherClock("a process without the log cannot follow a virtual clock; let it relay or consume")
         if not virtual and CLOCK.name in found:
-            raise ConfigurationError(
+            raise OtherClock(
                 f"this installation has a virtual clock, whose moves are in topic {CLOCK.name}; a process with another clock would date "
                 "facts otherwise, so give every process a VirtualClock, or begin with an empty place"
             )
         if virtual and CLOCK.name not in found and set(ours) & set(found):
-            raise ConfigurationError(
+            raise OtherClock(
                 "this installation began with the clock of its machines, and processes of it would not follow a virtual one; "
                 "a virtual clock is chosen at the first start, in an empty place"
             )
@@ -164,6 +164,8 @@ class Timekeeper:
         if not isinstance(clock, VirtualClock) or parts is None or topic is None or self._task is None:
             raise ClockRefused("not_virtual", "the clock of this installation is that of its machines; nobody can move it")
         wanted = self._wanted(clock, by=by, to=to)
+        if not wanted.step and wanted.ahead <= self._offset:
+            return clock.now()
         move = msgspec.structs.replace(wanted, id=os.urandom(12).hex(), before=self._offset, upto=topic.offset)
         read = self._awaited[move.id] = asyncio.get_running_loop().create_future()
         try:

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from millrace.application import Application
 from millrace.broadcast import Broadcast
-from millrace.clock import ManualClock, to_micros
+from millrace.clock import ManualClock, VirtualClock, to_micros
 from millrace.hosting import Host
 from millrace.retry import BEHIND, RETRY
 from millrace.runtime import Loop
@@ -74,7 +74,7 @@ async def eventually(app: Application, condition: Condition, *, timeout: float =
         forget()
 
 
-async def advance(app: Application, clock: ManualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
+async def advance(app: Application, clock: ManualClock | VirtualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
     """Move the clock, let every processor look at it, and wait until that is dealt with."""
     clock.advance(step)
     for host in app.hosts.values():
