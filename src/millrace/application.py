@@ -103,7 +103,7 @@ class Application:
         self._membership = Membership(self._leases, hosts=lambda: list(self.hosts.values()), troubles=self._troubles)
         self._tasks: list[asyncio.Task[Any]] = []
         self._control: Control | None = None
-        self._timekeeper = Timekeeper(self.clock, moved=self._wake)
+        self._timekeeper = Timekeeper(self.clock, moved=self._wake, instances=self.instances)
         self._opening: asyncio.Task[bool] | None = None
         self._started = False
         self.hosts: dict[str, Host] = {}
@@ -273,6 +273,8 @@ class Application:
         return await self._leases.members()
 
     async def _obey(self, call: Call) -> str | None:
+        if call.service == CLOCK.name:
+            return await self._timekeeper.followed(call.processor)
         host = self.hosts.get(call.service)
         return await host.obey(call.processor, renew=call.renew) if host is not None else None
 
@@ -282,7 +284,7 @@ class Application:
         What is due by then fires at once, in the order of its due times per partition. The move is kept over every restart.
 
         Returns:
-            The time that this process has now; others have it a moment later.
+            The time that every process has now; one that does not answer, because it has just died, is not waited for.
 
         Raises:
             ClockRefused: the clock is no virtual one, or would go back; nothing has happened.

@@ -34,7 +34,7 @@ log = logging.getLogger("millrace")
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
-    """Look at what is wanted of a processor; with `renew`, its positions were moved."""
+    """Look at what is wanted of a processor; with `renew`, its positions were moved. `timekeeping` calls for the clock."""
 
     id: str
     service: str
@@ -159,4 +159,4 @@ def _read(value: bytes) -> Call | Answer | None:
         return None
 
 
-__all__ = ["CONTROL", "Call", "Control", "InstanceAnswers", "call"]
+__all__ = ["CONTROL", "Call", "Control", "InstanceAnswers", "Members", "call"]

@@ -66,7 +66,7 @@ class Inspection:
         try:
             await parts.log.open()
             self.parts = parts
-            await Timekeeper(self.app.clock, moved=lambda: None).load(parts)
+            await Timekeeper(self.app.clock, moved=lambda: None, instances=self.leases.members).load(parts)
         except StoreUnavailable as error:
             self._keep(error)
 

@@ -5,11 +5,12 @@ go, or how far ahead of real time it is to be at least; folded in order they giv
 far, and it never shrinks. Two that advance at once both count. A record carries what its writer had folded, and up to where, so a
 process that starts reads from there on and not the whole history.
 
-    move      append it, then wait until this process has folded it: what is answered holds here, and is kept over every restart
+    move      append it, wait until this process has folded it, then until all others say that they have (`control`): what is answered
+              holds everywhere, and is kept over every restart. Who does not answer in time, because it has just died, is not waited for
     follow    each process folds what comes and wakes its loops; a commit that began before carries the time before
     start     fold everything that is there before the first message is handled: time does not go back over a restart
 
-Between the processes of an installation the clock may differ for the milliseconds that a record takes, as clocks of machines do.
+Until then the clocks of two processes may differ for the milliseconds that a record takes, as clocks of machines do.
 
 Which clock an installation has is settled by its first start and can be seen from the log: the topic is there, or it is not. A process
 with another clock is refused, since facts would be dated in two times: one whose clock stands on the machine's is told to take a virtual
@@ -20,7 +21,7 @@ What is moved and what is not stands in `clock`. A move is for the handlers what
 meanwhile fires in the order of its due times per partition, and `Context.now` is the new time for all of it. Who wants the moments in
 between moves in smaller steps.
 
-Neighbours: `application` opens, starts and stops a `Timekeeper`; `Application.move_clock` is for users.
+Neighbours: `control` carries the answers; `application` opens, starts and stops a `Timekeeper`; `Application.move_clock` is for users.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from millrace.broadcast import Broadcast
 from millrace.clock import LAST_MOMENT, Clock, VirtualClock, to_micros
+from millrace.control import Call, Members, call
 from millrace.errors import ClockRefused, OtherClock, StoreUnavailable
 from millrace.following import TOGETHER, Follower
 from millrace.ports import LogParts, TopicSpec
@@ -42,6 +45,8 @@ CLOCK = TopicSpec("internal.clock", partitions=1, retention_s=None)
 AGAIN_S = 1.0
 FOLLOWED_S = 15.0
 """How long a move waits until it has been read back."""
+EVERYBODY_S = 5.0
+"""How long it waits for other processes."""
 
 log = logging.getLogger("millrace")
 
@@ -66,16 +71,19 @@ class Timekeeper:
     Args:
         clock: the application's.
         moved: called when it was moved.
+        instances: who else is there.
     """
 
-    def __init__(self, clock: Clock, *, moved: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, *, moved: Callable[[], None], instances: Members) -> None:
         self._clock = clock
         self._moved = moved
+        self._instances = instances
         self._parts: LogParts | None = None
         self._topic: Follower[Moved] | None = None
         self._offset = 0
         self._upto = 0
         self._task: asyncio.Task[None] | None = None
+        self._folded = Broadcast()
         self._awaited: dict[str, asyncio.Future[None]] = {}
 
     @property
@@ -177,7 +185,21 @@ class Timekeeper:
             raise StoreUnavailable("log", reason="unreachable", detail=detail) from None
         finally:
             del self._awaited[move.id]
+        await self._tell(parts)
         return clock.now()
+
+    async def _tell(self, parts: LogParts) -> None:
+        """Wait until everybody has what this process has."""
+        order = Call(os.urandom(12).hex(), CLOCK.name, str(self._offset))
+        heard = await call(parts, self._instances, order, timeout=EVERYBODY_S)
+        if not heard.complete:
+            log.warning("the clock was moved; %s did not say within %g s that they follow", ", ".join(heard.silent), EVERYBODY_S)
+
+    async def followed(self, offset: str) -> str | None:
+        """Return when this process is as far ahead as another one says that it is; None where nobody follows."""
+        while self._task is not None and self._offset < int(offset):
+            await self._folded.wait(self._folded.calls)
+        return offset if self._task is not None else None
 
     def _wanted(self, clock: VirtualClock, *, by: timedelta | None, to: datetime | None) -> Moved:
         now = clock.now()
@@ -206,6 +228,7 @@ class Timekeeper:
         limit = to_micros(LAST_MOMENT) - to_micros(self._clock.base.now())
         if self._clock.follow(min(self._offset, limit)):
             self._moved()
+        self._folded.call()
 
     async def _follow(self, topic: Follower[Moved]) -> None:
         while True:

@@ -15,6 +15,7 @@ from parcomolo.web.assembly import web_application
 from parcomolo.web.guard import Guard
 from tests.parcomolo.http.server import parcomolo, serving
 from tests.parcomolo.http.shop import Shop, request, running
+from tests.shop_places import settings_of
 
 PATH = "/console/api/clock"
 
@@ -107,7 +108,7 @@ def test_the_choice_and_the_time_are_kept(tmp_path):
     refused = parcomolo("serve", "--port", "0", "--data", data, "--clock", "system")
     assert refused.returncode == 2
     assert "--clock (PARCOMOLO_CLOCK) is 'system'; allowed: virtual" in refused.stderr
-    app = assemble(configuration({"data": data}))
+    app = assemble(configuration({"data": data, **settings_of(tmp_path / "data")}))
     assert isinstance(app.clock, VirtualClock)
 
 
