@@ -32,6 +32,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.trouble import Troubles
@@ -187,12 +188,19 @@ class Host:
         await ensure.finished
         if self._installation.role.consuming:
             await self._look_at_wishes()
+            await self._arm_schedules()
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+
+    async def _arm_schedules(self) -> None:
+        if self.service.schedules:
+            arm = ArmSchedules(self.service.schedules.values())
+            self.writer.submit(arm)
+            await arm.finished
 
     def start_relay(self) -> None:
         """Start the relay and nothing else, in a process of its own."""
