@@ -256,17 +256,17 @@ class Application:
             raise
         return host
 
-    async def operate(self, service: Service) -> Host:
-        """Open the store of a service for an operator's changes and run nothing of it, until `stop`."""
+    async def operate(self, service: Service | None) -> None:
+        """Open the store of a service, or the log alone, for an operator's changes and run nothing, until `stop`."""
         try:
-            await self.open(services=[service])
-            host = self.hosts[service.name]
-            host.writer.start()
+            await self.open(services=[service] if service is not None else [])
+            for host in self.hosts.values():
+                host.writer.start()
             await self.engine.start()
+            self._timekeeper.start()
         except BaseException:
             await self.stop()
             raise
-        return host
 
     async def instances(self) -> frozenset[str]:
         """Return the processes of the application that run now, as far as is known."""

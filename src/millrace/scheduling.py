@@ -77,9 +77,7 @@ class RemoveSchedule(Waiting):
             UnknownMessage: there is none.
         """
         if self._declared:
-            raise ConsumerRefused(
-                f"schedule {self._name!r} is declared, so the next start would arm it again; pause it, or declare it no more"
-            )
+            raise ConsumerRefused(f"schedule {self._name!r} is declared, so the next start would arm it again; pause it instead")
         if self._name not in await load_rows(unit.transaction, [self._name]):
             raise UnknownMessage(f"there is no schedule {self._name!r} here")
         await unit.transaction.states.delete([(KIND, self._name)])
