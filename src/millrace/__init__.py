@@ -4,6 +4,7 @@ Outbox, inbox, event store, read models, durable timers and dead letters with on
 Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
 """
 
+from millrace.agenda import Agenda
 from millrace.aggregate import Recorded
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
@@ -36,6 +37,7 @@ from millrace.state import Delete, State, View
 from millrace.timers import Cancel, Timer
 
 __all__ = [
+    "Agenda",
     "Application",
     "Cancel",
     "Clock",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Self
 from urllib.parse import quote, unquote
 
@@ -20,6 +21,7 @@ import msgspec
 
 from millrace.administration import declared_processors
 from millrace.application import Application
+from millrace.clock import from_micros
 from millrace.errors import ConsumerRefused, UnknownMessage
 from millrace.hosting import Host
 from millrace.ports import Store, TimerRow
@@ -67,8 +69,8 @@ class WaitingTimer(msgspec.Struct, frozen=True):
     processor: str
     key: str
     name: str
-    due: int
-    """In microseconds of business time."""
+    due: datetime
+    """In business time."""
     event_time: bool
     type: str
     """Of the message, as on the wire."""
@@ -126,7 +128,7 @@ def _waiting(name: TimerId, row: TimerRow) -> WaitingTimer:
         processor=row.processor,
         key=row.key,
         name=row.name,
-        due=row.due,
+        due=from_micros(row.due),
         event_time=row.event_time,
         type=row.type,
         partition=row.partition,
@@ -163,8 +165,28 @@ class Agenda:
     def __init__(self, app: Application) -> None:
         self._app = app
 
-    async def timers(self, wanted: Wanted, *, limit: int = 100) -> list[WaitingTimer]:
-        """Return the next timers of the services here to be due."""
+    async def timers(
+        self,
+        *,
+        service: str | None = None,
+        processor: str | None = None,
+        key: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[WaitingTimer]:
+        """Return the next timers of the services here to be due: all, or those of a service, a processor or a key.
+
+        Args:
+            service: whose; None for all here.
+            processor: in which it waits, as in the last part of its consumer group.
+            key: of the message that it fires.
+            after: the id of a timer; those behind it in the order of due times.
+            limit: at most so many.
+
+        Raises:
+            UnknownMessage: `after` is no id of a timer.
+        """
+        wanted = Wanted(service, processor, key, TimerId.parse(after) if after is not None else None)
         return await list_timers(self._app, self._stores(), wanted, limit=limit)
 
     async def schedules(self) -> list[ScheduleState]:

@@ -13,7 +13,7 @@ from typing import Any
 from millrace.agenda import LIMIT_MAX, Agenda, TimerId, Wanted, list_timers, opened, schedules_of
 from millrace.application import Application
 from millrace.clock import VirtualClock, to_micros, to_text
-from millrace.command_line import add_family, add_reading, complain, iso, plain, print_json, print_table
+from millrace.command_line import add_family, add_reading, complain, plain, print_json, print_table
 from millrace.errors import ClockRefused, UnknownMessage
 from millrace.inspection import Inspection
 from millrace.terminal import moment, span
@@ -85,17 +85,23 @@ async def show_timers(app: Application, options: argparse.Namespace) -> int:
         rows = await list_timers(app, list(inspection.services()), wanted, limit=options.limit)
         counts = [await store.reader.timers.count() for _, store in inspection.services()]
     if options.json:
-        return print_json([{**plain(row), "due": iso(row.due)} for row in rows])
-    now = to_micros(app.clock.now())
-    cells = [(moment(row.due), _until(row.due, now), f"{row.service}.{row.processor}", row.key, row.name, row.type, row.id) for row in rows]
+        return print_json([plain(row) for row in rows])
+    now = app.clock.now()
+    cells = [
+        (_shown(row.due), _until(row.due - now), f"{row.service}.{row.processor}", row.key, row.name, row.type, row.id) for row in rows
+    ]
     print_table(("due", ">in", "group", "key", "timer", "fires", "id"), cells, none="no timer waits")
     if len(rows) < sum(counts):
         print(f"{len(rows):,} of {sum(counts):,} that wait")
     return 0
 
 
-def _until(due: int, now: int) -> str:
-    return span((due - now) / 1_000_000) if due >= now else f"{span((now - due) / 1_000_000)} late"
+def _until(left: timedelta) -> str:
+    return span(left.total_seconds()) if left >= timedelta() else f"{span(-left.total_seconds())} late"
+
+
+def _shown(at: datetime | None) -> str:
+    return moment(None if at is None else to_micros(at))
 
 
 async def cancel_timer(app: Application, options: argparse.Namespace) -> int:
@@ -114,9 +120,9 @@ async def show_schedules(app: Application, options: argparse.Namespace) -> int:
     async with Inspection(app) as inspection:
         rows = await schedules_of(list(inspection.services()))
     if options.json:
-        return print_json([{**plain(row), "next": iso(row.next), "last": iso(row.last)} for row in rows])
+        return print_json([plain(row) for row in rows])
     cells = [
-        (f"{row.service}/{row.schedule}", row.when, row.catch_up, row.command, row.state, moment(row.next), moment(row.last), row.fired)
+        (f"{row.service}/{row.schedule}", row.when, row.catch_up, row.command, row.state, _shown(row.next), _shown(row.last), row.fired)
         for row in rows
     ]
     columns = ("schedule", "when", "catch up", "command", "state", "next", "last", ">fired")

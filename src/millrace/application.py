@@ -135,10 +135,12 @@ class Application:
         self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
         concerned = {CONTROL.name, CLOCK.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
-        if self.on_log:
+        if self.on_log and self._timekeeper.topics:  # before there is its topic
             self._timekeeper.check([info.name for info in await self.parts.log.topics()], ours=[CONTROL.name])
         await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
+        if self.on_log:
+            self._timekeeper.check(self._partitions, ours=())
 
     async def _open_host(self, service: Service, installation: Installation, *, shift: float = 0.0) -> Host:
         store = self.engine.store(service.name)

@@ -6,10 +6,11 @@ Neighbours: `hosting` arms; `administration` lists; `clockwork` and users' serve
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 
-from millrace.clock import to_micros
+from millrace.clock import from_micros, to_micros
 from millrace.errors import ConsumerRefused, UnknownMessage
 from millrace.ports import StoreReader
 from millrace.schedule import KIND, PROCESSOR, TICK, Schedule, ScheduleRow, load_rows, save_rows, tick
@@ -85,7 +86,7 @@ class RemoveSchedule(Waiting):
 
 
 class ScheduleState(msgspec.Struct, frozen=True):
-    """A schedule as it is stored and declared; moments in microseconds, None for none."""
+    """A schedule as it is stored and declared; moments are None where there is none."""
 
     schedule: str
     service: str
@@ -95,8 +96,8 @@ class ScheduleState(msgspec.Struct, frozen=True):
     """The class of its command; None where it is not declared."""
     state: str
     """waiting, paused, undeclared, or new: declared and not armed yet."""
-    next: int | None
-    last: int | None
+    next: datetime | None
+    last: datetime | None
     fired: int
 
 
@@ -112,7 +113,8 @@ def _state(service: str, name: str, schedule: Schedule | None, row: ScheduleRow 
         return ScheduleState(name, service, schedule.when.text, schedule.catch_up, schedule.command.__name__, "new", None, None, 0)
     state = "undeclared" if schedule is None else "paused" if row.paused else "waiting"
     command = schedule.command.__name__ if schedule is not None else None
-    return ScheduleState(name, service, row.when, row.catch_up, command, state, row.next, row.last or None, row.fired)
+    last = from_micros(row.last) if row.last else None
+    return ScheduleState(name, service, row.when, row.catch_up, command, state, from_micros(row.next), last, row.fired)
 
 
 __all__ = ["ArmSchedules", "ChangeSchedule", "RemoveSchedule", "ScheduleState", "list_schedules"]
