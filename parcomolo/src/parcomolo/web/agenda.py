@@ -121,7 +121,7 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             body=CancelRequest,
             answers={200: dict[str, Any]},
             problems=(400, 401, 403, 404, 409, 413, 422, 503),
-            example={"id": "1767225600000000/inventory/handlers/0195-order/reservation"},
+            example={"id": "1767225600000000/inventory/handlers/0195-order/expiry"},
         ),
         Endpoint(
             method="GET",
