@@ -20,7 +20,7 @@ ROLE = "{service}"
 
 def needs_of(app: Application) -> list[Needs]:
     """Return what each service of an application reads and writes; all of them use the topics of the toolkit itself."""
-    called = {CONTROL.name} | ({CLOCK.name} if isinstance(app.clock, VirtualClock) else set())
+    called = {CONTROL.name, *([CLOCK.name] if isinstance(app.clock, VirtualClock) else [])}
     return [
         Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | called)))
         for service in app.services

@@ -119,3 +119,12 @@ def test_a_shop_that_began_without_keeps_its_clock(tmp_path):
     refused = parcomolo("serve", "--port", "0", "--data", str(tmp_path / "data"), "--clock", "virtual")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "--clock (PARCOMOLO_CLOCK) is 'virtual'; allowed: system" in refused.stderr
+
+
+async def test_pages_tell_the_time_of_the_shop(moving: Shop):
+    """An order of an hour ago is one, though the reader's clock has not moved."""
+    await moving.completed()
+    await move(moving, advance_seconds=3600)
+    html = (await moving.http.get("/orders", headers={"accept": "text/html"})).text
+    assert "1 h ago" in html
+    assert 'data-ahead-ms="3600000"' in html

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from millrace import Application, VirtualClock
+from millrace import Application, Clock, VirtualClock
 from millrace.errors import ClockRefused
 from parcomolo.configuration import CLOCK, CLOCKS
 from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
@@ -71,9 +71,13 @@ class ClockRoutes:
 
     def _answer(self) -> Answer:
         clock = self._app.clock
-        virtual = isinstance(clock, VirtualClock)
-        ahead = clock.offset.total_seconds() if isinstance(clock, VirtualClock) else 0.0
-        return ok(ClockStatus(clock=CLOCKS[virtual], now=clock.now(), ahead_seconds=ahead), ("Cache-Control", "no-store"))
+        status = ClockStatus(clock=CLOCKS[isinstance(clock, VirtualClock)], now=clock.now(), ahead_seconds=ahead_of(clock).total_seconds())
+        return ok(status, ("Cache-Control", "no-store"))
+
+
+def ahead_of(clock: Clock) -> timedelta:
+    """Return how far a clock was moved ahead of the machine's."""
+    return clock.offset if isinstance(clock, VirtualClock) else timedelta()
 
 
 def _refusal(error: ClockRefused, field: str) -> Problem:

@@ -12,7 +12,7 @@ from millrace.service import Service
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, held, published
 from millrace.testing.conformance.sample import Reminded, Ring
-from millrace.testing.settling import advance
+from millrace.testing.settling import advance, look
 from millrace.writer import Waiting
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -55,7 +55,7 @@ async def every_moment_is_fired_once(kit: EngineKit) -> None:
 
 async def _all_look(lab: Lab, *apps: Application) -> None:
     for app in apps:
-        app._wake()  # noqa: SLF001  # the clock of the machine has moved, which nobody tells
+        look(app)
     await lab.settled()
 
 
