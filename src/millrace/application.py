@@ -335,7 +335,7 @@ class Application:
         groups += [self.group_of(s.name, view.name) for s in self.services for view in s.views]
         names = Belongings(
             services=tuple(service.name for service in self.services),
-            topics=tuple({CLOCK.name, *(spec.name for spec in self.topics())}),
+            topics=tuple(sorted({CLOCK.name, *(spec.name for spec in self.topics())})),
             groups=tuple(groups),
         )
         try:
