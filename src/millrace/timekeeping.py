@@ -15,7 +15,8 @@ Until then the clocks of two processes may differ for the milliseconds that a re
 Which clock an installation has is settled by its first start and can be seen from the log: the topic is there, or it is not. A process
 with another clock is refused, since facts would be dated in two times: one whose clock stands on the machine's is told to take a virtual
 one, and a virtual one finds no topic beside those of an installation that has run without it. A process without the log cannot follow,
-so it is refused as well; it knows from what the relay process noted in its store.
+so it is refused as well; it knows from what the relay process noted in its store. What is not told apart is two first starts on servers
+in the same second with different settings.
 
 What is moved and what is not stands in `clock`. A move is for the handlers what a pause of the whole installation is: what fell due
 meanwhile fires in the order of its due times per partition, and `Context.now` is the new time for all of it. Who wants the moments in
