@@ -100,7 +100,7 @@ class Outcomes:
         """
         name, now = self._intake.name, unit.now_micros
         if isinstance(error, NotYet):
-            row = retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            row = retry.not_yet(delivery, error, processor=name, before=before, now_micros=now, unmoved_micros=unit.unmoved_micros)
             self._judge(row, handled)
             return row
         if isinstance(error, Exception) and self._intake.policy_of(delivery).kind_of(error) is Kind.REFUSED:
