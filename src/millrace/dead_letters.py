@@ -25,7 +25,7 @@ from millrace.application import Application
 from millrace.clock import to_micros
 from millrace.edit import Edit, edit_of, said_again
 from millrace.errors import ConfigurationError, InvalidEdit, LetterRefused, UnknownMessage
-from millrace.held import FIRST
+from millrace.held import FIRST, HeldPlace, HeldRow
 from millrace.hosting import Host
 from millrace.inspection import Inspection
 from millrace.letter import HeldId
@@ -48,7 +48,6 @@ from millrace.letters import (
     list_letters,
     show_letter,
 )
-from millrace.ports import HeldPlace, HeldRow
 from millrace.redrive import STEP, Rate, RedriveProgress, RedriveRun, load_runs
 from millrace.retry import DEAD, RELAY
 

@@ -16,7 +16,7 @@ import msgspec
 
 from millrace.administration import list_consumers, newest_at
 from millrace.breaker import BREAKER_OPEN
-from millrace.clock import to_micros
+from millrace.clock import VirtualClock, to_micros
 from millrace.errors import DecodeError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
@@ -25,6 +25,7 @@ from millrace.letters import count_held
 from millrace.ports import LogAdministration, PositionRow, Store, TopicInfo, TopicSpec
 from millrace.retry import DEAD, RELAY
 from millrace.serialization import open_envelope
+from millrace.terminal import span
 
 OK, LOOK, WRONG = "ok", "look", "wrong"
 FUTURE_S = 5.0
@@ -135,6 +136,9 @@ async def _clock(inspection: Inspection) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding("log", "clock", OK, "no record is from the future")
+    clock = inspection.app.clock
+    if isinstance(clock, VirtualClock):
+        yield Finding("application", "clock", LOOK, f"virtual, {span(clock.offset.total_seconds())} ahead of the machine's")
 
 
 async def _topics(inspection: Inspection) -> AsyncIterator[Finding]:

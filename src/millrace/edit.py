@@ -14,9 +14,9 @@ from typing import Any, cast
 import msgspec
 
 from millrace.errors import InvalidEdit, LetterRefused
+from millrace.held import HeldRow
 from millrace.letter import content_of, envelope_of
 from millrace.message import Message, declaration, key_of
-from millrace.ports import HeldRow
 from millrace.serialization import RECORD_BYTES_MAX, UNDECODABLE, Catalogue, Envelope, encode_json
 
 ROOM = 8192

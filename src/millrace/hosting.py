@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.alarms import TimerCount
 from millrace.broadcast import Broadcast
 from millrace.circuits import Circuits, Gate
 from millrace.clock import Clock, to_micros
@@ -20,10 +21,11 @@ from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
+from millrace.leasing import GroupSpec
 from millrace.letter_watch import ForgetClosed, Pile, measure
 from millrace.message import Message
 from millrace.pace import Pace
-from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
+from millrace.ports import LogParts, Store, ViewInfo
 from millrace.position_check import check_positions
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
@@ -32,6 +34,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.trouble import Troubles
@@ -109,6 +112,7 @@ class Host:
         self.changed = Broadcast()
         self.loops: dict[str, Loop] = {}
         self.builds: dict[int, ViewInfo] = {}
+        self.timers = TimerCount()
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -195,6 +199,7 @@ class Host:
         await ensure.finished
         if self._installation.role.consuming:
             await self._look_at_wishes()
+            await self._arm_schedules()
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
@@ -202,6 +207,12 @@ class Host:
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+
+    async def _arm_schedules(self) -> None:
+        if self.service.schedules:
+            arm = ArmSchedules(self.service.schedules.values())
+            self.writer.submit(arm)
+            await arm.finished
 
     def start_relay(self) -> None:
         """Start the relay and nothing else, in a process of its own."""
@@ -357,6 +368,7 @@ class Host:
         await self._look_at_wishes()
         for loop in list(self.loops.values()):
             await loop.refresh()
+        await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
             swap = Swap(build)
             self.writer.submit(swap)

@@ -28,8 +28,9 @@ from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import DecodeError
 from millrace.foreign import Original, Reader, pack, unpack
+from millrace.held import HeldRow
 from millrace.message import Event, Message, declaration, key_of
-from millrace.ports import HeldRow, Record, TimerRow
+from millrace.ports import Record, TimerRow
 from millrace.processor import Mode, Pattern, Processor
 from millrace.retry import RetryPolicy
 from millrace.serialization import UNDECODABLE, Catalogue, Envelope, open_envelope, pack_sequence, seal

@@ -19,8 +19,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from millrace.held import FIRST
-from millrace.ports import LetterFilter, LogParts, PositionRow, Store
+from millrace.held import FIRST, LetterFilter
+from millrace.ports import LogParts, PositionRow, Store
 from millrace.retry import RELAY
 
 

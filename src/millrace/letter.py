@@ -19,8 +19,8 @@ import msgspec
 
 from millrace.errors import DecodeError, UnknownMessage
 from millrace.foreign import Reader, unpack
+from millrace.held import ClosedRow, HeldPlace, HeldRow
 from millrace.message import MASK, Message, masked, personal_fields
-from millrace.ports import ClosedRow, HeldPlace, HeldRow
 from millrace.retry import RELAY, RETRY
 from millrace.serialization import Catalogue, Envelope, open_envelope
 

@@ -13,7 +13,8 @@ from datetime import timedelta
 import msgspec
 
 from millrace.errors import ConfigurationError
-from millrace.ports import LetterFilter, StoreReader
+from millrace.held import LetterFilter
+from millrace.ports import StoreReader
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 

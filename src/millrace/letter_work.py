@@ -32,8 +32,9 @@ import msgspec
 from millrace.delivery import Delivery
 from millrace.edit import Edit
 from millrace.errors import LetterRefused
+from millrace.held import ClosedRow, HeldPlace, HeldRow
 from millrace.letter import revived
-from millrace.ports import ClosedRow, HeldPlace, HeldRow, PositionRow, StoreTransaction
+from millrace.ports import PositionRow, StoreTransaction
 from millrace.redrive import RedriveRun, save_run
 from millrace.retry import DEAD, RELAY, RETRY
 from millrace.serialization import Envelope, seal

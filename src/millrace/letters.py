@@ -23,10 +23,10 @@ from millrace.causes import Cause, causes_of
 from millrace.clock import from_micros, to_micros, to_text
 from millrace.errors import ConfigurationError, UnknownMessage
 from millrace.foreign import unpack
-from millrace.held import FIRST, Mark
+from millrace.held import FIRST, ClosedRow, HeldRow, LetterFilter, LetterGroup, Mark
 from millrace.inspection import Inspection
 from millrace.letter import Content, Death, HeldId, content_of, envelope_of, history_of
-from millrace.ports import ClosedRow, HeldRow, LetterFilter, LetterGroup, Store
+from millrace.ports import Store
 from millrace.retry import DEAD
 from millrace.serialization import Headers
 from millrace.service import Service

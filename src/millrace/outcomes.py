@@ -33,9 +33,10 @@ from millrace.consumer_state import STOPPED, Wish, save_wish
 from millrace.delivery import Delivery
 from millrace.errors import NotYet, Rejected, StoreUnavailable
 from millrace.fingerprint import fingerprint_of, fingerprint_of_reason
+from millrace.held import HeldRow
 from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration, kebab
-from millrace.ports import HeldRow, StoreReader
+from millrace.ports import StoreReader
 from millrace.processor import Mode
 from millrace.unit_of_work import UnitOfWork
 
@@ -101,7 +102,7 @@ class Outcomes:
         """
         name, now = self._intake.name, unit.now_micros
         if isinstance(error, NotYet):
-            row = retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            row = retry.not_yet(delivery, error, processor=name, before=before, now_micros=now, unmoved_micros=unit.unmoved_micros)
             if row.state == retry.DEAD:
                 row.fingerprint, row.last_at = fingerprint_of_reason(row.reason, delivery.envelope.type), now
             self._judge(row, handled)

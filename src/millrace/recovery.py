@@ -33,9 +33,10 @@ import msgspec
 from millrace.application import Application
 from millrace.epoch import JournalEpochs, SourceEpochs
 from millrace.errors import ConfigurationError, DecodeError, StoreUnavailable
+from millrace.held import HeldRow
 from millrace.inspection import Inspection
 from millrace.ledger import refused_by_log
-from millrace.ports import HeldRow, LogParts, PositionRow, Record, Store, StoreTransaction, TopicInfo
+from millrace.ports import LogParts, PositionRow, Record, Store, StoreTransaction, TopicInfo
 from millrace.rebuild import processor_of
 from millrace.serialization import open_envelope
 

@@ -14,8 +14,8 @@ import time
 
 import msgspec
 
-from millrace.held import FIRST, Mark
-from millrace.ports import LetterFilter, StoreReader, StoreTransaction
+from millrace.held import FIRST, LetterFilter, Mark
+from millrace.ports import StoreReader, StoreTransaction
 
 KIND = "@redrive"
 """The kind of the rows, which no class of an application has."""

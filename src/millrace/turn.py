@@ -32,9 +32,10 @@ from millrace.breaker import Tally
 from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import NotYet
+from millrace.held import HeldRow
 from millrace.intake import TIMERS, Intake
 from millrace.outcomes import Memory, Outcomes
-from millrace.ports import HeldRow, PositionRow
+from millrace.ports import PositionRow
 from millrace.processor import Mode, Pattern
 from millrace.read_position import Replay
 from millrace.unit_of_work import UnitOfWork
@@ -200,7 +201,7 @@ class Turn(Waiting):
             if not delivery.repeated:
                 known.add(name)
                 fresh.append(name)
-        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.now_micros)
+        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.unmoved_micros)
 
     async def _drop_held(self, unit: UnitOfWork) -> None:
         """Do not deliver again what waits or is dead: that is still on its way."""
@@ -247,6 +248,8 @@ class Turn(Waiting):
                     delivery.result = self._results[row.key, row.due, row.name]
                 self._want(delivery, unit)
                 self._fired.append(delivery)
+        if len(self._timers) > 1:
+            self._fired.sort(key=lambda delivery: delivery.envelope.time)  # when each was due
 
     async def settle(self, unit: UnitOfWork) -> None:
         """Everything is written and the commit begins: a good moment to read ahead."""

@@ -10,8 +10,7 @@ import pytest
 from millrace.engines.postgres import PostgresEngine, queries, schema
 from millrace.engines.postgres.checkup import judge
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.held import FIRST
-from millrace.ports import LetterFilter
+from millrace.held import FIRST, LetterFilter
 from millrace.split import SplitEngine
 from millrace.testing.conformance.postgres_kit import PostgresDamage, server_address
 from tests.postgres.conftest import NewEngine

@@ -18,8 +18,8 @@ from millrace.engines.sqlite.filesystem import file_system_of
 from millrace.engines.sqlite.queries import migrations
 from millrace.engines.sqlite.store import SqliteStore
 from millrace.errors import StoreUnavailable
-from millrace.held import FIRST
-from millrace.ports import JournalEntry, LetterFilter
+from millrace.held import FIRST, LetterFilter
+from millrace.ports import JournalEntry
 
 NOBODY = 65534
 Open = Callable[..., Database]

@@ -15,7 +15,9 @@ import msgspec
 import pytest
 
 from millrace.breaker import KIND as BREAKERS
-from millrace.ports import ClosedRow, Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.held import ClosedRow, HeldRow
+from millrace.ports import Engine, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.schedule import KIND as SCHEDULES
 from millrace.testing.conformance import (
     EngineKit,
     Promise,
@@ -34,16 +36,19 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    moved_clock,
     moving,
     recovering,
     relays,
     retaining,
+    schedules,
     streams,
     timers,
     views,
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
+from millrace.timekeeping import CLOCK
 
 IMPATIENT_S = 1.0
 """How long a check on a mutant waits for what will not happen."""
@@ -398,6 +403,24 @@ class TimersEarly(Wrapped):
         return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
 
 
+class MomentsForgotten(Wrapped):
+    """Does not keep which moment of a schedule is next."""
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        """Keep the first of each schedule."""
+        known = await self.inner.load(SCHEDULES, sorted(key for kind, key, _ in rows if kind == SCHEDULES))
+        await self.inner.save([row for row in rows if row[0] != SCHEDULES or row[1] not in known])
+
+
+class ClockForgotten(Wrapped):
+    """Forgets at each start what it was told on the topic of the clock."""
+
+    async def topics(self) -> list[TopicInfo]:
+        """Say that nothing is there."""
+        found = await self.inner.topics()
+        return [msgspec.structs.replace(info, ranges=((0, 0),)) if info.name == CLOCK.name else info for info in found]
+
+
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what wraps one table of a store."""
 
@@ -502,6 +525,10 @@ MUTANTS = (
         "forgets what was skipped",
         {"tables": _table("positions", SkipsForgotten)},
         dead_letters.discarded_letters_are_kept_and_counted,
+    ),
+    Mutant("moved_clock", "forgets moves", {"log": ClockForgotten}, moved_clock.time_does_not_go_back),
+    Mutant(
+        "schedules", "forgets moments", {"tables": _table("states", MomentsForgotten)}, schedules.missed_moments_are_caught_up_as_declared
     ),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )

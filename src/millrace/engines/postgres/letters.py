@@ -14,7 +14,7 @@ import msgspec
 from millrace.engines.postgres.arrays import Value, scalar
 from millrace.engines.postgres.progress import packed, restored_row
 from millrace.engines.postgres.table import Table
-from millrace.ports import ClosedRow, HeldPlace, HeldRow, LetterFilter, LetterGroup, Mark
+from millrace.held import ClosedRow, HeldPlace, HeldRow, LetterFilter, LetterGroup, Mark
 
 
 class PostgresLetters(Table):

@@ -46,7 +46,8 @@ from millrace.engines.postgres.rows import PostgresAnswers, PostgresStates
 from millrace.engines.postgres.session import OwnSql, Rows, Session, Step
 from millrace.engines.postgres.table import Check, Place
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.ports import Answers, Documents, Held, Journal, Letters, Positions, States, Timers, Views
+from millrace.held import Held, Letters
+from millrace.ports import Answers, Documents, Journal, Positions, States, Timers, Views
 
 OUTCOME_S = 10.0
 """How long a commit whose answer was lost is asked after."""

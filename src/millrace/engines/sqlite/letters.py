@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from millrace.engines.sqlite.table import Table, json_text
-from millrace.ports import ClosedRow, HeldPlace, HeldRow, LetterFilter, LetterGroup, Mark
+from millrace.held import ClosedRow, HeldPlace, HeldRow, LetterFilter, LetterGroup, Mark
 
 
 class SqliteLetters(Table):

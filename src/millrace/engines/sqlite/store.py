@@ -21,19 +21,8 @@ from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
 from millrace.engines.sqlite.snapshot import Snapshot
 from millrace.engines.sqlite.transfer import SqliteTransfer
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.ports import (
-    Answers,
-    Documents,
-    Held,
-    Journal,
-    Letters,
-    Positions,
-    States,
-    StoreReader,
-    StoreTransaction,
-    Timers,
-    Views,
-)
+from millrace.held import Held, Letters
+from millrace.ports import Answers, Documents, Journal, Positions, States, StoreReader, StoreTransaction, Timers, Views
 
 
 def _deny_transactions(operation: int, *_: str | None) -> int:

@@ -13,11 +13,10 @@ import pytest
 from millrace.application import Application
 from millrace.dead_letters import DeadLetters
 from millrace.errors import ConfigurationError, InvalidEdit, LetterRefused, StoreUnavailable, UnknownMessage
-from millrace.held import FIRST, ClosedRow
+from millrace.held import FIRST, ClosedRow, HeldRow, LetterFilter
 from millrace.letter import HeldId, history_of
 from millrace.letter_watch import LetterBounds
 from millrace.letters import LetterQuery
-from millrace.ports import HeldRow, LetterFilter
 from millrace.serialization import RECORD_BYTES_MAX, open_envelope
 from millrace.service import Service
 from millrace.state import State

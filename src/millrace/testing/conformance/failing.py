@@ -16,8 +16,8 @@ from millrace.delivery import Context
 from millrace.errors import ConfigurationError, Fatal, Poison, Transient
 from millrace.handler import Transaction
 from millrace.health import BREAKER_OPEN, Entry
+from millrace.held import HeldRow
 from millrace.partitioning import partition_of
-from millrace.ports import HeldRow
 from millrace.retry import DEAD, RETRY, FailureLimit, RetryPolicy
 from millrace.service import Service
 from millrace.testing.conformance.g02_effects_once import add
