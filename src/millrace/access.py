@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from millrace.alarm import ALARMS
 from millrace.application import Application
 from millrace.control import CONTROL
 from millrace.errors import ConfigurationError
@@ -17,10 +18,12 @@ ROLE = "{service}"
 
 
 def needs_of(app: Application) -> list[Needs]:
-    """Return what each service of an application reads and writes; operators call all of them on one topic, and there they answer."""
-    called = {CONTROL.name}
+    """Return what each service of an application reads and writes; operators call all of them on one topic, and there they
+    answer; alarms go to another.
+    """
+    called, says = {CONTROL.name}, {CONTROL.name, ALARMS.name}
     return [
-        Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | called)))
+        Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | says)))
         for service in app.services
     ]
 

@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from millrace import retry
 from millrace.aggregate import Aggregate, Recorded
+from millrace.alarm import ALARMS
 from millrace.clock import Clock, SystemClock
 from millrace.collector import calm_the_collector
 from millrace.control import CONTROL, Call, Control
@@ -28,11 +31,12 @@ from millrace.detached import DetachedLog, noted_partitions
 from millrace.erasure import Belongings, Erasure
 from millrace.errors import ConfigurationError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
-from millrace.health import Health, metrics
+from millrace.health import Health
 from millrace.hosting import Host, Installation
 from millrace.keyed import Stream
 from millrace.membership import Membership
-from millrace.message import Command, declaration
+from millrace.message import Command, declaration, key_of, name_of
+from millrace.metrics import metrics
 from millrace.pace import Pace
 from millrace.ports import Engine, LogParts, TopicSpec, ViewInfo
 from millrace.position import Position
@@ -46,6 +50,7 @@ from millrace.serialization import Catalogue
 from millrace.service import Service, choose_services, retention_of
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
+from millrace.tracing import Tracing
 from millrace.trouble import LogTrouble, Patience, Troubles, patiently
 
 S = TypeVar("S", bound=State)
@@ -69,6 +74,9 @@ class Application:
         clock: business time.
         policy: retries of handlers.
         batch_max: records per turn of a processor.
+
+    Attributes:
+        tracing: set it before the start to have spans made, see `millrace.telemetry`; None makes none.
     """
 
     def __init__(  # the assembly of an application, all by keyword
@@ -103,6 +111,7 @@ class Application:
         self._control: Control | None = None
         self._opening: asyncio.Task[bool] | None = None
         self._started = False
+        self.tracing: Tracing | None = None
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
         for service in self.services:
@@ -124,7 +133,7 @@ class Application:
         """Open the log, with the topics that these services read and write."""
         self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
-        concerned = {CONTROL.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
+        concerned = {CONTROL.name, ALARMS.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
         await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
 
@@ -146,6 +155,7 @@ class Application:
             pace=Pace(TOGETHER_S),
             troubles=self._troubles,
             role=self._role,
+            tracing=self.tracing,
             batch_max=self._batch_max,
         )
 
@@ -339,7 +349,14 @@ class Application:
         processor, pattern = host.commands[type(command)]
         keys = (idempotency,) if isinstance(idempotency, IdempotencyKey) else tuple(idempotency)
         order = Order(command, expected_version, keys, answer, correlation_id)
-        work = CommandWork(order, pattern, partitions=host.partitions_of(processor.topics()))
+        partitions = host.partitions_of(processor.topics())
+        if self.tracing is None:
+            return await self._submit(host, CommandWork(order, pattern, partitions=partitions))
+        with self.tracing.executing(name_of(type(command)), service=host.service.name, key=correlation_id or key_of(command)) as trace:
+            traced = msgspec.structs.replace(order, traceparent=trace)
+            return await self._submit(host, CommandWork(traced, pattern, partitions=partitions))
+
+    async def _submit(self, host: Host, work: CommandWork) -> Outcome:
         host.writer.submit(work, bounded=True)
         return await work.result()
 
@@ -499,7 +516,7 @@ class Application:
 
     def metrics(self) -> str:
         """Return the figures of this process as Prometheus text."""
-        return metrics(self.hosts)
+        return metrics(self.hosts, group=self.group_of)
 
     def ready(self) -> bool:
         """Return whether this process holds its partitions, its timers are armed, and what its services said first was heard."""
@@ -518,9 +535,13 @@ class Application:
         return f"{service}.{processor}"
 
     def topics(self) -> list[TopicSpec]:
-        """Return every topic that the services declare, with its settings, and the control topic."""
+        """Return every topic that the services declare, with its settings, and those of the toolkit: calls and alarms."""
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
-        specs = {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names} | self._specs | {CONTROL.name: CONTROL}
+        specs = (
+            {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names}
+            | self._specs
+            | {CONTROL.name: CONTROL, ALARMS.name: ALARMS}
+        )
         return [specs[name] for name in sorted(specs)]
 
     async def _clean_forever(self) -> None:

@@ -71,6 +71,7 @@ class Order(msgspec.Struct, frozen=True):
     keys: tuple[IdempotencyKey, ...] = ()
     answer: Callable[[Outcome], bytes] | None = None
     correlation_id: str = ""
+    traceparent: str = ""
 
 
 class CommandWork(Waiting):
@@ -191,6 +192,8 @@ def _delivery(order: Order, partitions: int) -> Delivery:
     key = key_of(order.command)
     delivery = Delivery()
     delivery.envelope = Envelope(f"{_PROCESS}{next(_NUMBERS):x}", "", "", correlationid=order.correlation_id)
+    if order.traceparent:
+        delivery.envelope.traceparent = order.traceparent
     delivery.message, delivery.key, delivery.partition = order.command, key, partition_of(key, partitions)
     return delivery
 

@@ -1,4 +1,4 @@
-"""Is it well? One entry per dependency and per processor; unhealthy is who has work and does not advance.
+"""Is it well? One entry per dependency, ledger and processor; unhealthy is who has work and does not advance, or has lost something.
 
 Neighbours: `application.health` makes it; web routes and `doctor` show it. No secret is in it.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from millrace.clock import from_micros
 from millrace.consumer_state import PAUSED, RUNNING, STOPPED
 from millrace.hosting import Host
 from millrace.runtime import STUCK_S
@@ -18,7 +19,10 @@ WELL = {OK, PAUSED, STOPPED}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One dependency or processor; `state` is ok, failing or stuck, and paused or stopped where an operator wants that."""
+    """One dependency, ledger or processor; `state` is ok, failing or stuck, and paused or stopped where an operator wants that.
+
+    A ledger's is ok or differs; its `last_error` names each difference.
+    """
 
     name: str
     kind: str
@@ -53,6 +57,7 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
     found = [_dependency(f"{name} store", host.writer.last_error)]
     if host.relay.here:
         found.append(_dependency(f"{name} relay", host.relay.last_error))
+    found.append(_ledger(name, host))
     for loop in host.loops.values():
         state = loop.state()
         rest = OK if state.wanted == RUNNING else state.wanted
@@ -61,38 +66,11 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
     return found
 
 
+def _ledger(name: str, host: Host) -> Entry:
+    """Return what the ledger's watch has found: a loss is nothing that a restart would mend, so readiness does not depend on it."""
+    wrong = [f"{alarm.text}, since {from_micros(alarm.since).isoformat(timespec='seconds')}" for alarm in host.watch.alarms.values()]
+    return Entry(f"{name} ledger", "ledger", "differs" if wrong else OK, last_error="; ".join(wrong) or None)
+
+
 def _dependency(name: str, error: str | None) -> Entry:
     return Entry(name, "dependency", "failing" if error else OK, last_error=error)
-
-
-def metrics(hosts: Mapping[str, Host]) -> str:
-    """Return the figures of running services as Prometheus text."""
-    lines = [
-        "# HELP millrace_commits_total Transactions committed by the writer of a service.",
-        "# TYPE millrace_commits_total counter",
-        *(f'millrace_commits_total{{service="{name}"}} {host.writer.commits}' for name, host in hosts.items()),
-        "# HELP millrace_commands_waiting Work items that wait for the writer of a service.",
-        "# TYPE millrace_commands_waiting gauge",
-        *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in hosts.items()),
-    ]
-    for metric, kind, text in (
-        ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
-        ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),
-        ("millrace_handled_total", "counter", "Messages handled by this process."),
-        ("millrace_running", "gauge", "1 where the processor runs, 0 where an operator has paused or stopped it."),
-        ("millrace_fenced_total", "counter", "Partitions given up with work in hand, because they have another owner."),
-    ):
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
-        for name, host in hosts.items():
-            for loop in host.loops.values():
-                state = loop.state()
-                values = {
-                    "lag_messages": state.lag,
-                    "held_keys": state.held,
-                    "handled_total": loop.handled,
-                    "running": int(state.wanted == RUNNING),
-                    "fenced_total": loop.fenced,
-                }
-                value = values[metric.removeprefix("millrace_")]
-                lines.append(f'{metric}{{service="{name}",processor="{state.processor}"}} {value}')
-    return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
@@ -19,6 +20,8 @@ from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
+from millrace.lag_clock import LagClock
+from millrace.ledger_watch import Watch
 from millrace.message import Message
 from millrace.pace import Pace
 from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
@@ -32,6 +35,7 @@ from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
 from millrace.serialization import Catalogue
 from millrace.service import Service
+from millrace.tracing import Tracing
 from millrace.trouble import Troubles
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.view import ViewPattern
@@ -55,6 +59,7 @@ class Installation(msgspec.Struct, frozen=True):
         pace: of the relays.
         troubles: what the process has said about its stores.
         role: what the hosts do for their services.
+        tracing: who is told what they do, if anybody is.
     """
 
     application: str
@@ -68,6 +73,7 @@ class Installation(msgspec.Struct, frozen=True):
     troubles: Troubles
     role: Role
     batch_max: int = BATCH_MAX
+    tracing: Tracing | None = None
 
 
 class Clean(Waiting):
@@ -107,6 +113,7 @@ class Host:
         self.changed = Broadcast()
         self.loops: dict[str, Loop] = {}
         self.builds: dict[int, ViewInfo] = {}
+        self.lags = LagClock()
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -122,6 +129,7 @@ class Host:
         self.saying: Saying
         self.writer: Writer
         self.relay: Relay | RelayElsewhere
+        self.watch: Watch
 
     @property
     def source(self) -> str:
@@ -135,9 +143,12 @@ class Host:
         self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed, troubles=installation.troubles)
         if installation.role.relaying:
-            self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
+            self.relay = Relay(
+                self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace, tracing=installation.tracing
+            )
         else:
             self.relay = RelayElsewhere(self.store, installation.parts.log, self.saying, compares=installation.role.consuming)
+        self.watch = Watch(self.service.name, self.writer, published=self._published, holes=lambda: self.relay.holes)
         self._processors = self.service.processors(installation.catalogue)
         self._check_timers()
         for processor in self._processors:
@@ -145,6 +156,10 @@ class Host:
                 self.commands.setdefault(cls, (processor, pattern))
                 if isinstance(pattern, Aggregate):
                     self.aggregates[pattern.state] = pattern
+
+    def _published(self) -> int | None:
+        """Return up to where the journal is in the log, None where another process publishes it."""
+        return self.relay.published if self.relay.here else None
 
     def _check_timers(self) -> None:
         """See that the timers of what follows from an activity have an owner: set in its partitions, they fire in another processor."""
@@ -190,6 +205,7 @@ class Host:
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+        self.watch.start()
 
     def start_relay(self) -> None:
         """Start the relay and nothing else, in a process of its own."""
@@ -197,6 +213,7 @@ class Host:
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+        self.watch.start()
 
     async def note_partitions(self, partitions: Mapping[str, int]) -> None:
         """Note in the store how many partitions topics have, for processes without the log."""
@@ -260,6 +277,7 @@ class Host:
             rejection=self.service.rejection,
             failed=note,
         )
+        intake.group, intake.tracing = installation.group(self.service.name, name), installation.tracing
         loop = Loop(
             intake=intake,
             topics=processor.topics(),
@@ -332,6 +350,7 @@ class Host:
         if not self._installation.role.consuming:
             return
         await self._look_at_wishes()
+        self.lags.note(time.monotonic(), self._installation.parts.feed.ends(), [loop.offsets() for loop in self.loops.values()])
         for loop in list(self.loops.values()):
             await loop.refresh()
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
@@ -380,6 +399,7 @@ class Host:
 
     async def stop(self) -> None:
         """Finish what is in hand: loops, what is queued, what is to be published."""
+        await self.watch.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)

@@ -35,6 +35,7 @@ from millrace.clock import Clock, to_micros
 from millrace.consumer_state import RUNNING, Orders
 from millrace.errors import Recovery, StoreUnavailable
 from millrace.intake import Intake
+from millrace.meter import Meter
 from millrace.pace import Pace
 from millrace.ports import LogParts
 from millrace.position_check import check_positions
@@ -138,6 +139,7 @@ class Loop:
         self.last_error: str | None = None
         self.handled = 0
         self.fenced = 0
+        self.meter = Meter()
 
     def start(self) -> None:
         """Begin to run."""
@@ -246,6 +248,10 @@ class Loop:
     def offsets(self) -> dict[Place, int]:
         """Return the next offset to read per owned (topic, partition)."""
         return dict(self._offsets)
+
+    def ends(self) -> Mapping[Place, int]:
+        """Return where the partitions of the log end, as far as is known."""
+        return self._feed.ends()
 
     def has_read(self, ends: Mapping[Place, int]) -> bool:
         """Return whether the owned partitions were read up to some ends, or are not to be read now."""
@@ -532,6 +538,7 @@ class Loop:
     async def _learn(self, turn: Turn) -> None:
         self._progress = time.monotonic()
         self.handled += turn.handled
+        self.meter.learn(turn)
         for place, offset in turn.advanced.items():
             if place in self._offsets:
                 self._offsets[place] = offset

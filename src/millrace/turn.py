@@ -20,6 +20,7 @@ Neighbours: `runtime` collects a turn and submits it to the `writer`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -32,9 +33,11 @@ from millrace.delivery import Delivery
 from millrace.errors import NotYet, Rejected, StoreUnavailable
 from millrace.intake import TIMERS, Intake
 from millrace.message import Command, declaration
+from millrace.notes import Notes
 from millrace.ports import HeldRow, PositionRow
 from millrace.processor import Mode, Pattern
 from millrace.read_position import Replay
+from millrace.tracing import TurnSpans
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
@@ -107,6 +110,9 @@ class Turn(Waiting):
         self.held_changed = False
         self.handled = 0
         self.fired = bool(self._timers)
+        self.notes = Notes(intake.group)
+        self._spans: TurnSpans | None = None
+        self.begun = time.monotonic()
 
     def _reset(self) -> None:
         """Forget a try whose transaction was undone; the writer may prepare an item twice."""
@@ -115,6 +121,10 @@ class Turn(Waiting):
         self._waiting_keys = {(p, k) for (_, p, k), (state, _) in self._blocked.items() if state == retry.NOT_YET}
         self.fenced, self.moved, self.advanced, self.wake = set(), {}, {}, set()
         self.held_changed, self.handled = False, 0
+        self.notes = Notes(self._intake.group)
+        if self._spans is not None:
+            self._spans.forget()
+            self._spans = None
 
     async def prepare(self, unit: UnitOfWork) -> None:
         """Compare positions, load held messages and timers, name the rows of everything."""
@@ -137,6 +147,16 @@ class Turn(Waiting):
         await self._drop_held(unit)
         await self._prepare_held(unit)
         await self._prepare_timers(unit)
+        if (tracing := self._intake.tracing) is not None:
+            self._spans = tracing.turn(self._intake.group, self._all_deliveries())
+
+    def _all_deliveries(self) -> list[Delivery]:
+        """Return what this turn will handle, as far as it is known before; not what was published again."""
+        found = [delivery for chunk in self._current for delivery in chunk.again if not (delivery.replayed and delivery.repeated)]
+        for chunk in self._current:
+            sources = self._rows[chunk.topic, chunk.partition].sources
+            found += [d for d in chunk.deliveries if not d.repeated and not (d.origin and d.sequence <= sources.get(d.origin, 0))]
+        return [*found, *(delivery for _, delivery in self._held), *self._fired]
 
     def _concerned(self) -> list[Place]:
         """Return the places whose positions this turn compares or changes."""
@@ -229,9 +249,20 @@ class Turn(Waiting):
         """Everything is written and the commit begins: a good moment to read ahead."""
         self._settle()
 
+    def done(self) -> None:
+        """Say what there is to say about messages, and wake the loop."""
+        self.notes.say()
+        if self._spans is not None:
+            self._spans.end()
+            self._spans = None
+        super().done()
+
     def failed(self, error: BaseException) -> None:
         """Hand the error to the loop."""
         self._settle()
+        if self._spans is not None:
+            self._spans.forget()
+            self._spans = None
         super().failed(error)
 
     def _settle(self) -> None:
@@ -391,12 +422,15 @@ class Turn(Waiting):
     def _failed(self, delivery: Delivery, error: BaseException, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         name, now = self._intake.name, unit.now_micros
         if isinstance(error, NotYet):
-            return retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            waiting = retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            self.notes.held(delivery, waiting)
+            return waiting
         if isinstance(error, Rejected):
             try:
                 self._reply(delivery, error, unit)
             except Exception as failure:  # noqa: BLE001  # a rejection class that cannot carry the refusal is a failure
                 return self._intake.policy.after_failure(delivery, failure, processor=name, now_micros=now)
+            self.notes.refused(delivery, error.reason)
             self._succeeded(delivery)
             return None
         if isinstance(error, asyncio.CancelledError):
@@ -406,12 +440,17 @@ class Turn(Waiting):
         if not isinstance(error, Exception):
             raise error
         self._intake.note(error)
-        return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
+        if self._spans is not None:
+            self._spans.failed(delivery, error)
+        row = self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
+        self.notes.held(delivery, row)
+        return row
 
     def _unreadable(self, delivery: Delivery, now: int) -> HeldRow:
         row = retry.held_row(delivery, retry.DEAD, processor=self._intake.name, now_micros=now)
         row.reason, row.detail = delivery.result
         row.attempts = 1
+        self.notes.held(delivery, row)
         return row
 
     def _reply(self, delivery: Delivery, refusal: Rejected, unit: UnitOfWork) -> None:

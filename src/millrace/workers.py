@@ -308,10 +308,12 @@ class Workers:
 
     async def _call(self, deliveries: list[Delivery]) -> bool:
         """Call one after the other until one fails; return whether one did."""
+        tracing = self._intake.tracing
         for delivery in deliveries:
             delivery.now = self._clock.now()
             try:
-                delivery.result = await delivery.pattern.call(delivery, None)
+                call = delivery.pattern.call(delivery, None)
+                delivery.result = await (call if tracing is None else tracing.calling(self._intake.group, delivery, call))
             except Rejected as refusal:
                 delivery.result = refusal
             except (NotYet, asyncio.CancelledError, Exception) as error:  # the message's failure, dealt with in the turn

@@ -36,8 +36,8 @@ def test_topics(data: Path, millrace: Millrace) -> None:
 
     assert ran.status == 0
     assert lines[0].split() == ["TOPIC", "PARTITIONS", "RECORDS", "KEPT", "NEWEST", "NOTE"]
-    assert [line.split()[:4] for line in lines[1:2]] == [["internal.control", "1", "0", "1"]]
-    assert [line.split()[:5] for line in lines[1:]][2:] == [
+    assert [line.split()[:4] for line in lines[1:3]] == [["internal.alarms", "1", "0", "30"], ["internal.control", "1", "0", "1"]]
+    assert [line.split()[:5] for line in lines[1:]][3:] == [
         ["orders", "3", "11", "for", "ever"],
         ["orders.commands", "3", "0", "7", "d"],
     ]

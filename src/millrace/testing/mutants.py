@@ -38,6 +38,7 @@ from millrace.testing.conformance import (
     streams,
     timers,
     views,
+    watching,
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
@@ -362,6 +363,23 @@ class TimersEarly(Wrapped):
         return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
 
 
+class HolesHidden(Wrapped):
+    """Says that of a journal everything is there."""
+
+    async def rows_between(self, after: int, *, until: int) -> tuple[int, int]:
+        """Return as many rows as positions."""
+        head, _ = await self.inner.rows_between(after, until=until)
+        return head, min(head, until) - after
+
+
+class AlarmsForgotten(Wrapped):
+    """Keeps no alarm."""
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        """Keep the other rows."""
+        await self.inner.save([row for row in rows if row[0] != "@alarm"])
+
+
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what wraps one table of a store."""
 
@@ -444,6 +462,8 @@ MUTANTS = (
     Mutant("relays", "publishes like anybody", {"log": RelayPositionApart}, relays.killed_relays_lose_and_repeat_nothing),
     Mutant("foreign_records", "forgets times of append", {"log": TimesForgotten}, foreign_records.retries_open_the_same_message),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
+    Mutant("watching", "hides holes", {"tables": _table("journal", HolesHidden)}, watching.rows_lost_unpublished_are_an_alarm),
+    Mutant("watching", "forgets alarms", {"tables": _table("states", AlarmsForgotten)}, watching.lost_letters_are_an_alarm),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
     Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),
     Mutant("consumers", "forgets wishes", {"tables": _table("states", WishesForgotten)}, consumers.paused_takes_nothing),

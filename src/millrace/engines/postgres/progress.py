@@ -152,6 +152,10 @@ class PostgresTimers(Table):
         """Return the earliest due time per partition."""
         return dict(await self._all("next_timers", scalar(processor)))
 
+    async def of_key(self, processor: str, *, key: str, limit: int) -> list[TimerRow]:
+        """Return the timers of a key, earliest first; see `millrace.sight`."""
+        return [TimerRow(*_restored(row)) for row in await self._all("key_timers", scalar(processor), scalar(key), scalar(limit))]
+
     async def count(self) -> int:
         """Return how many timers wait."""
         return (await self._all("count_timers"))[0][0]

@@ -124,6 +124,10 @@ select h.last, (select count(*) from {schema}.journal), h.removed,
     h.removed + (select count(*) from {schema}.journal where topic is not null and position <= $1::int8)
 from {schema}.journal_head h
 
+-- name: journal_rows
+-- The last position given, and the rows there in a range of positions.
+select h.last, (select count(*) from {schema}.journal where position > $1::int8 and position <= $2::int8) from {schema}.journal_head h
+
 -- name: trim_journal, fresh
 -- Remove rows for the log that belong to no stream, among the next ones; count them; say up to where it looked.
 with reach as (
@@ -245,6 +249,11 @@ where t.processor = w.processor and t.key = w.key and t.name = w.name returning 
 -- What is due, earliest first.
 select processor, key, name, partition, due, event_time, type, data, correlation, causation
 from {schema}.timer t where processor = $1::text and partition = $2::int8 and due <= $3::int8 order by due, key, name limit $4::int8
+
+-- name: key_timers
+-- Those of a key.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from {schema}.timer where processor = $1::text and key = $2::text order by due, name limit $3::int8
 
 -- name: next_timers
 -- The earliest due time per partition.

@@ -115,6 +115,10 @@ class SqliteTimers(Table):
         """Return the earliest due time per partition."""
         return dict(self._all("next_timers", (processor,)))
 
+    async def of_key(self, processor: str, *, key: str, limit: int) -> list[TimerRow]:
+        """Return the timers of a key, earliest first; see `millrace.sight`."""
+        return [_timer(row) for row in self._all("key_timers", (processor, key, limit))]
+
     async def count(self) -> int:
         """Return how many timers wait."""
         return self._all("count_timers")[0][0]
