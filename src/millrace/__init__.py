@@ -5,6 +5,7 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 """
 
 from millrace.aggregate import Recorded
+from millrace.alarm import AlarmCleared, AlarmRaised
 from millrace.application import Application
 from millrace.clock import Clock, ManualClock, SystemClock
 from millrace.consumers import Consumers
@@ -23,6 +24,7 @@ from millrace.errors import (
 )
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
+from millrace.log_lines import set_up_log
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
@@ -36,6 +38,8 @@ from millrace.state import Delete, State, View
 from millrace.timers import Cancel, Timer
 
 __all__ = [
+    "AlarmCleared",
+    "AlarmRaised",
     "Application",
     "Cancel",
     "Clock",
@@ -76,4 +80,5 @@ __all__ = [
     "masked",
     "name_of",
     "personal_fields",
+    "set_up_log",
 ]

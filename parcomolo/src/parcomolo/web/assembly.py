@@ -23,6 +23,7 @@ from parcomolo.web.application import WebApplication
 from parcomolo.web.endpoint import Endpoint
 from parcomolo.web.events import Streams
 from parcomolo.web.guard import Guard
+from parcomolo.web.transport import Spans
 
 CONTEXTS = {
     "orders": orders,
@@ -38,7 +39,12 @@ FAST = (("POST", "/api/orders"),)
 
 
 def web_application(
-    app: Application, *, services: Collection[str], streams: Streams | None = None, guard: Guard | None = None
+    app: Application,
+    *,
+    services: Collection[str],
+    streams: Streams | None = None,
+    guard: Guard | None = None,
+    spans: Spans | None = None,
 ) -> WebApplication:
     """Return what answers HTTP for an application of which these services run here; without a guard, for this machine alone."""
     found: list[Endpoint] = []
@@ -53,4 +59,4 @@ def web_application(
         found += pages.endpoints(app, with_stock="inventory" in services)
     found += assets.endpoints()
     found += descriptions.endpoints(app, tuple(found))
-    return WebApplication(found, fast=FAST)
+    return WebApplication(found, fast=FAST, spans=spans)
