@@ -26,6 +26,7 @@ from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
 from millrace.log_lines import set_up_log
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
+from millrace.message_trace import trace_message
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
 from millrace.position import Position
@@ -81,4 +82,5 @@ __all__ = [
     "name_of",
     "personal_fields",
     "set_up_log",
+    "trace_message",
 ]

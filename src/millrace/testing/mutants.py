@@ -37,6 +37,7 @@ from millrace.testing.conformance import (
     retaining,
     streams,
     timers,
+    tracing,
     views,
     watching,
     workers,
@@ -372,6 +373,14 @@ class HolesHidden(Wrapped):
         return head, min(head, until) - after
 
 
+class KeysWithoutTimers(Wrapped):
+    """Finds no timer by its key."""
+
+    async def of_key(self, processor: str, *, key: str, limit: int) -> list[TimerRow]:
+        """Return none."""
+        return []
+
+
 class AlarmsForgotten(Wrapped):
     """Keeps no alarm."""
 
@@ -462,6 +471,7 @@ MUTANTS = (
     Mutant("relays", "publishes like anybody", {"log": RelayPositionApart}, relays.killed_relays_lose_and_repeat_nothing),
     Mutant("foreign_records", "forgets times of append", {"log": TimesForgotten}, foreign_records.retries_open_the_same_message),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
+    Mutant("tracing", "finds no timers", {"tables": _table("timers", KeysWithoutTimers)}, tracing.timers_are_told),
     Mutant("watching", "hides holes", {"tables": _table("journal", HolesHidden)}, watching.rows_lost_unpublished_are_an_alarm),
     Mutant("watching", "forgets alarms", {"tables": _table("states", AlarmsForgotten)}, watching.lost_letters_are_an_alarm),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
