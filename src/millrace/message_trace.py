@@ -153,11 +153,12 @@ async def trace(inspection: Inspection, name: str, *, limit: int = LIMIT) -> Mes
     if first is not None:
         await search.place(first)
     conversation = _conversation(first.envelope) if first is not None else name
-    found = await search.mentions(conversation, key=conversation, since=first.at if first is not None else None)
+    found = await search.unpublished(conversation)
+    found += await search.mentions(conversation, key=conversation, since=first.at if first is not None else None)
     if first is None and found and (told := _conversation(found[0].envelope)) != conversation:
         conversation = told
-        found += await search.mentions(told, key=told, since=min(each.at or 0 for each in found))
-    found += await search.unpublished(conversation)
+        found += await search.unpublished(told)
+        found += await search.mentions(told, key=told, since=min((each.at for each in found if each.at is not None), default=None))
     messages = _together([*chain, *found])
     if not messages:
         raise _nothing(name, search.searched)
