@@ -125,13 +125,13 @@ def _postgres(config: Configuration) -> Any:
 
 @contextlib.contextmanager
 def _driver(setting: Setting, extra: str, *, package: str = "millrace") -> Generator[None]:
-    """Say what to install where the driver of an engine, or what else a setting needs, is not there."""
+    """Say what to install where what a setting needs is not there."""
     try:
         yield
     except ImportError as error:
         both = ", or 'millrace[kafka,postgres]' for both" if package == "millrace" else ""
         raise ConfigurationError(
-            f"{setting.option} ({setting.variable}) needs a driver that is not installed ({error.name}); "
+            f"{setting.option} ({setting.variable}) needs a package that is not installed ({error.name}); "
             f"pip install '{package}[{extra}]'{both}"
         ) from error
 
