@@ -45,7 +45,7 @@ class Configuration:
         checkout: how the services work together; empty: as stored, else the default.
         behaviour: durations of the business.
         admin_token: what operators' requests have to carry; empty: none is set. A secret, so it is in no `repr`.
-        tracing: where spans go: empty for nowhere, `otlp` for where the OTEL_* variables say, or a collector's address, which may hold a password.
+        tracing: where spans go: empty for nowhere, `otlp` for where the OTEL_* variables say, or a collector's address; in no `repr`.
         log_format: of the lines on stderr.
     """
 
