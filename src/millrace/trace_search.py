@@ -227,7 +227,7 @@ class Search:
         return found
 
     async def _waiting(self, store: Store, after: int, text: str) -> list[Found]:
-        needle, found, left = encode_json(text)[1:-1], list[Found](), self._left // 10 + 1
+        needle, found, left = encode_json(text)[1:-1], list[Found](), max(1, self._left // 10)
         while True:
             rows, upto = await store.reader.journal.tail(after, limit=min(TOGETHER, left))
             if upto == after:
