@@ -3,8 +3,10 @@
     MillraceError
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
+        OtherClock                the installation has another kind of clock than this process
       Rejected                  a business answer: tell the asker, do not retry
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
+      ClockRefused              the clock cannot be moved like that: ask for something else
       VersionConflict           somebody else was faster: load again, decide again
       IdempotencyConflict       the same key with another request: fix the request
       PositionUnknown           a position of another installation or epoch: ask again without it
@@ -35,6 +37,10 @@ class UnknownMessage(ConfigurationError):
     """No service of this application declares or handles the named message."""
 
 
+class OtherClock(ConfigurationError):
+    """The installation has another kind of clock than this process, which would date facts otherwise."""
+
+
 class Rejected(MillraceError):
     """A business refusal with a stable reason; an answer, never a dead letter.
 
@@ -51,6 +57,17 @@ class Rejected(MillraceError):
 
 class ConsumerRefused(MillraceError):
     """What is wanted of a consumer does not fit what it is: resumed though stopped, say; nothing has changed."""
+
+
+class ClockRefused(MillraceError):
+    """A clock cannot be moved as was wanted; nothing has happened.
+
+    `reason` is one of: not_virtual, backwards, too_far, unclear.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class VersionConflict(MillraceError):

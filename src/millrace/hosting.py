@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.alarms import TimerCount
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock
 from millrace.consumer_state import STOPPED, Wish, load_wishes
@@ -21,10 +22,11 @@ from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
 from millrace.lag_clock import LagClock
+from millrace.leasing import GroupSpec
 from millrace.ledger_watch import Watch
 from millrace.message import Message
 from millrace.pace import Pace
-from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
+from millrace.ports import LogParts, Store, ViewInfo
 from millrace.position_check import check_positions
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
@@ -33,6 +35,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.tracing import Tracing
@@ -114,6 +117,7 @@ class Host:
         self.loops: dict[str, Loop] = {}
         self.builds: dict[int, ViewInfo] = {}
         self.lags = LagClock()
+        self.timers = TimerCount()
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -199,6 +203,7 @@ class Host:
         await ensure.finished
         if self._installation.role.consuming:
             await self._look_at_wishes()
+            await self._arm_schedules()
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
@@ -206,6 +211,12 @@ class Host:
         self.relay.start()
         self.relay.wake()
         self.watch.start()
+
+    async def _arm_schedules(self) -> None:
+        if self.service.schedules:
+            arm = ArmSchedules(self.service.schedules.values())
+            self.writer.submit(arm)
+            await arm.finished
 
     def start_relay(self) -> None:
         """Start the relay and nothing else, in a process of its own."""
@@ -353,6 +364,7 @@ class Host:
         self.lags.note(time.monotonic(), self._installation.parts.feed.ends(), [loop.offsets() for loop in self.loops.values()])
         for loop in list(self.loops.values()):
             await loop.refresh()
+        await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
             swap = Swap(build)
             self.writer.submit(swap)

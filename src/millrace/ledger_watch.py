@@ -48,8 +48,6 @@ SHARE = 100
 """A look takes at most this part of the time."""
 LOOKS = 2
 """So many looks in a row must see the same."""
-TIMERS_EVERY = 10
-"""At every so many looks timers are counted: a million of them take some milliseconds."""
 LAST = (1 << 62) - 1
 
 
@@ -90,8 +88,6 @@ class Watch:
         self.looks = 0
         self.positions: dict[str, list[PositionRow]] = {}
         """The position rows of each processor, as the last look has read them."""
-        self.timers = 0
-        """How many timers wait, as the last look has counted them."""
         self._moving: set[tuple[str, str]] = set()
         self._known_holes = 0
 
@@ -139,8 +135,6 @@ class Watch:
             if standing.same >= LOOKS:
                 await self._judge(line, stored.get(place))
         self._note(stored)
-        if self.looks % TIMERS_EVERY == 0:
-            self.timers = await self._store.reader.timers.count()
         self.looks += 1
 
     def _note(self, stored: dict[tuple[str, str], Alarm]) -> None:

@@ -36,7 +36,6 @@ from millrace.rebuild import processor_of
 from millrace.retry import BEHIND, DEAD, NOT_YET, RELAY, RETRY
 from millrace.serialization import Envelope
 from millrace.service import Service
-from millrace.sight import key_timers
 from millrace.trace_search import LIMIT, Found, Search, Searched
 from millrace.traceparent import apart
 
@@ -262,8 +261,7 @@ async def _timers(inspection: Inspection, keys: Iterable[str], conversation: str
 
 
 async def _waiting_timers(store: Store, processor: str, group: str, keys: Sequence[str], *, conversation: str) -> list[TracedTimer]:
-    ability = key_timers(store.reader.timers)
-    rows = [row for key in keys for row in await ability.of_key(processor, key=key, limit=TIMERS_MAX)] if ability is not None else []
+    rows = [row for key in keys for row in (await store.reader.timers.of_key(processor, key))[:TIMERS_MAX]]
     return [
         TracedTimer(group, row.key, row.name, row.type, _moment(row.due) or "", row.causation)
         for row in rows

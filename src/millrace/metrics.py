@@ -170,10 +170,10 @@ def _of_stores(hosts: Mapping[str, Host]) -> list[str]:
         (f'service="{name}",equation="{alarm.what}",place="{_label(alarm.where)}"', alarm.found - alarm.expected) for name, alarm in alarms
     ]
     places = [(f'service="{name}"', len(host.watch.alarms)) for name, host in hosts.items()]
-    timers = [(f'service="{name}"', host.watch.timers) for name, host in hosts.items()]
+    timers = [(f'service="{name}"', host.timers.waiting) for name, host in hosts.items()]
     return [
         *_family("millrace_held_messages", "gauge", "Messages that wait or are dead, in all partitions of the store.", held),
-        *_family("millrace_timers", "gauge", "Timers that wait.", timers),
+        *_family("millrace_timers_waiting", "gauge", "Timers that wait in the store of a service, as counted some seconds ago.", timers),
         *_family("millrace_ledger_differences", "gauge", "Equations of the ledger that do not hold: alarms.", places),
         *_family("millrace_ledger_difference", "gauge", "Found less expected, of each equation that does not hold.", differences),
     ]

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.schedule import KIND as SCHEDULES
 from millrace.testing.conformance import (
     EngineKit,
     Promise,
@@ -31,10 +32,12 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    moved_clock,
     moving,
     recovering,
     relays,
     retaining,
+    schedules,
     streams,
     timers,
     tracing,
@@ -43,6 +46,7 @@ from millrace.testing.conformance import (
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
+from millrace.timekeeping import CLOCK
 
 IMPATIENT_S = 1.0
 """How long a check on a mutant waits for what will not happen."""
@@ -376,7 +380,7 @@ class HolesHidden(Wrapped):
 class KeysWithoutTimers(Wrapped):
     """Finds no timer by its key."""
 
-    async def of_key(self, processor: str, *, key: str, limit: int) -> list[TimerRow]:
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
         """Return none."""
         return []
 
@@ -387,6 +391,24 @@ class AlarmsForgotten(Wrapped):
     async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
         """Keep the other rows."""
         await self.inner.save([row for row in rows if row[0] != "@alarm"])
+
+
+class MomentsForgotten(Wrapped):
+    """Does not keep which moment of a schedule is next."""
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        """Keep the first of each schedule."""
+        known = await self.inner.load(SCHEDULES, sorted(key for kind, key, _ in rows if kind == SCHEDULES))
+        await self.inner.save([row for row in rows if row[0] != SCHEDULES or row[1] not in known])
+
+
+class ClockForgotten(Wrapped):
+    """Forgets at each start what it was told on the topic of the clock."""
+
+    async def topics(self) -> list[TopicInfo]:
+        """Say that nothing is there."""
+        found = await self.inner.topics()
+        return [msgspec.structs.replace(info, ranges=((0, 0),)) if info.name == CLOCK.name else info for info in found]
 
 
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -480,6 +502,10 @@ MUTANTS = (
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
     Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
+    Mutant("moved_clock", "forgets moves", {"log": ClockForgotten}, moved_clock.time_does_not_go_back),
+    Mutant(
+        "schedules", "forgets moments", {"tables": _table("states", MomentsForgotten)}, schedules.missed_moments_are_caught_up_as_declared
+    ),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 
