@@ -6,6 +6,7 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 
 from millrace.agenda import Agenda
 from millrace.aggregate import Recorded
+from millrace.alarm import AlarmCleared, AlarmRaised
 from millrace.application import Application
 from millrace.breaker import Breaker
 from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
@@ -28,7 +29,9 @@ from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
 from millrace.letter_watch import LetterBounds
 from millrace.letters import LetterQuery
+from millrace.log_lines import set_up_log
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
+from millrace.message_trace import trace_message
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
 from millrace.position import Position
@@ -42,6 +45,8 @@ from millrace.timers import Cancel, Timer
 
 __all__ = [
     "Agenda",
+    "AlarmCleared",
+    "AlarmRaised",
     "Application",
     "Breaker",
     "Cancel",
@@ -87,4 +92,6 @@ __all__ = [
     "masked",
     "name_of",
     "personal_fields",
+    "set_up_log",
+    "trace_message",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from millrace.alarm import ALARMS
 from millrace.application import Application
 from millrace.clock import VirtualClock
 from millrace.control import CONTROL
@@ -21,8 +22,9 @@ ROLE = "{service}"
 def needs_of(app: Application) -> list[Needs]:
     """Return what each service of an application reads and writes; all of them use the topics of the toolkit itself."""
     called = {CONTROL.name, *([CLOCK.name] if isinstance(app.clock, VirtualClock) else [])}
+    says = called | {ALARMS.name}
     return [
-        Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | called)))
+        Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | says)))
         for service in app.services
     ]
 

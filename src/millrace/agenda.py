@@ -28,6 +28,7 @@ from millrace.ports import Store, TimerRow
 from millrace.schedule import PROCESSOR
 from millrace.scheduling import ChangeSchedule, RemoveSchedule, ScheduleState, list_schedules
 from millrace.service import Service
+from millrace.traceparent import apart
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
@@ -132,7 +133,7 @@ def _waiting(name: TimerId, row: TimerRow) -> WaitingTimer:
         event_time=row.event_time,
         type=row.type,
         partition=row.partition,
-        correlation_id=row.correlation,
+        correlation_id=apart(row.correlation)[0],
         causation_id=row.causation,
     )
 

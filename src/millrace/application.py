@@ -22,18 +22,20 @@ from typing import Any, Self, TypeVar
 
 from millrace import retry
 from millrace.aggregate import Aggregate, Recorded
+from millrace.alarm import ALARMS
 from millrace.clock import Clock, SystemClock
 from millrace.collector import calm_the_collector
 from millrace.control import CONTROL, Call, Control
 from millrace.detached import DetachedLog, noted_partitions, noted_topics
 from millrace.erasure import Belongings, Erasure
 from millrace.errors import ConfigurationError, PositionUnknown, StoreUnavailable, UnknownMessage
-from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
-from millrace.health import Health, metrics
+from millrace.execution import IdempotencyKey, Order, Outcome, execute
+from millrace.health import Health
 from millrace.hosting import Host, Installation
 from millrace.keyed import Stream
 from millrace.membership import Membership
 from millrace.message import Command, declaration
+from millrace.metrics import metrics
 from millrace.pace import Pace
 from millrace.ports import Engine, LogParts, TopicSpec
 from millrace.position import Position
@@ -48,6 +50,7 @@ from millrace.service import Service, choose_services, retention_of
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
 from millrace.timekeeping import CLOCK, Timekeeper
+from millrace.tracing import Tracing
 from millrace.trouble import LogTrouble, Patience, Troubles, patiently
 
 S = TypeVar("S", bound=State)
@@ -71,6 +74,9 @@ class Application:
         clock: business time; a `VirtualClock` is shared with all processes and moved by `move_clock`.
         policy: retries of handlers.
         batch_max: records per turn of a processor.
+
+    Attributes:
+        tracing: set it before the start to have spans made, see `millrace.telemetry`; None makes none.
     """
 
     def __init__(  # the assembly of an application, all by keyword
@@ -106,6 +112,7 @@ class Application:
         self._timekeeper = Timekeeper(self.clock, moved=self._wake, instances=self.instances)
         self._opening: asyncio.Task[bool] | None = None
         self._started = False
+        self.tracing: Tracing | None = None
         self.hosts: dict[str, Host] = {}
         self.parts: LogParts
         for service in self.services:
@@ -134,9 +141,10 @@ class Application:
         """Open the log, with the topics that these services read and write."""
         self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
-        concerned = {CONTROL.name, CLOCK.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
+        toolkit = {CONTROL.name, ALARMS.name, CLOCK.name}
+        concerned = toolkit.union(*(service.reads(self.catalogue) | service.writes() for service in services))
         if self.on_log and self._timekeeper.topics:  # before there is its topic
-            self._timekeeper.check([info.name for info in await self.parts.log.topics()], ours=[CONTROL.name])
+            self._timekeeper.check([info.name for info in await self.parts.log.topics()], ours=[CONTROL.name, ALARMS.name])
         await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
         if self.on_log:
@@ -160,6 +168,7 @@ class Application:
             pace=Pace(TOGETHER_S),
             troubles=self._troubles,
             role=self._role,
+            tracing=self.tracing,
             batch_max=self._batch_max,
         )
 
@@ -377,9 +386,8 @@ class Application:
         processor, pattern = host.commands[type(command)]
         keys = (idempotency,) if isinstance(idempotency, IdempotencyKey) else tuple(idempotency)
         order = Order(command, expected_version, keys, answer, correlation_id)
-        work = CommandWork(order, pattern, partitions=host.partitions_of(processor.topics()))
-        host.writer.submit(work, bounded=True)
-        return await work.result()
+        partitions = host.partitions_of(processor.topics())
+        return await execute(order, pattern, partitions=partitions, writer=host.writer, tracing=self.tracing)
 
     async def wait_for(
         self, view: type[State], position: Position, *, key: str | None = None, timeout: float = 5.0
@@ -513,7 +521,7 @@ class Application:
 
     def metrics(self) -> str:
         """Return the figures of this process as Prometheus text."""
-        return metrics(self.hosts)
+        return metrics(self.hosts, group=self.group_of)
 
     def ready(self) -> bool:
         """Return whether this process holds its partitions, its timers are armed, and what its services said first was heard."""
@@ -534,7 +542,7 @@ class Application:
     def topics(self) -> list[TopicSpec]:
         """Return every topic that the services declare, with its settings, and those of the toolkit itself."""
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
-        own = {spec.name: spec for spec in (CONTROL, *self._timekeeper.topics)}
+        own = {spec.name: spec for spec in (CONTROL, ALARMS, *self._timekeeper.topics)}
         specs = {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names} | self._specs | own
         return [specs[name] for name in sorted(specs)]
 

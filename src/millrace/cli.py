@@ -44,9 +44,11 @@ from millrace.forwarder import RelayStanding, forward
 from millrace.inspection import Inspection
 from millrace.ledger import LedgerLine
 from millrace.letter_commands import add_dead_letters
+from millrace.log_lines import FORMATS, TEXT, set_up_log
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
 from millrace.recovery import RecoveryPlan, in_words, recover
 from millrace.terminal import printable, retention, span
+from millrace.trace_commands import add_trace
 
 GROUP = "millrace.applications"
 
@@ -76,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     stores = add_family(commands, "stores", "the services' databases")
     roles = add_reading(stores, "roles", print_roles, text="the SQL that makes a database role for each service, for an administrator")
     roles.add_argument("--role", default=access.ROLE, metavar="NAME", help=f"name of a role (default: {access.ROLE})")
+    add_trace(commands)
     add_reading(commands, "ledger", ledger, text="check that nothing is lost: exit status 1 names each difference")
     add_reading(commands, "doctor", examine, text="check files, settings and figures: exit status 1 when something has to change")
     _recovering(commands)
@@ -133,6 +136,7 @@ def _relay(commands: Any) -> None:
         epilog=ENDS,
     )
     relaying.add_argument("--services", type=_names, metavar="NAMES", help="a comma list of services (default: all)")
+    relaying.add_argument("--log-format", choices=FORMATS, default=TEXT, help=f"lines of the log on stderr (default: {TEXT})")
     relaying.set_defaults(command=relay, serving=True)
 
 
@@ -148,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             adapt(errors="backslashreplace")
     if getattr(options, "serving", False):
         signal.signal(signal.SIGTERM, _leave)
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        set_up_log(getattr(options, "log_format", TEXT))
     elif not options.traceback:
         logging.getLogger("millrace").addHandler(logging.NullHandler())
     try:

@@ -19,14 +19,15 @@ from millrace.aggregate import Aggregate
 from millrace.delivery import Delivery
 from millrace.errors import IdempotencyConflict, NotYet
 from millrace.keyed import Stream
-from millrace.message import Command, Message, key_of
+from millrace.message import Command, Message, key_of, name_of
 from millrace.partitioning import partition_of
 from millrace.ports import StoredAnswer
 from millrace.position import Position
 from millrace.processor import Pattern
 from millrace.serialization import Envelope
+from millrace.tracing import Tracing
 from millrace.unit_of_work import Draft, UnitOfWork
-from millrace.writer import Waiting
+from millrace.writer import Waiting, Writer
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ class Order(msgspec.Struct, frozen=True):
     keys: tuple[IdempotencyKey, ...] = ()
     answer: Callable[[Outcome], bytes] | None = None
     correlation_id: str = ""
+    traceparent: str = ""
 
 
 class CommandWork(Waiting):
@@ -187,10 +189,24 @@ class CommandWork(Waiting):
         return self.outcome
 
 
+async def execute(order: Order, pattern: Pattern, *, partitions: int, writer: Writer, tracing: Tracing | None) -> Outcome:
+    """Submit a command, wait for the commit and return the outcome; see `Application.execute` for what is raised."""
+    if tracing is None:
+        work = CommandWork(order, pattern, partitions=partitions)
+        writer.submit(work, bounded=True)
+        return await work.result()
+    command = order.command
+    with tracing.executing(name_of(type(command)), service=writer.store.name, key=order.correlation_id or key_of(command)) as trace:
+        traced = msgspec.structs.replace(order, traceparent=trace)
+        return await execute(traced, pattern, partitions=partitions, writer=writer, tracing=None)
+
+
 def _delivery(order: Order, partitions: int) -> Delivery:
     key = key_of(order.command)
     delivery = Delivery()
     delivery.envelope = Envelope(f"{_PROCESS}{next(_NUMBERS):x}", "", "", correlationid=order.correlation_id)
+    if order.traceparent:
+        delivery.envelope.traceparent = order.traceparent
     delivery.message, delivery.key, delivery.partition = order.command, key, partition_of(key, partitions)
     return delivery
 
@@ -208,4 +224,4 @@ _PROCESS = os.urandom(12).hex()
 _NUMBERS = count()
 """A command's id is unique without asking the system for randomness each time: random per process, then counted."""
 
-__all__ = ["CommandWork", "IdempotencyKey", "Order", "Outcome"]
+__all__ = ["CommandWork", "IdempotencyKey", "Order", "Outcome", "execute"]

@@ -1,4 +1,4 @@
-"""Is it well? One entry per dependency and per processor; unhealthy is who has work and does not advance.
+"""Is it well? One entry per dependency, ledger and processor; unhealthy is who has work and does not advance, or has lost something.
 
 A processor whose breaker is open rests because what it calls is down: its entry says so, and the process is well, for taking it out of
 service would help nobody. A processor that has stopped itself needs somebody: it is failing.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from millrace.breaker import BREAKER_OPEN
+from millrace.clock import from_micros
 from millrace.consumer_state import PAUSED, RUNNING, STOPPED, LoopState
 from millrace.hosting import Host
 from millrace.runtime import STUCK_S
@@ -22,10 +23,10 @@ WELL = {OK, ALARM, PAUSED, STOPPED, BREAKER_OPEN}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One dependency, processor or pile of dead letters.
+    """One dependency, ledger, processor or pile of dead letters.
 
     `state` is ok, failing or stuck; paused or stopped where an operator wants that; breaker open while what it calls is down; alarm where
-    somebody has to look but the process is well.
+    somebody has to look but the process is well. A ledger's is ok or differs; its `last_error` names each difference.
     """
 
     name: str
@@ -67,6 +68,7 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
         found.append(_dependency(f"{name} relay", host.relay.last_error))
     if (beyond := host.alarm()) is not None:
         found.append(Entry(f"{name} dead letters", "dead letters", ALARM, held=host.pile.count, last_error=beyond))
+    found.append(_ledger(name, host))
     for loop in host.loops.values():
         state = loop.state()
         reason = host.gave_up(state.processor)
@@ -86,62 +88,11 @@ def _rest(state: LoopState) -> str:
     return BREAKER_OPEN if state.circuit is not None and state.circuit.open else OK
 
 
+def _ledger(name: str, host: Host) -> Entry:
+    """Return what the ledger's watch has found: a loss is nothing that a restart would mend, so readiness does not depend on it."""
+    wrong = [f"{alarm.text}, since {from_micros(alarm.since).isoformat(timespec='seconds')}" for alarm in host.watch.alarms.values()]
+    return Entry(f"{name} ledger", "ledger", "differs" if wrong else OK, last_error="; ".join(wrong) or None)
+
+
 def _dependency(name: str, error: str | None) -> Entry:
     return Entry(name, "dependency", "failing" if error else OK, last_error=error)
-
-
-def metrics(hosts: Mapping[str, Host]) -> str:
-    """Return the figures of running services as Prometheus text."""
-    lines = [
-        "# HELP millrace_commits_total Transactions committed by the writer of a service.",
-        "# TYPE millrace_commits_total counter",
-        *(f'millrace_commits_total{{service="{name}"}} {host.writer.commits}' for name, host in hosts.items()),
-        "# HELP millrace_commands_waiting Work items that wait for the writer of a service.",
-        "# TYPE millrace_commands_waiting gauge",
-        *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in hosts.items()),
-        "# HELP millrace_timers_waiting Timers that wait in the store of a service, as counted some seconds ago.",
-        "# TYPE millrace_timers_waiting gauge",
-        *(f'millrace_timers_waiting{{service="{name}"}} {host.timers.waiting}' for name, host in hosts.items()),
-    ]
-    for metric, text, field in (
-        ("millrace_dead_letters", "Dead letters of a service, as measured about once a minute.", "count"),
-        ("millrace_dead_letters_bytes", "Bytes of the dead letters of a service.", "size"),
-    ):
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
-        lines += [f'{metric}{{service="{name}"}} {getattr(host.pile, field)}' for name, host in hosts.items()]
-    for metric, kind, text in (
-        ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
-        ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),
-        ("millrace_handled_total", "counter", "Messages handled by this process."),
-        ("millrace_running", "gauge", "1 where the processor runs, 0 where an operator has paused or stopped it."),
-        ("millrace_fenced_total", "counter", "Partitions given up with work in hand, because they have another owner."),
-    ):
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
-        for name, host in hosts.items():
-            for loop in host.loops.values():
-                state = loop.state()
-                values = {
-                    "lag_messages": state.lag,
-                    "held_keys": state.held,
-                    "handled_total": loop.handled,
-                    "running": int(state.wanted == RUNNING),
-                    "fenced_total": loop.fenced,
-                }
-                value = values[metric.removeprefix("millrace_")]
-                lines.append(f'{metric}{{service="{name}",processor="{state.processor}"}} {value}')
-    lines += _breaker_lines(hosts)
-    return "\n".join(lines) + "\n"
-
-
-def _breaker_lines(hosts: Mapping[str, Host]) -> list[str]:
-    lines: list[str] = []
-    for metric, kind, text in (
-        ("millrace_breaker_open", "gauge", "1 while calls of a dependency are held back, but for probes."),
-        ("millrace_breaker_opened_total", "counter", "How often this process has opened a breaker."),
-    ):
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
-        for name, host in hosts.items():
-            for circuit in host.circuits.all():
-                value = int(circuit.open) if metric == "millrace_breaker_open" else circuit.opened
-                lines.append(f'{metric}{{service="{name}",breaker="{circuit.breaker.name}"}} {value}')
-    return lines

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
 from millrace.aggregate import Aggregate
-from millrace.alarms import TimerCount
 from millrace.broadcast import Broadcast
 from millrace.circuits import Circuits, Gate
 from millrace.clock import Clock, to_micros
 from millrace.consumer_state import STOPPED, Wish, load_wishes
 from millrace.detached import NotePartitions
+from millrace.due_times import TimerCount
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
+from millrace.lag_clock import LagClock
 from millrace.leasing import GroupSpec
+from millrace.ledger_watch import Watch
 from millrace.letter_watch import ForgetClosed, Pile, measure
 from millrace.message import Message
 from millrace.pace import Pace
@@ -37,6 +40,7 @@ from millrace.runtime import BATCH_MAX, QUIET_S, Loop
 from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
+from millrace.tracing import Tracing
 from millrace.trouble import Troubles
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.view import ViewPattern
@@ -60,6 +64,7 @@ class Installation(msgspec.Struct, frozen=True):
         pace: of the relays.
         troubles: what the process has said about its stores.
         role: what the hosts do for their services.
+        tracing: who is told what they do, if anybody is.
     """
 
     application: str
@@ -73,6 +78,7 @@ class Installation(msgspec.Struct, frozen=True):
     troubles: Troubles
     role: Role
     batch_max: int = BATCH_MAX
+    tracing: Tracing | None = None
 
 
 class Clean(Waiting):
@@ -112,6 +118,7 @@ class Host:
         self.changed = Broadcast()
         self.loops: dict[str, Loop] = {}
         self.builds: dict[int, ViewInfo] = {}
+        self.lags = LagClock()
         self.timers = TimerCount()
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
@@ -130,6 +137,7 @@ class Host:
         self.circuits: Circuits
         self.writer: Writer
         self.relay: Relay | RelayElsewhere
+        self.watch: Watch
 
     def alarm(self) -> str | None:
         """Return in words which bounds the dead letters pass, by when they were measured last; None where they pass none."""
@@ -147,9 +155,12 @@ class Host:
         self.saying = Saying(self.service.name, self.source, await self.store.epoch(), installation.catalogue, installation.partitions, {})
         self.writer = Writer(self.store, self.saying, clock=installation.clock, committed=self._committed, troubles=installation.troubles)
         if installation.role.relaying:
-            self.relay = Relay(self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace)
+            self.relay = Relay(
+                self.store, installation.parts, self.saying, writer=self.writer, pace=installation.pace, tracing=installation.tracing
+            )
         else:
             self.relay = RelayElsewhere(self.store, installation.parts.log, self.saying, compares=installation.role.consuming)
+        self.watch = Watch(self.service.name, self.writer, published=self._published, holes=lambda: self.relay.holes)
         self._processors = self.service.processors(installation.catalogue)
         self.circuits = Circuits(self.writer, wake=self._wake)
         for breaker in filter(None, [processor.breaker for processor in self._processors]):
@@ -160,6 +171,10 @@ class Host:
                 self.commands.setdefault(cls, (processor, pattern))
                 if isinstance(pattern, Aggregate):
                     self.aggregates[pattern.state] = pattern
+
+    def _published(self) -> int | None:
+        """Return up to where the journal is in the log, None where another process publishes it."""
+        return self.relay.published if self.relay.here else None
 
     def _check_timers(self) -> None:
         """See that the timers of what follows from an activity have an owner: set in its partitions, they fire in another processor."""
@@ -207,6 +222,7 @@ class Host:
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+        self.watch.start()
 
     async def _arm_schedules(self) -> None:
         if self.service.schedules:
@@ -220,6 +236,7 @@ class Host:
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+        self.watch.start()
 
     async def note_partitions(self, partitions: Mapping[str, int]) -> None:
         """Note in the store how many partitions topics have, for processes without the log."""
@@ -294,6 +311,7 @@ class Host:
         )
         circuit = self.circuits.of(processor.breaker) if processor.breaker is not None else None
         gate = Gate(name, circuits=self.circuits, circuit=circuit, clock=installation.clock, stopped=self._look_at_wishes)
+        intake.group, intake.tracing = installation.group(self.service.name, name), installation.tracing
         loop = Loop(
             intake=intake,
             gate=gate,
@@ -366,6 +384,7 @@ class Host:
         if not self._installation.role.consuming:
             return
         await self._look_at_wishes()
+        self.lags.note(time.monotonic(), self._installation.parts.feed.ends(), [loop.offsets() for loop in self.loops.values()])
         for loop in list(self.loops.values()):
             await loop.refresh()
         await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
@@ -423,6 +442,7 @@ class Host:
 
     async def stop(self) -> None:
         """Finish what is in hand: loops, what is queued, what is to be published."""
+        await self.watch.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)

@@ -34,6 +34,8 @@ from millrace.ports import Record, TimerRow
 from millrace.processor import Mode, Pattern, Processor
 from millrace.retry import RetryPolicy
 from millrace.serialization import UNDECODABLE, Catalogue, Envelope, open_envelope, pack_sequence, seal
+from millrace.traceparent import apart
+from millrace.tracing import Tracing
 
 TIMERS = "@timers"
 """The topic under which a timer that failed is held."""
@@ -95,6 +97,8 @@ class Intake:
         failed: Callable[[Exception], None],
     ) -> None:
         self.name = name
+        self.group = name
+        self.tracing: Tracing | None = None
         self.policy = policy
         self.rejection = rejection
         self.note = failed
@@ -223,6 +227,7 @@ class Intake:
 
     def timer(self, row: TimerRow) -> Delivery:
         """Return a due timer as a delivery of its key; causation passes through it."""
+        conversation, trace = apart(row.correlation)
         envelope = Envelope(
             f"{self.name}/{row.key}/{row.name}/{row.due}",
             self._source,
@@ -230,11 +235,12 @@ class Intake:
             row.key,
             to_text(from_micros(row.due)),
             row.key,
-            row.correlation,
+            conversation,
             row.causation,
             pack_sequence(0),
             "",
             msgspec.Raw(row.data),
+            traceparent=trace,
         )
         record = Record(0, row.key, seal(envelope), 0, 0)  # its place among what is held is given when it fails, see `turn`
         route = self._routes.get(row.type)

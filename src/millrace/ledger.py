@@ -8,14 +8,14 @@ Equations, checked over what is durable, with a server running or without one:
     processor               position - start + rewound = received = handled + duplicate + ignored + skipped + waiting + dead
     held                    waiting and dead in the position's counters = held rows that are there
 
-A difference is an alarm: it names the table, the place and both figures.
+A difference is an alarm: it names the table, the place and both figures. `ledger_watch` checks all the time what counters alone can tell.
 
 Neighbours: `millrace ledger` prints it and exits 1 on a difference; tests call it after every crash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -78,15 +78,26 @@ async def _processor_lines(store: Store) -> list[LedgerLine]:
     held = await store.reader.held.counts()
     for processor in await store.reader.positions.processors():
         for row in await store.reader.positions.load(processor):
-            where = f"{store.name}.{processor} on {row.topic}/{row.partition}"
-            waiting, dead = held.get((processor, row.topic, row.partition), (0, 0))
-            lines += [
-                LedgerLine("received", where, row.offset - row.start + row.rewound, row.received),
-                LedgerLine("accounted", where, row.received, _accounted(row)),
-                LedgerLine("waiting", where, row.waiting, waiting),
-                LedgerLine("dead letters", where, row.dead, dead),
-            ]
+            lines += position_lines(store.name, row, held)
     return lines
+
+
+def position_lines(store: str, row: PositionRow, held: Mapping[tuple[str, str, int], tuple[int, int]]) -> list[LedgerLine]:
+    """Return the equations of one position.
+
+    Args:
+        store: whose it is.
+        row: the position.
+        held: (waiting, dead) per (processor, topic, partition).
+    """
+    where = f"{store}.{row.processor} on {row.topic}/{row.partition}"
+    waiting, dead = held.get((row.processor, row.topic, row.partition), (0, 0))
+    return [
+        LedgerLine("received", where, row.offset - row.start + row.rewound, row.received),
+        LedgerLine("accounted", where, row.received, _accounted(row)),
+        LedgerLine("waiting", where, row.waiting, waiting),
+        LedgerLine("dead letters", where, row.dead, dead),
+    ]
 
 
 def _accounted(row: PositionRow) -> int:

@@ -141,4 +141,4 @@ def _data_of(cls: type[Message], envelope: Envelope, catalogue: Catalogue) -> tu
 
 def _attributes_of(envelope: Envelope) -> dict[str, str]:
     plain: dict[str, Any] = {name: getattr(envelope, name) for name in envelope.__struct_fields__ if name != "data"}
-    return {name: value for name, value in plain.items() if value != ""}
+    return {name: value for name, value in plain.items() if isinstance(value, str) and value}

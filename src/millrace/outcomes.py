@@ -171,8 +171,7 @@ class Outcomes:
         if cls is None or not isinstance(delivery.message, Command) or delivery.topic == TIMERS:
             return
         declared = declaration(type(delivery.message))
-        reason = refusal.reason if isinstance(refusal, Rejected) else kebab(type(refusal).__name__).replace("-", "_")
-        reply: Any = cls(**{declaration(cls).key: delivery.key, "command": declared.name, "reason": reason})
+        reply: Any = cls(**{declaration(cls).key: delivery.key, "command": declared.name, "reason": reason_of(refusal)})
         unit.drafts.append(unit.draft(reply, delivery))
 
     async def write(self, unit: UnitOfWork, *, handled: int) -> None:
@@ -195,8 +194,13 @@ class Outcomes:
         self._memory.tally = self._tally
 
 
+def reason_of(refusal: BaseException) -> str:
+    """Return why a command was refused, in the one word that its answer gives."""
+    return refusal.reason if isinstance(refusal, Rejected) else kebab(type(refusal).__name__).replace("-", "_")
+
+
 def _last_line(detail: str) -> str:
     return detail.strip().rpartition("\n")[2][:300]
 
 
-__all__ = ["Memory", "Outcomes", "load_tally"]
+__all__ = ["Memory", "Outcomes", "load_tally", "reason_of"]

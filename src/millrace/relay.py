@@ -33,6 +33,8 @@ from millrace.held import HeldRow
 from millrace.pace import Pace
 from millrace.ports import JournalEntry, JournalRow, Log, LogCopies, LogParts, Store, TopicSpec, rows_of
 from millrace.serialization import RECORD_BYTES_MAX
+from millrace.sight import journal_range
+from millrace.tracing import Tracing
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.writer import Waiting, Writer
 
@@ -83,11 +85,15 @@ class Relay:
         saying: source and epoch.
         writer: for dead letters.
         pace: shared by the relays of a process.
+        tracing: who is told of appends, if anybody is.
     """
 
     here = True
+    """It publishes in this process. `sent` counts the rows it has published, `holes` the positions at which it found no row."""
 
-    def __init__(self, store: Store, parts: LogParts, saying: Saying, *, writer: Writer, pace: Pace) -> None:
+    def __init__(  # what a relay works with
+        self, store: Store, parts: LogParts, saying: Saying, *, writer: Writer, pace: Pace, tracing: Tracing | None = None
+    ) -> None:
         self._store = store
         self._log = parts.log
         self._copies = parts.copies
@@ -95,6 +101,7 @@ class Relay:
         self._saying = saying
         self._writer = writer
         self._pace = pace
+        self._tracing = tracing
         self._wake = Broadcast()
         self._task: asyncio.Task[None] | None = None
         self._published = 0
@@ -102,6 +109,8 @@ class Relay:
         self._head = 0
         self._look = True
         self._fresh: list[JournalEntry] = []
+        self.holes = 0
+        self.sent = 0
         self.last_error: str | None = None
 
     async def check(self) -> None:
@@ -205,6 +214,8 @@ class Relay:
         rows, upto = fresh or await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
         if upto == after:
             return False
+        if fresh is None and len(rows) < upto - after:
+            await self._look_for_holes(after, upto)
         sound = [row for row in rows if len(row[4]) <= RECORD_BYTES_MAX]
         if len(sound) < len(rows):
             work = DeadRows([row for row in rows if len(row[4]) > RECORD_BYTES_MAX])
@@ -212,10 +223,13 @@ class Relay:
             await work.finished
         if sound:
             await self._ensure(sound)
-            self._published = await self._log.append(self._saying.source, self._saying.epoch, sound, after=published)
+            appending = self._log.append(self._saying.source, self._saying.epoch, sound, after=published)
+            traced = self._tracing
+            self._published = await (appending if traced is None else traced.publishing(self._saying.service, sound, appending))
             if self._published != sound[-1][0]:
                 self._looked = 0
                 return True
+            self.sent += len(sound)
         self._looked = upto
         return fresh is None or bool(self._fresh) or self._look
 
@@ -225,9 +239,17 @@ class Relay:
         position = await copies.copy(self._store, saying.source, saying.epoch, after=self._published, limit=TOGETHER_MAX)
         if position is None:
             return False
+        self.sent += max(0, position - self._published)
         self._published = self._looked = position
         self._fresh = [row for row in self._fresh if row.position > position]
         return True
+
+    async def _look_for_holes(self, after: int, upto: int) -> None:
+        """Count what lies in a range: fewer rows than positions are rows that are gone unpublished, which the ledger has to be told."""
+        ranged = journal_range(self._store.reader.journal)
+        if ranged is not None:
+            _, there = await ranged.rows_between(after, until=upto)
+            self.holes += upto - after - there
 
     async def _ensure(self, rows: list[JournalRow]) -> None:
         """Create topics that no declaration named, so that a journalled row always has a place."""
@@ -244,6 +266,8 @@ class RelayElsewhere:
     """
 
     here = False
+    holes = 0
+    sent = 0
     published = (1 << 63) - 1
     """The highest position there can be: nothing is left for this process to publish."""
     last_error: str | None = None

@@ -29,17 +29,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from millrace import retry
-from millrace.alarms import Alarms
 from millrace.breaker import Tally
 from millrace.broadcast import Broadcast
 from millrace.circuits import Gate
 from millrace.claim import Claim, places_of
 from millrace.clock import Clock, to_micros
 from millrace.consumer_state import LoopState, Orders
+from millrace.due_times import DueTimes
 from millrace.errors import Recovery, StoreUnavailable
 from millrace.harvest import Harvest
+from millrace.held_keys import HeldKeys, KeyPlace
 from millrace.intake import Intake
+from millrace.meter import Meter
 from millrace.outcomes import Memory, load_tally
 from millrace.pace import Pace
 from millrace.ports import LogParts
@@ -107,9 +108,7 @@ class Loop:
         self._tokens: dict[Place, int] = {}
         self._offsets: dict[Place, int] = {}
         self._replays: dict[Place, Replay] = {}
-        self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
-        self._alarms = Alarms()
-        self._again: set[tuple[int, str]] = set()
+        self._due_times = DueTimes()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._progress = time.monotonic()
@@ -123,6 +122,7 @@ class Loop:
             self._workers = Workers(
                 intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call, circuit=gate.circuit
             )
+        self._keys = HeldKeys(self._workers.asks if self._workers is not None else lambda _: False)
         self.orders = Orders()
         self.assigned = False
         self.halted = False
@@ -130,6 +130,7 @@ class Loop:
         self.last_error: str | None = None
         self.handled = 0
         self.fenced = 0
+        self.meter = Meter()
 
     def start(self) -> None:
         """Begin to run."""
@@ -202,14 +203,14 @@ class Loop:
 
     def timer_set(self, partition: int, due: int) -> None:
         """Remember that a timer was set."""
-        if partition in self._owned and self._alarms.set(partition, due):
+        if partition in self._owned and self._due_times.set(partition, due):
             self._wake.call()
 
     async def refresh(self) -> None:
         """Read held keys and timers again, because another process may have changed them."""
         if self._owned:
-            await self._load_blocked()
-            await self._alarms.load(self._store.reader.timers, self.name)
+            await self._keys.load(self._store.reader.held, self.name)
+            await self._due_times.load(self._store.reader.timers, self.name)
             self._wake.call()
 
     def state(self) -> LoopState:
@@ -221,7 +222,7 @@ class Loop:
             processor=self.name,
             partitions=sorted(self._owned),
             lag=lag,
-            held=len(self._blocked),
+            held=len(self._keys.blocked),
             stuck_s=round(stuck, 1),
             last_error=self.last_error,
             halted=self.halted or self.refused,
@@ -239,6 +240,10 @@ class Loop:
     def offsets(self) -> dict[Place, int]:
         """Return the next offset to read per owned (topic, partition)."""
         return dict(self._offsets)
+
+    def ends(self) -> Mapping[Place, int]:
+        """Return where the partitions of the log end, as far as is known."""
+        return self._feed.ends()
 
     def has_read(self, ends: Mapping[Place, int]) -> bool:
         """Return whether the owned partitions were read up to some ends, or are not to be read now."""
@@ -285,7 +290,7 @@ class Loop:
                 failed = self.refused = False
             if worked:
                 pause = 0.1
-                if self._workers is not None or self._again or self.lag() or self._wanted != self._owned:
+                if self._workers is not None or self._keys.again or self.lag() or self._wanted != self._owned:
                     continue
             if not self._stopping:
                 await self._wake.wait(seen, self._until_due())
@@ -321,7 +326,7 @@ class Loop:
             return False
         turn = await self._next_turn()
         if turn is None:
-            self.last_error = None if not self._blocked else self.last_error
+            self.last_error = None if not self._keys.blocked else self.last_error
             if self._workers is None or not self._workers.pending:
                 self._progress = time.monotonic()
             return False
@@ -383,8 +388,8 @@ class Loop:
         if self._drop([place for place in self._tokens if place[1] not in wanted]):
             self._note_loss(self._owned - wanted)
         self._owned = wanted
-        await self._load_blocked()
-        await self._alarms.load(self._store.reader.timers, self.name)
+        await self._keys.load(self._store.reader.held, self.name)
+        await self._due_times.load(self._store.reader.timers, self.name)
         if not self.assigned:
             self._memory.tally = await load_tally(self._store.reader, self.name)
         self.assigned = True
@@ -397,10 +402,6 @@ class Loop:
             self._idle.pop(place, None)
             self._replays.pop(place, None)
         return self._workers is not None and self._workers.drop(places) > 0
-
-    async def _load_blocked(self) -> None:
-        rows = await self._store.reader.held.blocked(self.name)
-        self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due, _ in rows}
 
     async def _collect(self) -> Turn | None:
         now = to_micros(self._clock.now())
@@ -415,7 +416,7 @@ class Loop:
         return self._turn(chunks, due_keys=due, timers=timers)
 
     def _turn(self, chunks: list[Chunk], **rest: Any) -> Turn:
-        rest = {"blocked": self._blocked} | rest
+        rest = {"blocked": self._keys.blocked} | rest
         turn = Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, **rest)
         turn.memory = self._memory
         return turn
@@ -423,7 +424,7 @@ class Loop:
     async def _collect_probe(self) -> Turn | None:
         """Return a turn with one message: something held or something new, whatever is there of the two that did not come last."""
         self._ahead, self._idle = ({}, []), {}
-        held = self._first_held()
+        held = self._keys.first(self._owned)
         chunks = [] if held and self.gate.held_first else await self._read(self._offsets, limit=1)
         due = {} if held or chunks else dict(list(self._due_timers(to_micros(self._clock.now())).items())[:1])
         if not (held or chunks or due):
@@ -433,31 +434,12 @@ class Loop:
         self.gate.begin()
         return turn
 
-    def _first_held(self) -> list[tuple[str, int, str]]:
-        """Return the key that has waited for its retry longest and is not being called, if there is one."""
-        waiting = [
-            (due, place)
-            for place, (state, due) in self._blocked.items()
-            if state == retry.RETRY and place[1] in self._owned and not (self._workers is not None and self._workers.asks(place))
-        ]
-        return [min(waiting)[1]] if waiting else []
-
-    def _due_keys(self, now: int) -> list[tuple[str, int, str]]:
-        """Return the keys whose first held message is to be tried, and is not being called; no more than one turn takes."""
-        due = [
-            place
-            for place, (state, due) in self._blocked.items()
-            if state != retry.DEAD
-            and place[1] in self._owned
-            and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
-            and not (self._workers is not None and self._workers.asks(place))
-        ]
-        self._again.clear()
-        return due[: self._batch_max]
+    def _due_keys(self, now: int) -> list[KeyPlace]:
+        return self._keys.due(self._owned, now=now, limit=self._batch_max)
 
     def _due_timers(self, now: int) -> dict[int, bool]:
         """Return the partitions whose timers are due and not being called, with whether their input is drained."""
-        due = self._alarms.due(self._owned, until=now)
+        due = self._due_times.due(self._owned, until=now)
         return {p: self._drained(p) for p in due if self._workers is None or not self._workers.asks_timers(p)}
 
     async def _collect_called(self, workers: Workers, *, begin: bool) -> Turn | None:
@@ -466,15 +448,15 @@ class Loop:
         if not workers.closed and begin:
             await self._read_for(workers)
             now = to_micros(self._clock.now())
-            keys = (self._first_held() if self.gate.held_first else []) if self.gate.shut else self._due_keys(now)
+            keys = (self._keys.first(self._owned) if self.gate.held_first else []) if self.gate.shut else self._due_keys(now)
             if keys and not await workers.ask_retries(keys):
-                await self._load_blocked()  # somebody else has dealt with some
+                await self._keys.load(self._store.reader.held, self.name)  # somebody else has dealt with some
             if due := self._due_timers(now):
                 await workers.ask_timers(due, until=now, ends=self._feed.ends())
-        blocked = self._blocked  # what goes behind because of these must be held, even if they are released meanwhile
+        blocked = self._keys.blocked  # what goes behind because of these must be held, even if they are released meanwhile
         workers.block(blocked)
         workers.start()
-        if begin and self.gate.probing and (keys := self._first_held()):  # nothing new can be called, so something held is
+        if begin and self.gate.probing and (keys := self._keys.first(self._owned)):  # nothing new can be called, so something held is
             await workers.ask_retries(keys)
             workers.start()
         chunks = self._with_idle(workers.take())
@@ -535,6 +517,7 @@ class Loop:
     async def _learn(self, turn: Turn) -> None:
         self._progress = time.monotonic()
         self.handled += turn.handled
+        self.meter.learn(turn)
         if turn.outcomes.stop:
             self.last_error = turn.outcomes.stop
             log.error("%s stops: %s", self._who, turn.outcomes.stop)
@@ -547,13 +530,13 @@ class Loop:
         if turn.fenced:
             await self._lose(turn.fenced)
         if turn.held_changed:
-            await self._load_blocked()
+            await self._keys.load(self._store.reader.held, self.name)
         if self._workers is not None:
             self._workers.drop(turn.moved)
-            self._workers.learn(self._blocked)
-        self._again = turn.wake
+            self._workers.learn(self._keys.blocked)
+        self._keys.again = turn.wake
         if turn.fired:
-            await self._alarms.load(self._store.reader.timers, self.name)
+            await self._due_times.load(self._store.reader.timers, self.name)
 
     async def _lose(self, places: set[Place]) -> None:
         """Another owner has written its token: give these partitions up until the leases say otherwise."""
@@ -570,7 +553,7 @@ class Loop:
         log.warning("%s: fenced: partitions %s have another owner; what was in hand is dropped", self._who, lost)
 
     def _due_now(self) -> bool:
-        return bool(self._alarms.due(self._owned, until=to_micros(self._clock.now()) - 1_000_000))
+        return bool(self._due_times.due(self._owned, until=to_micros(self._clock.now()) - 1_000_000))
 
     def _until_due(self) -> float | None:
         """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
@@ -578,13 +561,11 @@ class Loop:
             return None
         if self.gate.shut:
             return self.gate.until_s()
-        keys = {place: due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned}
         partitions = self._owned
         if (workers := self._workers) is not None:  # what is being called wakes us
-            keys = {place: due for place, due in keys.items() if not workers.asks(place)}
             partitions = frozenset(partition for partition in partitions if not workers.asks_timers(partition))
-        timer = self._alarms.earliest(partitions)
-        dues = [*keys.values(), *(() if timer is None else (timer,))]
+        found = (self._keys.earliest(self._owned), self._due_times.earliest(partitions))
+        dues = [due for due in found if due is not None]
         until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
         if self._idle:
             left = max(0.0, self._idle_until - time.monotonic())

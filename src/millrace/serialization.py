@@ -49,6 +49,8 @@ class Envelope(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"null")
     specversion: Literal["1.0"] = "1.0"
     datacontenttype: str = "application/json"
+    traceparent: str | msgspec.UnsetType | None = msgspec.UNSET
+    """W3C trace context; without one there is no such member."""
 
 
 seal: Callable[[Envelope], bytes] = msgspec.json.Encoder().encode

@@ -21,6 +21,7 @@ Neighbours: `runtime` collects a turn and submits it to the `writer`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -34,10 +35,12 @@ from millrace.delivery import Delivery
 from millrace.errors import NotYet
 from millrace.held import HeldRow
 from millrace.intake import TIMERS, Intake
-from millrace.outcomes import Memory, Outcomes
+from millrace.notes import Notes
+from millrace.outcomes import Memory, Outcomes, reason_of
 from millrace.ports import PositionRow
 from millrace.processor import Mode, Pattern
 from millrace.read_position import Replay
+from millrace.tracing import TurnSpans
 from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
@@ -127,6 +130,9 @@ class Turn(Waiting):
         self.handled = 0
         self.fired = bool(self._timers)
         self.outcomes = Outcomes(intake, self.memory, probing=self.probing)
+        self.notes = Notes(intake.group)
+        self._spans: TurnSpans | None = None
+        self.begun = time.monotonic()
 
     def _reset(self) -> None:
         """Forget a try whose transaction was undone; the writer may prepare an item twice."""
@@ -136,6 +142,10 @@ class Turn(Waiting):
         self.fenced, self.moved, self.advanced, self.wake = set(), {}, {}, set()
         self.held_changed, self.handled = False, 0
         self.outcomes = Outcomes(self._intake, self.memory, probing=self.probing)
+        self.notes = Notes(self._intake.group)
+        if self._spans is not None:
+            self._spans.forget()
+            self._spans = None
 
     async def prepare(self, unit: UnitOfWork) -> None:
         """Compare positions, load held messages and timers, name the rows of everything."""
@@ -158,6 +168,16 @@ class Turn(Waiting):
         await self._drop_held(unit)
         await self._prepare_held(unit)
         await self._prepare_timers(unit)
+        if (tracing := self._intake.tracing) is not None:
+            self._spans = tracing.turn(self._intake.group, self._all_deliveries())
+
+    def _all_deliveries(self) -> list[Delivery]:
+        """Return what this turn will handle, as far as it is known before; not what was published again."""
+        found = [delivery for chunk in self._current for delivery in chunk.again if not (delivery.replayed and delivery.repeated)]
+        for chunk in self._current:
+            sources = self._rows[chunk.topic, chunk.partition].sources
+            found += [d for d in chunk.deliveries if not d.repeated and not (d.origin and d.sequence <= sources.get(d.origin, 0))]
+        return [*found, *(delivery for _, delivery in self._held), *self._fired]
 
     def _concerned(self) -> list[Place]:
         """Return the places whose positions this turn compares or changes."""
@@ -256,13 +276,20 @@ class Turn(Waiting):
         self._settle()
 
     def done(self) -> None:
-        """Remember what this turn has counted."""
+        """Remember what this turn has counted, say what there is to say about messages, and wake the loop."""
         self.outcomes.accept()
+        self.notes.say()
+        if self._spans is not None:
+            self._spans.end()
+            self._spans = None
         super().done()
 
     def failed(self, error: BaseException) -> None:
         """Hand the error to the loop."""
         self._settle()
+        if self._spans is not None:
+            self._spans.forget()
+            self._spans = None
         super().failed(error)
 
     def _settle(self) -> None:
@@ -407,7 +434,9 @@ class Turn(Waiting):
     def _attempt(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         """Handle one message; return None when that is done with, or the row that holds it."""
         if delivery.pattern is None:
-            return self.outcomes.unreadable(delivery, unit.now_micros, handled=self.handled)
+            row = self.outcomes.unreadable(delivery, unit.now_micros, handled=self.handled)
+            self.notes.held(delivery, row)
+            return row
         try:
             delivery.pattern.react(delivery, unit)  # raises what an activity raised
         except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
@@ -453,9 +482,14 @@ class Turn(Waiting):
 
     def _failed(self, delivery: Delivery, error: BaseException, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         held = self.outcomes.failed(delivery, error, unit, before=before, handled=self.handled)
-        if held is None:
-            self._succeeded(delivery)
-        return held
+        if held is not None:
+            self.notes.held(delivery, held)
+            if self._spans is not None and isinstance(error, Exception):
+                self._spans.failed(delivery, error)
+            return held
+        self.notes.refused(delivery, reason_of(error))
+        self._succeeded(delivery)
+        return None
 
     def _hold(self, held: HeldRow, unit: UnitOfWork) -> None:
         unit.held.append(held)

@@ -30,6 +30,7 @@ from millrace.position import Position
 from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key
 from millrace.timers import Cancel, Timer
+from millrace.traceparent import behind
 
 
 class Saying(msgspec.Struct, frozen=True):
@@ -176,6 +177,8 @@ class UnitOfWork:
             self._epoch,
             msgspec.Raw(encode_json(message)),
         )
+        if (trace := cause.envelope.traceparent) is not msgspec.UNSET:
+            envelope.traceparent = trace
         return Draft(message, envelope, topic, partition_of(key, partitions))
 
     def _say_now(self) -> str:
@@ -236,7 +239,7 @@ class UnitOfWork:
             event_time=timer.event_time,
             type=self._saying.catalogue.type_of(cls),
             data=encode_json(timer.message),
-            correlation=delivery.correlation_id,
+            correlation=behind(delivery.correlation_id, delivery.envelope.traceparent),
             causation=delivery.cause,
         )
 

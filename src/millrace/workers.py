@@ -341,10 +341,12 @@ class Workers:
 
     async def _call(self, deliveries: list[Delivery], *, probe: bool) -> bool:
         """Call one after the other until one fails; return whether one did."""
+        tracing = self._intake.tracing
         for delivery in deliveries:
             delivery.now = self._clock.now()
             try:
-                delivery.result = await delivery.pattern.call(delivery, None)
+                call = delivery.pattern.call(delivery, None)
+                delivery.result = await (call if tracing is None else tracing.calling(self._intake.group, delivery, call))
                 self._note(delivery, None, probe=probe)
             except Rejected as refusal:
                 delivery.result = refusal

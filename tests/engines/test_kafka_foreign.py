@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest_asyncio
 
-from millrace.administration import show_held
 from millrace.application import Application
-from millrace.dead_letters import HeldId
 from millrace.engines.kafka.driver import Producer
 from millrace.engines.sqlite import SqliteEngine
 from millrace.foreign import unpack
 from millrace.inspection import Inspection
+from millrace.letter import HeldId
+from millrace.letters import show_letter
 from millrace.split import SplitEngine
 from millrace.testing import settled
 from millrace.testing.conformance.foreign_records import TOPIC as TILLS
@@ -154,7 +154,7 @@ async def shown(app: Application, value: bytes) -> None:
     async with Inspection(app) as inspection:
         rows = await app.hosts["counter"].store.reader.held.list(state="dead", limit=100)
         (row,) = [row for row in rows if value in row.value and row.processor == "handlers"]
-        detail = await show_held(inspection, str(HeldId.of("counter", row)))
+        detail = await show_letter(inspection, str(HeldId.of("counter", row)))
     assert detail.value == value
     assert dict(detail.headers)["ce_id"] == b"2"
     assert detail.content.type == TYPE

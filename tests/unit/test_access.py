@@ -18,7 +18,7 @@ from millrace.split import SplitEngine
 from millrace.testing.conformance.sample import APPLICATION, Behaviour, clerk, counter, teller
 from tests.command_line import Millrace
 
-CALLS = "internal.control"
+ALARMS, CALLS = "internal.alarms", "internal.control"
 """Where operators call every service, and each answers."""
 
 
@@ -32,9 +32,9 @@ def on_servers() -> Application:
 def test_needs_follow_from_declarations() -> None:
     """A service reads the topics of its processors and views and writes those of what it says; timers and local commands need no topic."""
     assert needs_of(on_servers()) == [
-        Needs("teller", reads=(CALLS, "tally.commands"), writes=(CALLS, "tally")),
-        Needs("counter", reads=(CALLS, "ready", "tally"), writes=("counts", CALLS)),
-        Needs("clerk", reads=(CALLS, "tally"), writes=("counts", CALLS, "reminders")),
+        Needs("teller", reads=(CALLS, "tally.commands"), writes=(ALARMS, CALLS, "tally")),
+        Needs("counter", reads=(CALLS, "ready", "tally"), writes=("counts", ALARMS, CALLS)),
+        Needs("clerk", reads=(CALLS, "tally"), writes=("counts", ALARMS, CALLS, "reminders")),
     ]
 
 
@@ -43,7 +43,7 @@ def test_rights_are_no_more_than_needed() -> None:
     rights = [right for right in rights_on_log(on_servers(), principal="User:app-{service}") if right.service == "counter"]
     assert {right.principal for right in rights} == {"User:app-counter"}
     assert all(right.name.startswith("ns.") for right in rights)
-    for operation, topics in (("READ", {"ns.ready", "ns.tally"}), ("WRITE", {"ns.counts"})):
+    for operation, topics in (("READ", {"ns.ready", "ns.tally"}), ("WRITE", {"ns.counts", f"ns.{ALARMS}"})):
         found = {right.name for right in rights if right.resource == "topic" and operation in right.operations}
         assert {name for name in found if "__millrace" not in name} == topics | {f"ns.{CALLS}"}
     assert {right.name for right in rights if right.resource == "group"} == {"ns.__millrace.leases", "ns.counter."}

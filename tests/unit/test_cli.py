@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from millrace import UnknownMessage, cli
-from millrace.dead_letters import HeldId
 from millrace.inspection import Inspection
+from millrace.letter import HeldId
 from millrace.rebuild_watch import RebuildProgress
 from tests.command_line import UNREADABLE, Millrace, change, complaint
 from tests.sample_shop import application, place, settle
@@ -37,8 +37,8 @@ def test_topics(data: Path, millrace: Millrace) -> None:
 
     assert ran.status == 0
     assert lines[0].split() == ["TOPIC", "PARTITIONS", "RECORDS", "KEPT", "NEWEST", "NOTE"]
-    assert [line.split()[:4] for line in lines[1:2]] == [["internal.control", "1", "0", "1"]]
-    assert [line.split()[:5] for line in lines[1:]][2:] == [
+    assert [line.split()[:4] for line in lines[1:3]] == [["internal.alarms", "1", "0", "30"], ["internal.control", "1", "0", "1"]]
+    assert [line.split()[:5] for line in lines[1:]][3:] == [
         ["orders", "3", "11", "for", "ever"],
         ["orders.commands", "3", "0", "7", "d"],
     ]
@@ -199,6 +199,31 @@ def test_views(data: Path, millrace: Millrace) -> None:
     assert "popularity" in millrace("views list").out
 
 
+def test_trace(data: Path, millrace: Millrace) -> None:
+    """A key, a fact and a dead letter lead to the same tree: cause above effect, each with what its consumers have done."""
+    found = millrace("trace bad0 --json").json
+    (placed,) = [message for message in found["messages"] if message["type"] == "shop.orders.order-placed.v1"]
+    states = {each["consumer"]: each for each in placed["dealings"]}
+    assert (states["inventory.handlers"]["state"], states["inventory.handlers"]["reason"]) == ("dead", "ValueError")
+    assert states["orders.order-status@1"]["state"] == "handled"
+    assert found["searched"]["complete"]
+    letter = states["inventory.handlers"]["held"]
+    for name in (placed["id"], letter):
+        again = millrace(f"trace {name} --json").json
+        assert [message["id"] for message in again["messages"] if message["asked"]] == [placed["id"]]
+        assert len(again["messages"]) == len(found["messages"])
+
+    lines = millrace("trace o3").out.splitlines()
+    assert lines[0].startswith("conversation o3: ")
+    depths = {word: len(line) - len(line.lstrip()) for line in lines for word in ("order-placed", "stock-reserved") if word in line}
+    assert depths["order-placed"] < depths["stock-reserved"]
+    assert "Ada" not in millrace("trace o3").out + millrace("trace o3 --json").out
+
+    ran = millrace("trace nobody")
+    assert ran.status == 2
+    assert "'nobody' was found in" in complaint(ran)
+
+
 @pytest.mark.parametrize("command", READING)
 def test_json_is_one_array(command: str, data: Path, millrace: Millrace) -> None:
     """`--json` on a command that lists prints one array of objects and nothing else."""
@@ -210,7 +235,7 @@ def test_json_is_one_array(command: str, data: Path, millrace: Millrace) -> None
     assert all(isinstance(row, dict) for row in ran.json)
 
 
-@pytest.mark.parametrize("command", READING)
+@pytest.mark.parametrize("command", [*READING, "trace o3"])
 def test_reading_leaves_no_trace(command: str, data: Path, millrace: Millrace) -> None:
     """A command that reads leaves every file as it was and adds none."""
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
@@ -222,7 +247,7 @@ def test_reading_leaves_no_trace(command: str, data: Path, millrace: Millrace) -
 # --- Applications, names and settings --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [*READING, "views rebuild order-status"])
+@pytest.mark.parametrize("command", [*READING, "trace o3", "views rebuild order-status"])
 def test_absent_folder(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:
     """A data folder that is not there is named, and is still not there afterwards."""
     monkeypatch.setenv("SHOP_DATA", str(tmp_path / "nowhere"))
@@ -301,7 +326,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
 
     assert out.startswith("millrace ")
-    assert all(name in out for name in ("topics", "consumers", "dead-letters", "views", "ledger", "doctor"))
+    assert all(name in out for name in ("topics", "consumers", "dead-letters", "views", "ledger", "trace", "doctor"))
 
 
 # --- Rebuild ---------------------------------------------------------------------------------------------------------

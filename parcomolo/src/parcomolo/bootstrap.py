@@ -41,6 +41,7 @@ from parcomolo.configuration import (
     PORT,
     RELAY,
     STORE,
+    TRACING,
     Configuration,
     Setting,
     clock_of,
@@ -131,14 +132,15 @@ def _postgres(config: Configuration) -> Any:
 
 
 @contextlib.contextmanager
-def _driver(setting: Setting, extra: str) -> Generator[None]:
-    """Say what to install where the driver of an engine is not there."""
+def _driver(setting: Setting, extra: str, *, package: str = "millrace") -> Generator[None]:
+    """Say what to install where what a setting needs is not there."""
     try:
         yield
     except ImportError as error:
+        both = ", or 'millrace[kafka,postgres]' for both" if package == "millrace" else ""
         raise ConfigurationError(
-            f"{setting.option} ({setting.variable}) needs a driver that is not installed ({error.name}); "
-            f"pip install 'millrace[{extra}]', or 'millrace[kafka,postgres]' for both"
+            f"{setting.option} ({setting.variable}) needs a package that is not installed ({error.name}); "
+            f"pip install '{package}[{extra}]'{both}"
         ) from error
 
 
@@ -173,8 +175,10 @@ async def serve(config: Configuration) -> None:
     streams = Streams()
     with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
         app = assemble(config, instance=instance)
+        spans, end_tracing = _tracing(app, config)
         guard = Guard(config.admin_token, loopback=_is_loopback(listener))
-        server = _server(web_application(app, services=config.services, streams=streams, guard=guard, outages=Outages(config.data)))
+        asgi = web_application(app, services=config.services, streams=streams, guard=guard, outages=Outages(config.data), spans=spans)
+        server = _server(asgi)
         _stop_on_signals(server, streams)
         await _start(app, config)
         try:
@@ -184,7 +188,24 @@ async def serve(config: Configuration) -> None:
             await server.serve(sockets=[listener])
         finally:
             await app.stop()
+            await asyncio.to_thread(end_tracing)
     _say("Stopped.")
+
+
+def _tracing(app: Application, config: Configuration) -> tuple[Any, Callable[[], None]]:
+    """Let an application be traced if that is wanted; return who traces requests, and what sends the last spans.
+
+    Raises:
+        ConfigurationError: OpenTelemetry is not installed.
+    """
+    if not config.tracing:
+        return None, lambda: None
+    with _driver(TRACING, "telemetry", package="parcomolo"):
+        from millrace.telemetry import Telemetry
+        from parcomolo.telemetry import RequestSpans, provider_of
+    provider = provider_of(config.tracing)
+    app.tracing = Telemetry(provider)
+    return RequestSpans(provider), provider.shutdown
 
 
 async def _start(app: Application, config: Configuration) -> None:

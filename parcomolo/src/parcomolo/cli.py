@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -21,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from millrace import ConfigurationError, MillraceError, StoreUnavailable
-from parcomolo.configuration import ADMIN_TOKEN, DATA, EMBEDDED, PLACES, SETTINGS, TARGET, Setting, configuration
+from millrace import ConfigurationError, MillraceError, StoreUnavailable, set_up_log
+from parcomolo.configuration import ADMIN_TOKEN, DATA, EMBEDDED, LOG_FORMAT, PLACES, SETTINGS, TARGET, Setting, configuration, log_format
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,8 +84,8 @@ def _above_0(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
+        set_up_log(log_format(getattr(options, LOG_FORMAT.name, None)))
         return options.command(options)
     except (ConfigurationError, StoreUnavailable) as error:
         return _complain(error, 2)

@@ -23,6 +23,7 @@ SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", "rewards
 STYLES = ("choreography",)
 CLOCKS = ("system", "virtual")
 SWITCH = ("on", "off")
+FORMATS = ("text", "json")
 EMBEDDED = "sqlite:"
 INSTALLATION = "installation.json"
 
@@ -46,6 +47,8 @@ class Configuration:
         clock: whose time it is, the machine's or one that can be moved; empty: as stored, else the machine's.
         behaviour: durations of the business.
         admin_token: what operators' requests have to carry; empty: none is set. A secret, so it is in no `repr`.
+        tracing: where spans go: empty for nowhere, `otlp` for where the OTEL_* variables say, or a collector's address; in no `repr`.
+        log_format: of the lines on stderr.
     """
 
     host: str
@@ -62,6 +65,8 @@ class Configuration:
     clock: str = ""
     behaviour: Settings
     admin_token: str = field(default="", repr=False)
+    tracing: str = field(default="", repr=False)
+    log_format: str = "text"
 
 
 @dataclass(frozen=True)
@@ -104,15 +109,20 @@ CLOCK = Setting(
 )
 SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
+TRACING = Setting(
+    "tracing", "", "where OpenTelemetry spans go: otlp (as OTEL_* variables say), or a collector: http://host:4318", "nowhere"
+)
+LOG_FORMAT = Setting("log-format", "text", "lines of the log: text or json")
 TARGET = (LOG, STORE, NAMESPACE, KAFKA_CONFIG)
 ADMIN_TOKEN = Setting("admin-token", "", "what requests that administer the shop have to carry")
 """A secret: read from the environment only, because arguments can be seen by everybody on the machine."""
 PLACES = (DATA, LOG, STORE, NAMESPACE, KAFKA_CONFIG)
-SETTINGS = (HOST, PORT, *PLACES, CHOSEN, RELAY, CONSUME, CHECKOUT, CLOCK, SHIPPING_DELAY, LATE_DELIVERY)
+SETTINGS = (HOST, PORT, *PLACES, CHOSEN, RELAY, CONSUME, CHECKOUT, CLOCK, SHIPPING_DELAY, LATE_DELIVERY, TRACING, LOG_FORMAT)
 _BROKERS = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 _KAFKA = re.compile(rf"kafka://{_BROKERS}(?:,{_BROKERS})*(?:\?.*)?", re.ASCII)
 _POSTGRES = re.compile(r"postgres(?:ql)?://\S+")
 _NAMESPACE = re.compile(r"(?:[a-z][a-z0-9_-]{0,29})?")
+_COLLECTOR = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 _TOKEN = re.compile(r"[\x21-\x7e]{16,200}")
 _SECRETS = (re.compile(r"(?<=//)[^\s,]*:[^\s]*(?=@)"), re.compile(r"(?<=password=)[^&\s]+"))
 
@@ -131,6 +141,8 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
     _require_address(STORE, values, _POSTGRES)
     if not _NAMESPACE.fullmatch(namespace := values["namespace"]):
         raise NAMESPACE.wrong(namespace, "at most 30 of a-z, 0-9, '_' and '-', a letter first; or none")
+    if values["tracing"] not in {"", "otlp"} and not _COLLECTOR.fullmatch(values["tracing"]):
+        raise TRACING.wrong(values["tracing"], "otlp, or a collector's address: http://host:4318")
     _require(CHECKOUT, values, ("", *STYLES), note=" (others come with a later version)")
     _require(CLOCK, values, ("", *CLOCKS))
     return Configuration(
@@ -148,7 +160,20 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         clock=values["clock"],
         behaviour=Settings(shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)),
         admin_token=_token(),
+        tracing=values["tracing"],
+        log_format=log_format(given.get(LOG_FORMAT.name)),
     )
+
+
+def log_format(given: str | None) -> str:
+    """Return the format of the log: what is given, else what the environment says.
+
+    Raises:
+        ConfigurationError: there is no such format.
+    """
+    values = {LOG_FORMAT.name: given or os.environ.get(LOG_FORMAT.variable) or LOG_FORMAT.default}
+    _require(LOG_FORMAT, values, FORMATS)
+    return values[LOG_FORMAT.name]
 
 
 def _is_on(setting: Setting, values: Mapping[str, str]) -> bool:

@@ -44,7 +44,9 @@ from millrace.testing.conformance import (
     schedules,
     streams,
     timers,
+    tracing,
     views,
+    watching,
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
@@ -403,6 +405,31 @@ class TimersEarly(Wrapped):
         return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
 
 
+class HolesHidden(Wrapped):
+    """Says that of a journal everything is there."""
+
+    async def rows_between(self, after: int, *, until: int) -> tuple[int, int]:
+        """Return as many rows as positions."""
+        head, _ = await self.inner.rows_between(after, until=until)
+        return head, min(head, until) - after
+
+
+class KeysWithoutTimers(Wrapped):
+    """Finds no timer by its key."""
+
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
+        """Return none."""
+        return []
+
+
+class AlarmsForgotten(Wrapped):
+    """Keeps no alarm."""
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        """Keep the other rows."""
+        await self.inner.save([row for row in rows if row[0] != "@alarm"])
+
+
 class MomentsForgotten(Wrapped):
     """Does not keep which moment of a schedule is next."""
 
@@ -503,6 +530,9 @@ MUTANTS = (
     Mutant("relays", "publishes like anybody", {"log": RelayPositionApart}, relays.killed_relays_lose_and_repeat_nothing),
     Mutant("foreign_records", "forgets times of append", {"log": TimesForgotten}, foreign_records.retries_open_the_same_message),
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
+    Mutant("tracing", "finds no timers", {"tables": _table("timers", KeysWithoutTimers)}, tracing.timers_are_told),
+    Mutant("watching", "hides holes", {"tables": _table("journal", HolesHidden)}, watching.rows_lost_unpublished_are_an_alarm),
+    Mutant("watching", "forgets alarms", {"tables": _table("states", AlarmsForgotten)}, watching.lost_letters_are_an_alarm),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
     Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),
     Mutant(

@@ -53,6 +53,10 @@ class WrappedEngine(Wrapped):
         """Return the wrapped leases."""
         return self._leases(self.inner.leases(instance))
 
+    def reading(self) -> Any:
+        """Return what looks at the same place; its tables are wrapped, its log is as it is."""
+        return WrappedEngine(self.inner.reading(), tables=self._tables)
+
     def store(self, service: str) -> Any:
         """Return a store with wrapped tables."""
         return _WrappedStore(self.inner.store(service), self._tables, self._transaction)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from millrace import ConfigurationError
-from parcomolo.bootstrap import assemble
+from parcomolo.bootstrap import _tracing, assemble
 from parcomolo.cli import main
 from parcomolo.configuration import configuration
 from parcomolo.simulate import Tally
@@ -83,6 +83,8 @@ def test_orders_without_an_end_are_counted_beyond_those_named():
         ("port", "70000", "65535"),
         ("shipping-delay", "soon", "seconds"),
         ("late-delivery", "-1", "seconds"),
+        ("tracing", "jaeger", "otlp, or a collector's address"),
+        ("log-format", "xml", "text, json"),
         ("host", "no.such.host.invalid", "address"),
     ],
 )
@@ -119,6 +121,15 @@ def test_a_driver_that_is_not_installed_is_named(tmp_path, monkeypatch, setting,
     monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(ConfigurationError, match=rf"--{setting}.*{driver}.*pip install 'millrace\[(kafka|postgres)\]'"):
         assemble(config)
+
+
+def test_tracing_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    """With the command that installs it."""
+    config = configuration({"data": str(tmp_path), "tracing": "otlp"})
+    monkeypatch.delitem(sys.modules, "millrace.telemetry", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(ConfigurationError, match=r"--tracing.*opentelemetry.*pip install 'parcomolo\[telemetry\]'"):
+        _tracing(assemble(config), config)
 
 
 def test_settings_show_no_password(tmp_path):

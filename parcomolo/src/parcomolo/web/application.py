@@ -21,7 +21,7 @@ from litestar.types import ASGIApp
 from parcomolo.web.endpoint import Answer, Endpoint, from_problem
 from parcomolo.web.html import error_page
 from parcomolo.web.problems import Problem
-from parcomolo.web.transport import Receive, Scope, Send, answer_to, deliver, refused
+from parcomolo.web.transport import Receive, Scope, Send, Spans, answer_to, deliver, refused
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -32,13 +32,15 @@ class WebApplication:
     Args:
         endpoints: all of them.
         fast: (method, path) of those that are found without the router; paths without parameters only.
+        spans: who traces requests, if anybody does.
     """
 
-    def __init__(self, endpoints: Iterable[Endpoint], *, fast: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], *, fast: Iterable[tuple[str, str]] = (), spans: Spans | None = None) -> None:
         self.endpoints = tuple(endpoints)
         found = {(endpoint.method, endpoint.path): endpoint for endpoint in self.endpoints}
         self._fast = {place: found[place] for place in fast if place in found}
-        self._router = _router(self.endpoints)
+        self._spans = spans
+        self._router = _router(self.endpoints, spans)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -47,12 +49,12 @@ class WebApplication:
             return
         endpoint = self._fast.get((scope["method"], scope["path"]))
         if endpoint is not None:
-            await deliver(await answer_to(endpoint, scope, receive), receive, send)
+            await deliver(await answer_to(endpoint, scope, receive, spans=self._spans), receive, send)
             return
         await self._router(scope, receive, send)  # type: ignore[arg-type]
 
 
-def _router(endpoints: Iterable[Endpoint]) -> Litestar:
+def _router(endpoints: Iterable[Endpoint], spans: Spans | None) -> Litestar:
     methods: dict[str, set[str]] = defaultdict(set)
     for endpoint in endpoints:
         methods[endpoint.path] |= {endpoint.method, "OPTIONS", *(("HEAD",) if endpoint.method == "GET" else ())}
@@ -62,7 +64,7 @@ def _router(endpoints: Iterable[Endpoint]) -> Litestar:
         return _Unserved(_unserved(request, error))
 
     return Litestar(
-        [*(_options(path, allow) for path, allow in allowed.items()), *(_handler(endpoint) for endpoint in endpoints)],
+        [*(_options(path, allow) for path, allow in allowed.items()), *(_handler(endpoint, spans) for endpoint in endpoints)],
         openapi_config=None,
         logging_config=None,
         exception_handlers={Exception: not_served},
@@ -74,9 +76,9 @@ def _pattern(path: str) -> str:
     return path.replace("}", ":str}")
 
 
-def _handler(endpoint: Endpoint) -> HTTPRouteHandler:
+def _handler(endpoint: Endpoint, spans: Spans | None) -> HTTPRouteHandler:
     async def handle(request: AnyRequest) -> ASGIApp:
-        return _sender(await answer_to(endpoint, request.scope, request.receive))  # type: ignore[arg-type]
+        return _sender(await answer_to(endpoint, request.scope, request.receive, spans=spans))  # type: ignore[arg-type]
 
     name = f"{endpoint.method} {endpoint.path}"
     methods: Any = ["GET", "HEAD"] if endpoint.method == "GET" else endpoint.method

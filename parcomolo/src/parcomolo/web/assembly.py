@@ -19,11 +19,12 @@ from parcomolo.payments import routes as payments
 from parcomolo.reports import routes as reports
 from parcomolo.rewards import routes as rewards
 from parcomolo.shipping import routes as shipping
-from parcomolo.web import agenda, assets, clock, consumers, dead_letters, descriptions, events, faults, pages, probes
+from parcomolo.web import agenda, assets, clock, consumers, dead_letters, descriptions, events, faults, pages, probes, traces
 from parcomolo.web.application import WebApplication
 from parcomolo.web.endpoint import Endpoint
 from parcomolo.web.events import Streams
 from parcomolo.web.guard import Guard
+from parcomolo.web.transport import Spans
 
 CONTEXTS = {
     "orders": orders,
@@ -45,6 +46,7 @@ def web_application(
     streams: Streams | None = None,
     guard: Guard | None = None,
     outages: Outages | None = None,
+    spans: Spans | None = None,
 ) -> WebApplication:
     """Return what answers HTTP for an application of which these services run here.
 
@@ -54,6 +56,7 @@ def web_application(
         streams: of events.
         guard: who may change something; without one, whoever sits at this machine.
         outages: what can be taken down from the console.
+        spans: told of each request, where the application is traced.
     """
     found: list[Endpoint] = []
     for name, context in CONTEXTS.items():
@@ -67,9 +70,10 @@ def web_application(
         found += clock.endpoints(app, guard)
         found += agenda.endpoints(app, guard)
         found += faults.endpoints(outages, guard) if outages is not None else ()
+        found += traces.endpoints(app)
         found += events.endpoints(app, streams or Streams())
     if app.on_log and "orders" in services:
         found += pages.endpoints(app, with_stock="inventory" in services)
     found += assets.endpoints()
     found += descriptions.endpoints(app, tuple(found))
-    return WebApplication(found, fast=FAST)
+    return WebApplication(found, fast=FAST, spans=spans)

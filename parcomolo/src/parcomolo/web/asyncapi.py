@@ -21,7 +21,18 @@ ENVELOPE = {
     "properties": {
         **{
             name: {"type": "string"}
-            for name in ("id", "source", "type", "subject", "partitionkey", "correlationid", "causationid", "sequence", "epoch")
+            for name in (
+                "id",
+                "source",
+                "type",
+                "subject",
+                "partitionkey",
+                "correlationid",
+                "causationid",
+                "sequence",
+                "epoch",
+                "traceparent",
+            )
         },
         "specversion": {"const": "1.0"},
         "time": {"type": "string", "format": "date-time"},

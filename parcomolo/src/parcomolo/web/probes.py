@@ -35,9 +35,10 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
             path="/health",
             handler=health,
             summary="Is it well?",
-            description="One entry per dependency and per processor: state, lag, last error. Unhealthy is who has work "
+            description="One entry per dependency, ledger and processor: state, lag, last error. Unhealthy is who has work "
             "and does not advance, and who has stopped itself; who rests because an operator has paused or stopped it, or because what it "
-            "calls is down (`breaker open`, with `since` and `probe_at` in microseconds), says so and is well.",
+            "calls is down (`breaker open`, with `since` and `probe_at` in microseconds), says so and is well. A service's ledger "
+            "`differs` when something was lost: `last_error` names place and figures. `/ready` does not depend on that.",
             answers={200: dict[str, Any], 503: dict[str, Any]},
         ),
         Endpoint(
@@ -54,6 +55,8 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
             path="/metrics",
             handler=metrics,
             summary="Figures for Prometheus",
+            description="Names follow OpenTelemetry's semantic conventions for messaging where these have one, else they begin with "
+            "`millrace_`; `docs/observability.md` lists them.",
             answers={200: METRICS},
         ),
     )

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from parcomolo.web.endpoint import Answer, Call, Endpoint, from_problem
 from parcomolo.web.problems import Problem, problem_of
@@ -29,8 +30,22 @@ _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-async def answer_to(endpoint: Endpoint, scope: Scope, receive: Receive) -> Answer:
+class Spans(Protocol):
+    """Who traces requests."""
+
+    async def serve(self, endpoint: Endpoint, headers: list[tuple[bytes, bytes]], answering: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return the answer."""
+        ...
+
+
+async def answer_to(endpoint: Endpoint, scope: Scope, receive: Receive, *, spans: Spans | None = None) -> Answer:
     """Return the endpoint's answer; what it raises becomes a problem."""
+    if spans is None:
+        return await _answer(endpoint, scope, receive)
+    return await spans.serve(endpoint, scope["headers"], partial(_answer, endpoint, scope, receive))
+
+
+async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive) -> Answer:
     try:
         call = await _call_of(endpoint, scope, receive)
         return await endpoint.handler(call)

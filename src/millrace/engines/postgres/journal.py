@@ -82,6 +82,10 @@ class PostgresJournal(Table):
         """Return (rows ever appended, rows there, rows removed by retention, rows up to a position that are or were for the log)."""
         return (await self._all("count_journal", scalar(until)))[0]
 
+    async def rows_between(self, after: int, *, until: int) -> tuple[int, int]:
+        """Return (last position given, rows there in (after, until]); see `millrace.sight`."""
+        return (await self._all("journal_rows", scalar(after), scalar(until)))[0]
+
     async def trim(self, *, after: int, until: int, limit: int) -> tuple[int, int]:
         """Remove published rows of no stream; return how many, and up to where it looked."""
         return (await self._all("trim_journal", scalar(after), scalar(until), scalar(limit)))[0]

@@ -124,6 +124,10 @@ select h.last, (select count(*) from {schema}.journal), h.removed,
     h.removed + (select count(*) from {schema}.journal where topic is not null and position <= $1::int8)
 from {schema}.journal_head h
 
+-- name: journal_rows
+-- The last position given, and the rows there in a range of positions.
+select h.last, (select count(*) from {schema}.journal where position > $1::int8 and position <= $2::int8) from {schema}.journal_head h
+
 -- name: trim_journal, fresh
 -- Remove rows for the log that belong to no stream, among the next ones; count them; say up to where it looked.
 with reach as (

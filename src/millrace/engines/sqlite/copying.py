@@ -5,7 +5,7 @@ store attached (for reading only, so that its writer is not held up), does the s
 batch. Only the log is written, so the commit is as atomic as any other: records, ends of partitions and the relay's position together.
 
 Nothing is copied, and the caller publishes row by row, when the range holds something that asks for a decision: a row that is too large, a
-topic or a partition that is not there.
+topic or a partition that is not there, a hole of positions.
 
 Neighbours: `log` calls it under its write lock; `relay` decides when many rows wait.
 """
@@ -55,11 +55,11 @@ class Copier:
         position, count = found[0] if found else (0, 0)
         if position != after:
             return position
-        upto, rows, size, largest = self._run("copy_range", (after, limit))[0]
+        upto, rows, size, largest, there = self._run("copy_range", (after, limit))[0]
         while size is not None and size > BYTES_MAX and limit > 1:
             limit //= 2
-            upto, rows, size, largest = self._run("copy_range", (after, limit))[0]
-        if not rows or largest > RECORD_BYTES_MAX:
+            upto, rows, size, largest, there = self._run("copy_range", (after, limit))[0]
+        if not rows or largest > RECORD_BYTES_MAX or there != upto - after:
             return None
         self._run("copy", (after, upto, time.time_ns() // 1000))
         if self._connection.changes() != rows:

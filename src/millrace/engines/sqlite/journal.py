@@ -55,6 +55,10 @@ class SqliteJournal(Table):
         there, removed = self._all("count_journal")[0]
         return await self.head(), there, int(removed), int(removed) + self._all("count_published", (until,))[0][0]
 
+    async def rows_between(self, after: int, *, until: int) -> tuple[int, int]:
+        """Return (last position given, rows there in (after, until]); see `millrace.sight`."""
+        return self._all("journal_rows", (after, until))[0]
+
     async def trim(self, *, after: int, until: int, limit: int) -> tuple[int, int]:
         """Remove published rows of no stream; return how many, and up to where it looked."""
         upto = self._all("trim_reach", (after, until, limit))[0][0] or until

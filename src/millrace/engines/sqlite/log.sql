@@ -69,8 +69,8 @@ select t.name, p.partition, (select count(*) from record r where r.place between
 from partition p join topic t on t.id = p.topic
 
 -- name: copy_range
--- The rows that would be copied: the last position looked at, how many are for the log, their bytes, the largest.
-select max(position), count(topic), sum(length(value)), max(length(value))
+-- The rows that would be copied: the last position looked at, how many are for the log, their bytes, the largest, how many in all.
+select max(position), count(topic), sum(length(value)), max(length(value)), count(*)
 from (select position, topic, value from store.journal where position > ? order by position limit ?)
 
 -- name: copy

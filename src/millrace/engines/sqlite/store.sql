@@ -47,6 +47,11 @@ select (select count(*) from journal), (select value from meta where name = 'jou
 -- Rows that are to be published, up to a position.
 select count(*) from journal where topic is not null and position <= ?
 
+-- name: journal_rows
+-- The last position given, and the rows there in a range of positions.
+select coalesce((select seq from sqlite_sequence where name = 'journal'), 0),
+    (select count(*) from journal where position > ? and position <= ?)
+
 -- name: trim_reach
 -- The last of the next rows.
 select max(position) from (select position from journal where position > ? and position <= ? order by position limit ?)

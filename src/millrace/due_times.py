@@ -7,7 +7,7 @@ for nothing costs one look.
 
 How many timers wait is counted for metrics alone, seldom and only where something has changed, because counting looks at all of them.
 
-Neighbours: `runtime` has alarms per loop, `hosting` a count per store; `ports.Timers.next` finds the earliest of each partition without
+Neighbours: `runtime` has due times per loop, `hosting` a count per store; `ports.Timers.next` finds the earliest of each partition without
 looking at the others.
 """
 
@@ -23,7 +23,7 @@ COUNT_SHARE = 0.001
 """Of the time, at most this much is spent on counting."""
 
 
-class Alarms:
+class DueTimes:
     """The earliest due time per partition, in microseconds."""
 
     def __init__(self) -> None:
@@ -72,4 +72,4 @@ class TimerCount:
         self._again = end + max(COUNT_EVERY_S, (end - begin) / COUNT_SHARE)
 
 
-__all__ = ["Alarms", "TimerCount"]
+__all__ = ["DueTimes", "TimerCount"]

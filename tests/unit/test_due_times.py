@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from millrace.alarms import Alarms, TimerCount
+from millrace.due_times import DueTimes, TimerCount
 from millrace.engines.sqlite import SqliteEngine
 from millrace.ports import TimerRow
 from millrace.testing.wrapping import Wrapped
@@ -33,7 +33,7 @@ async def test_what_is_set_while_the_store_is_read_is_not_lost(tmp_path: Path) -
     transaction = await store.begin()
     await transaction.timers.set([TimerRow("handlers", f"k{n}", "bell", n, 100, False, "t", b"{}", "", "") for n in range(2)])
     await transaction.commit()
-    alarms, timers = Alarms(), Slow(store.reader.timers)
+    alarms, timers = DueTimes(), Slow(store.reader.timers)
     loading = asyncio.ensure_future(alarms.load(timers, "handlers"))  # type: ignore[arg-type]
     await timers.asked.wait()
     assert alarms.set(0, 50)
