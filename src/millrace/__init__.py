@@ -30,6 +30,9 @@ from millrace.position import Position
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.role import Role
+from millrace.saga import Saga, SagaRetry
+from millrace.saga_instance import SagaEnd
+from millrace.sagas import Sagas
 from millrace.service import Service
 from millrace.split import SplitEngine
 from millrace.state import Delete, State, View
@@ -62,6 +65,10 @@ __all__ = [
     "Rejected",
     "RetryPolicy",
     "Role",
+    "Saga",
+    "SagaEnd",
+    "SagaRetry",
+    "Sagas",
     "Service",
     "SplitEngine",
     "State",

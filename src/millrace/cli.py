@@ -46,6 +46,7 @@ from millrace.ledger import LedgerLine
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
 from millrace.recovery import RecoveryPlan, in_words, recover
 from millrace.retry import DEAD
+from millrace.saga_commands import add_sagas
 from millrace.terminal import moment, printable, retention, span
 
 GROUP = "millrace.applications"
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _topics(commands)
     add_consumers(commands)
+    add_sagas(commands)
     _dead_letters(commands)
     _views(commands)
     _relay(commands)

@@ -5,6 +5,7 @@
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
       Rejected                  a business answer: tell the asker, do not retry
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
+      SagaRefused               what an operator wants does not fit the saga's state: look at it again
       VersionConflict           somebody else was faster: load again, decide again
       IdempotencyConflict       the same key with another request: fix the request
       PositionUnknown           a position of another installation or epoch: ask again without it
@@ -51,6 +52,10 @@ class Rejected(MillraceError):
 
 class ConsumerRefused(MillraceError):
     """What is wanted of a consumer does not fit what it is: resumed though stopped, say; nothing has changed."""
+
+
+class SagaRefused(MillraceError):
+    """What is wanted of a saga does not fit what it is: retried though nothing is stuck, say; nothing has changed."""
 
 
 class VersionConflict(MillraceError):

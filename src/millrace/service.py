@@ -21,6 +21,8 @@ from millrace.handler import AsyncHandler, PureHandler
 from millrace.message import Event, Message, declaration
 from millrace.ports import TopicSpec
 from millrace.processor import Mode, Processor, annotated_messages, said_messages
+from millrace.saga import Saga
+from millrace.saga_pattern import SagaPattern
 from millrace.serialization import Catalogue
 from millrace.state import Selector, State, View
 from millrace.view import ViewDefinition, define_view, topics_of
@@ -75,6 +77,7 @@ class Service:
         self.topics = tuple(topics)
         self.said: set[type[Message]] = set(says)
         self.aggregates: list[AggregateDefinition] = []
+        self.sagas: list[SagaPattern] = []
         self.views: list[ViewDefinition] = []
         self.starters: list[Callable[[Any], Awaitable[None]]] = []
         self._handlers: dict[str, list[PureHandler | AsyncHandler]] = {}
@@ -161,6 +164,20 @@ class Service:
 
         return declare if function is None else declare(function)
 
+    def saga(self, saga: Saga, *, earlier: Sequence[Saga] = ()) -> None:
+        """Declare a saga; its processor has its name. The table is complete by now and is checked.
+
+        Args:
+            saga: see `millrace.saga`.
+            earlier: versions of it under which instances may still run; they finish under these, new ones begin under `saga`.
+
+        Raises:
+            ConfigurationError: the table cannot work; the message names what is wrong.
+        """
+        pattern = SagaPattern(saga, tuple(earlier))
+        self.sagas.append(pattern)
+        self.said.update(pattern.said())
+
     def view(self, view: type[View], *, key: Callable[[Any], str | Iterable[str]] | None = None) -> Callable[[Function], Function]:
         """Declare a read model.
 
@@ -193,6 +210,10 @@ class Service:
         for aggregate in self.build_aggregates(catalogue):
             processor = Processor(aggregate.name, mode=Mode.PURE)
             processor.add(aggregate)
+            found.append(processor)
+        for saga in self.sagas:
+            processor = Processor(saga.name, mode=Mode.PURE)
+            processor.add(saga)
             found.append(processor)
         return found
 
@@ -236,6 +257,8 @@ class Service:
                 found.update(handler.messages)
         for aggregate in self.aggregates:
             found.update(annotated_messages(aggregate.decide))
+        for saga in self.sagas:
+            found.update(saga.messages)
         for view in self.views:
             found.update(annotated_messages(view.function, position=1))
         return found
