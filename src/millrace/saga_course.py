@@ -310,11 +310,15 @@ class Course(Progress):
         self._note("kept", step.name, wire_name(message), self._occasion.id)
         if self.back is None:
             self._forward()
-        elif self.back.reason == "cancelled" or Claim(self._table.by_name[self.back.step], "done") in self._table.claims[type(message)]:
+        elif self.back.reason == "cancelled" or self._disproves(self.back.step, step, message):
             self._resume(step, message)
             self._forward()
         else:
             self._unwind()
+
+    def _disproves(self, failed: str, kept: Step, message: Message) -> bool:
+        """Return whether it is just what was given up that has happened after all."""
+        return failed == kept.name or type(message) in self._table.by_name[failed].done
 
     # Forward
 

@@ -4,7 +4,7 @@ import pytest
 
 from millrace import Saga
 from millrace.testing import given
-from tests.saga_sample import (
+from millrace.testing.conformance.saga_sample import (
     Book,
     Booked,
     BookingFailed,

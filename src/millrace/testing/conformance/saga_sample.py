@@ -1,10 +1,48 @@
-"""A saga for tests: an order that reserves, pays, books and waits for its parcel, with everything a table can say."""
+"""A saga for checks and tests: an order that reserves, pays, books and waits for its parcel, with everything a table can say.
 
+    desk      takes orders and cancels, keeps the saga
+    stock     Reserve, Release, Commit       pay    Charge, Refund       ship    Book, Unbook
+
+Each receiver keeps what it has done for an order in a row and answers every command, repeated or not. What is to go wrong is put on a
+`Receivers`.
+
+Neighbours: `sagas` runs it on engines; unit tests take the table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 from datetime import timedelta
+from functools import reduce
+from operator import or_
+from typing import Any
 
 import msgspec
 
-from millrace import Command, Event, Saga, SagaEnd, SagaRetry
+from millrace.message import Command, Event, declaration
+from millrace.saga import Saga, SagaRetry
+from millrace.saga_instance import SagaEnd
+from millrace.service import Service
+from millrace.state import State
+
+
+class Place(Command, topic="orders.commands", key="order_id"):
+    """Order something."""
+
+    order_id: str
+    amount: int = 10
+
+
+class Cancel(Command, topic="orders.commands", key="order_id"):
+    """Ask for a cancel."""
+
+    order_id: str
+
+
+class LetGo(Command, topic="ship.commands", key="order_id"):
+    """Let the parcel leave."""
+
+    order_id: str
 
 
 class Placed(Event, topic="orders", key="order_id"):
@@ -231,15 +269,100 @@ def undone(case: Case, end: SagaEnd) -> Finished:
     return Finished(order_id=case.order_id, how=f"{end.reason} {end.step}".strip(), detail=end.detail)
 
 
-def order_saga(*, version: int = 1) -> Saga:
-    """The whole table."""
-    saga = Saga("order", key="order_id", starts=Placed, begin=begin, version=version, keys={StockRefused: "subject"})
+def order_saga(*, version: int = 1, migrate: Callable[[int, Any], Case] | None = None) -> Saga:
+    """Return the whole table; from version 2 on it ends with the parcel."""
+    more: dict[str, Any] = {"migrate": migrate} if migrate is not None else {}
+    saga = Saga("order", key="order_id", starts=Placed, begin=begin, version=version, keys={StockRefused: "subject"}, **more)
     rejected = (StockRefused,)
     saga.step("reserve", send=reserve, done=Reserved, failed=(OutOfStock, *rejected), undo=release, undone=Released, learn=learn_lot)
     saga.step("pay", send=charge, done=Paid, failed=Declined, undo=refund, undone=Refunded, undo_failed=RefundFailed)
     saga.step("book", send=book, done=Booked, failed=BookingFailed, undo=unbook, undone=Unbooked, kept=Shipped)
     saga.step("ship", done=Shipped, timeout=None, pivot=True)
-    saga.step("commit", send=commit, done=Committed, failed=rejected, retry=SagaRetry(attempts=3, first=timedelta(seconds=5)))
+    if version == 1:
+        saga.step("commit", send=commit, done=Committed, failed=rejected, retry=SagaRetry(attempts=3, first=timedelta(seconds=5)))
     saga.cancel(CancelAsked, refused=refuse)
     saga.ended(completed=completed, undone=undone)
     return saga
+
+
+class Receivers:
+    """What receivers do wrong.
+
+    Attributes:
+        mute: names of commands that are not answered and do nothing.
+        refuse: names of commands that are refused.
+    """
+
+    def __init__(self) -> None:
+        self.mute: set[str] = set()
+        self.refuse: set[str] = set()
+
+
+class Kept(State, key="order_id"):
+    """What a receiver has done for an order, in order, and what holds now."""
+
+    order_id: str
+    done: tuple[str, ...] = ()
+    state: str = ""
+
+
+def desk(saga: Saga, *, earlier: tuple[Saga, ...] = ()) -> Service:
+    """Return the service that keeps the saga."""
+    service = Service("desk", says=[Placed, CancelAsked])
+
+    @service.handler
+    def place(command: Place) -> Placed:
+        """Take an order."""
+        return Placed(order_id=command.order_id, amount=command.amount)
+
+    @service.handler
+    def cancel(command: Cancel) -> CancelAsked:
+        """Take a cancel."""
+        return CancelAsked(order_id=command.order_id)
+
+    service.saga(saga, earlier=earlier)
+    return service
+
+
+ANSWERS: dict[str, dict[type[Command], tuple[type[Event], type[Event], str]]] = {
+    "stock": {
+        Reserve: (Reserved, OutOfStock, "reserved"),
+        Release: (Released, StockRefused, "released"),
+        Commit: (Committed, StockRefused, "committed"),
+    },
+    "pay": {Charge: (Paid, Declined, "paid"), Refund: (Refunded, RefundFailed, "refunded")},
+    "ship": {Book: (Booked, BookingFailed, "booked"), Unbook: (Unbooked, Unbooked, "unbooked"), LetGo: (Shipped, Shipped, "shipped")},
+}
+"""Per receiver: what a command is answered by where it is done and where it is refused, and the state that it leads to."""
+
+
+def receivers(behaviour: Receivers) -> list[Service]:
+    """Return the services that do what the saga asks for."""
+    return [_receiver(name, behaviour) for name in ANSWERS]
+
+
+def _receiver(name: str, behaviour: Receivers) -> Service:
+    answers = ANSWERS[name]
+    service = Service(name, says=[cls for done, refused, _ in answers.values() for cls in (done, refused)])
+
+    def take(command: Any, kept: Kept | None) -> Any:
+        """Do it once, answer it always."""
+        word, before = declaration(type(command)).name, kept or Kept(order_id=command.order_id)
+        done, refused, state = answers[type(command)]
+        if word in behaviour.mute:
+            return ()
+        if before.state == "shipped":
+            return Shipped(order_id=command.order_id)
+        if word in behaviour.refuse:
+            return _refusal(refused, command, word)
+        if before.state == state:
+            return done(order_id=command.order_id)
+        return [msgspec.structs.replace(before, done=(*before.done, state), state=state), done(order_id=command.order_id)]
+
+    take.__annotations__["command"] = reduce(or_, answers)
+    service.handler(kept=Kept.by("order_id"))(take)
+    return service
+
+
+def _refusal(cls: type[Event], command: Any, word: str) -> Event:
+    return StockRefused(subject=command.order_id, command=word, reason="no") if cls is StockRefused else cls(order_id=command.order_id)
