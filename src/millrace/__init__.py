@@ -30,8 +30,9 @@ from millrace.position import Position
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.role import Role
-from millrace.saga import Saga, SagaRetry
+from millrace.saga import Saga
 from millrace.saga_instance import SagaEnd
+from millrace.saga_table import SagaRetry
 from millrace.sagas import Sagas
 from millrace.service import Service
 from millrace.split import SplitEngine

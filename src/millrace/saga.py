@@ -22,7 +22,7 @@ work, `saga_diagram` draws them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypedDict, Unpack, cast
 
@@ -31,110 +31,13 @@ import msgspec
 from millrace.errors import ConfigurationError
 from millrace.message import Command, Message, MessageMeta, declaration
 from millrace.processor import said_messages, type_hints
+from millrace.saga_diagram import diagram
 from millrace.saga_instance import SagaInstance
+from millrace.saga_table import BEFORE_PIVOT, BEHIND_PIVOT, TIMEOUT, Answers, Step, StepCells, Table
 from millrace.serialization import encode_json
 from millrace.state import StateMeta
 
-Answers = type[Message] | Sequence[type[Message]]
-TIMEOUT = timedelta(seconds=30)
 KEPT_FOR = timedelta(days=30)
-
-
-class SagaRetry(msgspec.Struct, frozen=True):
-    """How often a command is sent, and when.
-
-    A command without an answer is sent again when its time is over, and gets `factor` times as long; one that was refused (an undo, or a
-    step behind the pivot) is sent again after a pause that grows likewise.
-
-    Args:
-        attempts: how often it is sent in all.
-        first: pause after the first refusal.
-        factor: growth of times and pauses.
-        most: longest pause, and longest time unless the step's own is longer.
-    """
-
-    attempts: int = 3
-    first: timedelta = timedelta(seconds=1)
-    factor: float = 2.0
-    most: timedelta = timedelta(minutes=5)
-
-    def wait(self, timeout: timedelta, attempt: int) -> int:
-        """Return how long the answer to an attempt is waited for, in microseconds."""
-        return min(_micros(timeout) * self._grown(attempt), max(_micros(self.most), _micros(timeout)))
-
-    def pause(self, attempt: int) -> int:
-        """Return the pause after an attempt that was refused, in microseconds."""
-        return min(_micros(self.first) * self._grown(attempt), _micros(self.most))
-
-    def _grown(self, attempt: int) -> int:
-        return int(self.factor ** min(attempt - 1, 32))
-
-
-BEFORE_PIVOT = SagaRetry()
-BEHIND_PIVOT = SagaRetry(attempts=10)
-OF_UNDO = SagaRetry(attempts=5)
-
-
-def _micros(span: timedelta) -> int:
-    return int(span.total_seconds() * 1_000_000)
-
-
-class StepCells(TypedDict, total=False):
-    """The cells of a table's row; see `Saga.step`."""
-
-    send: Callable[[Any], Any] | None
-    done: Answers
-    failed: Answers
-    undo: Callable[[Any, str], Any] | None
-    undone: Answers
-    undo_failed: Answers
-    kept: Answers
-    nothing_to_undo: str
-    timeout: timedelta | None
-    undo_timeout: timedelta | None
-    retry: SagaRetry
-    undo_retry: SagaRetry
-    pivot: bool
-    beside: str
-    learn: Callable[[Any, Any], Any]
-    says: Iterable[type[Message]]
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table; see `Saga.step`."""
-
-    name: str
-    send: Callable[[Any], Any] | None
-    done: tuple[type[Message], ...] = ()
-    failed: tuple[type[Message], ...] = ()
-    undo: Callable[[Any, str], Any] | None = None
-    undone: tuple[type[Message], ...] = ()
-    undo_failed: tuple[type[Message], ...] = ()
-    kept: tuple[type[Message], ...] = ()
-    nothing_to_undo: str = ""
-    timeout: timedelta | None = TIMEOUT
-    undo_timeout: timedelta | None = TIMEOUT
-    retry: SagaRetry = BEFORE_PIVOT
-    undo_retry: SagaRetry = OF_UNDO
-    pivot: bool = False
-    beside: str = ""
-    learn: Callable[[Any, Any], Any] | None = None
-    stage: int = 0
-    behind: bool = False
-    """It comes after the pivot."""
-    repeats_undo: bool = False
-    """Its success and its undo are told on different topics, so nothing says in which order they were."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """What a message means to a step: `role` is done, failed, undone, undo_failed or kept."""
-
-    step: Step
-    role: str
-
-
-ROLES = ("kept", "undone", "undo_failed", "done", "failed")
-"""In the order in which one message is judged: what ends an undo first, what ends a step then."""
 
 
 class Saga:
@@ -273,8 +176,18 @@ class Saga:
     def table(self) -> Table:
         """Return what is looked up while it runs."""
         if self._table is None:
-            self._table = Table(self)
+            self._table = Table(self.steps, starts=self.starts, cancels=self.cancels, reader=self.key_reader)
         return self._table
+
+    def diagram(self) -> str:
+        """Return the table as a state diagram in Mermaid's language.
+
+        Raises:
+            ConfigurationError: it has no steps.
+        """
+        if not self._rows:
+            raise ConfigurationError(f"saga {self.name!r} has no steps to draw")
+        return diagram(self.table)
 
     def id_of(self, message: Message) -> str:
         """Return the id of the instance that a message concerns."""
@@ -304,24 +217,6 @@ class SagaSettings(TypedDict, total=False):
     migrate: Callable[[int, Any], Any]
     kept_for: timedelta | None
     says: Iterable[type[Message]]
-
-
-class Table:
-    """A saga's table as it is looked up: made once, when it is complete."""
-
-    def __init__(self, saga: Saga) -> None:
-        self.by_name = {step.name: step for step in saga.steps}
-        count = max((step.stage for step in saga.steps), default=-1) + 1
-        self.stages = tuple(tuple(step for step in saga.steps if step.stage == n) for n in range(count))
-        self.pivot = next((step for step in saga.steps if step.pivot), None)
-        self.claims: dict[type[Message], tuple[Claim, ...]] = {}
-        for role in ROLES:
-            for step in saga.steps:
-                for cls in getattr(step, role):
-                    self.claims[cls] = (*self.claims.get(cls, ()), Claim(step, role))
-        self.messages = tuple(dict.fromkeys((*saga.starts, *saga.cancels, *self.claims)))
-        self.names = {declaration(cls).name: cls for cls in self.messages}
-        self.ids = {cls: saga.key_reader(cls) for cls in self.messages}
 
 
 def row_class(name: str) -> type[SagaInstance]:
@@ -361,4 +256,4 @@ def _returned(begin: Callable[..., Any], name: str) -> type[Any]:
     return found[0]
 
 
-__all__ = ["Claim", "Saga", "SagaRetry", "Step", "row_class", "row_kind"]
+__all__ = ["Saga", "due_class", "row_class", "row_kind"]

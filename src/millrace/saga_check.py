@@ -11,7 +11,8 @@ import msgspec
 
 from millrace.errors import ConfigurationError
 from millrace.message import Message, declaration
-from millrace.saga import Saga, Step
+from millrace.saga import Saga
+from millrace.saga_table import Step
 
 SETTLING = {"done": "forward", "failed": "forward", "undone": "back", "undo_failed": "back", "kept": "back"}
 
@@ -22,7 +23,7 @@ def check_saga(saga: Saga) -> None:
     Raises:
         ConfigurationError: names every step and message that is wrong.
     """
-    wrong = [*_cells(saga), *_pivots(saga), *_claims(saga)]
+    wrong = [*_cells(saga), *_pivots(saga), *_claims(saga), *_unreachable(saga)]
     if wrong:
         raise ConfigurationError(f"saga {saga.name!r}: " + "; ".join(wrong))
     _ = saga.table  # every message has the field that names its instance
@@ -66,6 +67,18 @@ def _pivots(saga: Saga) -> Iterator[str]:
     pivots = [step.name for step in saga.steps if step.pivot]
     if len(pivots) > 1:
         yield f"steps {', '.join(pivots)} all are pivots; there is one point of no return"
+
+
+def _unreachable(saga: Saga) -> Iterator[str]:
+    """Name undos that nothing leads to: no step on the way can fail or run out of time, and there is no cancel."""
+    if saga.cancels:
+        return
+    turning = [step for step in saga.steps if not step.behind and (step.failed or (step.timeout is not None and step.done))]
+    for step in saga.steps:
+        own = step.timeout is not None and bool(step.done)
+        later = any(each.stage >= step.stage and each is not step for each in turning)
+        if step.undo is not None and not (own or later):
+            yield f"the undo of step {step.name!r} is never reached: nothing after it can fail or run out of time, and nothing cancels"
 
 
 def _claims(saga: Saga) -> Iterator[str]:

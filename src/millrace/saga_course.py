@@ -55,7 +55,7 @@ import msgspec
 from millrace.errors import SagaRefused
 from millrace.message import Message
 from millrace.processor import items_of
-from millrace.saga import Claim, Saga, Step
+from millrace.saga import Saga
 from millrace.saga_instance import COMPLETED, TAKEN_OVER, UNDONE, Cause, Early, SagaInstance, StepRecord
 from millrace.saga_progress import (
     DONE,
@@ -79,6 +79,7 @@ from millrace.saga_progress import (
     detail_of,
     wire_name,
 )
+from millrace.saga_table import Claim, Step
 
 
 def advance(saga: Saga, instance: SagaInstance | None, message: Message, *, occasion: Occasion) -> Advance:

@@ -15,8 +15,9 @@ import msgspec
 from millrace.errors import SagaRefused
 from millrace.message import Message, declaration
 from millrace.processor import items_of
-from millrace.saga import Saga, Step
+from millrace.saga import Saga
 from millrace.saga_instance import NOTHING, TIMELINE_MAX, Cause, Entry, SagaEnd, SagaInstance, StepRecord
+from millrace.saga_table import Step
 
 SENT, PAUSED, DONE, PASSED, SKIPPED, FAILED = "sent", "paused", "done", "passed", "skipped", "failed"
 DOUBT, DROPPED, UNDOING, UNDO_PAUSED, UNDO_SKIPPED, KEPT = "doubt", "dropped", "undoing", "undo_paused", "undo_skipped", "kept"

@@ -12,7 +12,7 @@ import msgspec
 
 from millrace.clock import from_micros
 from millrace.message import masked
-from millrace.saga import Saga, Step
+from millrace.saga import Saga
 from millrace.saga_instance import NOTHING, SagaEnd, SagaInstance, StepRecord
 from millrace.saga_pattern import SagaPattern
 from millrace.saga_progress import (
@@ -25,6 +25,7 @@ from millrace.saga_progress import (
     UNDOING,
     next_deadline,
 )
+from millrace.saga_table import Step
 
 CURRENT = frozenset({SENT, PAUSED, UNDOING, UNDO_PAUSED})
 WORDS = {"": "to come", "undo_paused": "undo refused", "undo_skipped": "undone by hand", "skipped": "done by hand", "doubt": "in doubt"}

@@ -20,8 +20,9 @@ from typing import Any
 import msgspec
 
 from millrace.message import Command, Event, declaration
-from millrace.saga import Saga, SagaRetry
+from millrace.saga import Saga
 from millrace.saga_instance import SagaEnd
+from millrace.saga_table import SagaRetry
 from millrace.service import Service
 from millrace.state import State
 
