@@ -229,10 +229,15 @@ def row_kind(name: str) -> str:
     return f"@saga:{name}"
 
 
-def due_class(name: str) -> type[Command]:
+class SagaDue(Command, key="id"):
+    """A deadline of a saga's instance has come."""
+
+    id: str
+
+
+def due_class(name: str) -> type[SagaDue]:
     """Return the class of the message that a saga's timer fires; each saga has its own, so a service may have several."""
-    namespace = {"__annotations__": {"id": str}, "__doc__": "A deadline of a saga has come.", "__module__": __name__}
-    return MessageMeta("SagaDue", (Command,), namespace, name=f"saga-{name}-due", key="id")
+    return MessageMeta("SagaDue", (SagaDue,), {"__doc__": SagaDue.__doc__, "__module__": __name__}, name=f"saga-{name}-due", key="id")
 
 
 def _classes(given: Answers) -> tuple[type[Message], ...]:
@@ -256,4 +261,4 @@ def _returned(begin: Callable[..., Any], name: str) -> type[Any]:
     return found[0]
 
 
-__all__ = ["Saga", "due_class", "row_class", "row_kind"]
+__all__ = ["Saga", "SagaDue", "due_class", "row_class", "row_kind"]

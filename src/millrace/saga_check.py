@@ -34,7 +34,7 @@ def _cells(saga: Saga) -> Iterator[str]:
         yield "it has no steps"
     if not saga.starts:
         yield "nothing starts it"
-    if not (isinstance(saga.case, type) and issubclass(saga.case, msgspec.Struct) and saga.case.__struct_config__.frozen):
+    if not (issubclass(saga.case, msgspec.Struct) and saga.case.__struct_config__.frozen):
         yield f"its case {saga.case!r} is no msgspec Struct with frozen=True"
     pivot = next((step for step in saga.steps if step.pivot), None)
     for step in saga.steps:

@@ -101,7 +101,7 @@ def _notes(table: Table) -> Iterator[str]:
         if step.pivot:
             yield f"    note right of {_identifier(step.name)}: pivot, no way back from here"
         elif step.nothing_to_undo:
-            yield f"    note right of {_identifier(step.name)}: nothing to undo, {step.nothing_to_undo}"
+            yield f"    note right of {_identifier(step.name)}: nothing to undo, {step.nothing_to_undo.replace(':', ',')}"
 
 
 def _entry(stage: Sequence[Step]) -> str:

@@ -164,7 +164,8 @@ class SagaPattern:
             return
         instance, timer = self._timed(instance, delivery, work)
         row = instance if type(instance) is self.row else self.row(**{n: getattr(instance, n) for n in SagaInstance.__struct_fields__})
-        old, new = (fired or before).status if (fired or before) is not None else "", row.status
+        last = fired or before
+        old, new = last.status if last is not None else "", row.status
         work.stage([row, *after.items], delivery, processor=self.name)
         if timer is not None:
             work.put_timer(row.id, TIMER, timer, processor=self.name)

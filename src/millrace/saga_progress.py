@@ -7,7 +7,7 @@ Neighbours: `saga_course` derives from it and decides; it opens with the theory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +17,7 @@ from millrace.message import Message, declaration
 from millrace.processor import items_of
 from millrace.saga import Saga
 from millrace.saga_instance import NOTHING, TIMELINE_MAX, Cause, Entry, SagaEnd, SagaInstance, StepRecord
-from millrace.saga_table import Step
+from millrace.saga_table import Step, Table
 
 SENT, PAUSED, DONE, PASSED, SKIPPED, FAILED = "sent", "paused", "done", "passed", "skipped", "failed"
 DOUBT, DROPPED, UNDOING, UNDO_PAUSED, UNDO_SKIPPED, KEPT = "doubt", "dropped", "undoing", "undo_paused", "undo_skipped", "kept"
@@ -130,13 +130,7 @@ class Progress:
 
     def _summary(self) -> SagaEnd:
         """Return how it came to its end."""
-        cause = self.back or Cause("cancelled")
-        states = {name: self.steps[name].state for name in reversed(self._table.by_name) if name in self.steps}
-        undone = tuple(name for name, state in states.items() if state == STEP_UNDONE)
-        entries = [*self.instance.timeline, *self.entries]
-        reasons = {entry.step: entry.name for entry in entries if entry.what == "skipped"}
-        skipped = tuple((name, reasons.get(name, "")) for name, state in states.items() if state == UNDO_SKIPPED)
-        return SagaEnd(cause.reason, cause.step, cause.message, cause.detail, undone, skipped)
+        return end_of(self._table, self.back or Cause("cancelled"), self.steps, timeline=(*self.instance.timeline, *self.entries))
 
     def _refuse(self, message: Message) -> None:
         self._note("cancel refused", name=wire_name(message))
@@ -203,6 +197,15 @@ class Progress:
         return (self.steps, self.back, self.ended, self.early) != (before.steps, before.back, before.ended, before.early)
 
 
+def end_of(table: Table, cause: Cause, steps: Mapping[str, StepRecord], *, timeline: Iterable[Entry]) -> SagaEnd:
+    """Return why an instance is undone, and what of it is so far."""
+    states = {name: steps[name].state for name in reversed(table.by_name) if name in steps}
+    undone = tuple(name for name, state in states.items() if state == STEP_UNDONE)
+    reasons = {entry.step: entry.name for entry in timeline if entry.what == "skipped"}
+    skipped = tuple((name, reasons.get(name, "")) for name, state in states.items() if state == UNDO_SKIPPED)
+    return SagaEnd(cause.reason, cause.step, cause.message, cause.detail, undone, skipped)
+
+
 def next_deadline(steps: Iterable[StepRecord]) -> int:
     """Return the earliest deadline, 0 if none."""
     return min((record.deadline for record in steps if record.deadline), default=0)
@@ -224,4 +227,4 @@ def detail_of(message: Any) -> str:
     return reason if isinstance(reason, str) else ""
 
 
-__all__ = ["NOWHERE", "Advance", "Occasion", "Progress", "changed", "detail_of", "next_deadline", "wire_name"]
+__all__ = ["NOWHERE", "Advance", "Occasion", "Progress", "changed", "detail_of", "end_of", "next_deadline", "wire_name"]

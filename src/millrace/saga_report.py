@@ -23,6 +23,7 @@ from millrace.saga_progress import (
     SENT,
     UNDO_PAUSED,
     UNDOING,
+    end_of,
     next_deadline,
 )
 from millrace.saga_table import Step
@@ -117,15 +118,21 @@ def report_of(service: str, pattern: SagaPattern, instance: SagaInstance) -> Sag
     saga = pattern.versions.get(instance.version) or (None if instance.started_at else pattern.saga)
     steps = _steps(saga, instance) if saga is not None else tuple(_step(name, r, False, instance) for name, r in instance.steps.items())
     places = {place: tuple(step.name for step in steps if step.place == place) for place in ("done", "current", "remaining")}
-    back = instance.back
     return SagaReport(
         summary=summary_of(service, pattern.name, instance),
         case=_case(saga, instance),
-        back=SagaEnd(back.reason, back.step, back.message, back.detail) if back is not None else None,
+        back=_end(saga, instance),
         steps=steps,
         **places,
         timeline=tuple(SagaEntry(from_micros(e.at), e.what, e.step, e.name, e.id) for e in instance.timeline),
     )
+
+
+def _end(saga: Saga | None, instance: SagaInstance) -> SagaEnd | None:
+    back = instance.back
+    if back is None or saga is None:
+        return SagaEnd(back.reason, back.step, back.message, back.detail) if back is not None else None
+    return end_of(saga.table, back, instance.steps, timeline=instance.timeline)
 
 
 def _case(saga: Saga | None, instance: SagaInstance) -> dict[str, Any] | None:

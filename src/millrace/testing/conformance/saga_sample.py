@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from functools import reduce
-from operator import or_
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
@@ -325,7 +323,7 @@ def desk(saga: Saga, *, earlier: tuple[Saga, ...] = ()) -> Service:
     return service
 
 
-ANSWERS: dict[str, dict[type[Command], tuple[type[Event], type[Event], str]]] = {
+ANSWERS: dict[str, dict[Any, tuple[Any, Any, str]]] = {
     "stock": {
         Reserve: (Reserved, OutOfStock, "reserved"),
         Release: (Released, StockRefused, "released"),
@@ -348,8 +346,9 @@ def _receiver(name: str, behaviour: Receivers) -> Service:
 
     def take(command: Any, kept: Kept | None) -> Any:
         """Do it once, answer it always."""
-        word, before = declaration(type(command)).name, kept or Kept(order_id=command.order_id)
-        done, refused, state = answers[type(command)]
+        cls: type[Command] = type(command)
+        word, before = declaration(cls).name, kept or Kept(order_id=command.order_id)
+        done, refused, state = answers[cls]
         if word in behaviour.mute:
             return ()
         if before.state == "shipped":
@@ -360,10 +359,10 @@ def _receiver(name: str, behaviour: Receivers) -> Service:
             return done(order_id=command.order_id)
         return [msgspec.structs.replace(before, done=(*before.done, state), state=state), done(order_id=command.order_id)]
 
-    take.__annotations__["command"] = reduce(or_, answers)
+    take.__annotations__["command"] = Union[tuple(answers)]  # noqa: UP007  # as many as there are
     service.handler(kept=Kept.by("order_id"))(take)
     return service
 
 
-def _refusal(cls: type[Event], command: Any, word: str) -> Event:
+def _refusal(cls: Any, command: Any, word: str) -> Event:
     return StockRefused(subject=command.order_id, command=word, reason="no") if cls is StockRefused else cls(order_id=command.order_id)
