@@ -231,6 +231,14 @@ def test_steps_beside_each_other() -> None:
     given(saga).events(PLACED, RESERVED, PAID).after(hours=2).status("stuck").steps(book="sent").when(BOOKED).status("completed")
 
 
+def test_success_and_undo_on_different_topics() -> None:
+    """Nothing says in which order they were, so a success that came while the undo was out is undone once more."""
+    saga = Saga("topics", key="order_id", starts=Placed, begin=begin)
+    saga.step("reserve", send=reserve, done=Reserved, undo=release, undone=Refunded)
+    story = given(saga).events(PLACED).after(seconds=210).when(RESERVED).nothing().when(REFUNDED).then(release_for("timeout"))
+    story.steps(reserve="undoing").when(REFUNDED).nothing().status("undone")
+
+
 @pytest.mark.parametrize("count", range(1, 6))
 def test_given_case_is_an_instance_that_has_begun(count: int) -> None:
     """A story may begin with a case."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Union
+from typing import Any, Union, cast
 
 import msgspec
 
@@ -268,13 +268,22 @@ def undone(case: Case, end: SagaEnd) -> Finished:
     return Finished(order_id=case.order_id, how=f"{end.reason} {end.step}".strip(), detail=end.detail)
 
 
-def order_saga(*, version: int = 1, migrate: Callable[[int, Any], Case] | None = None) -> Saga:
-    """Return the whole table; from version 2 on it ends with the parcel."""
+def order_saga(*, version: int = 1, migrate: Callable[[int, Any], Case] | None = None, beside: bool = False) -> Saga:
+    """Return the whole table; from version 2 on it ends with the parcel. With `beside`, goods and money are asked for at once."""
     more: dict[str, Any] = {"migrate": migrate} if migrate is not None else {}
     saga = Saga("order", key="order_id", starts=Placed, begin=begin, version=version, keys={StockRefused: "subject"}, **more)
     rejected = (StockRefused,)
     saga.step("reserve", send=reserve, done=Reserved, failed=(OutOfStock, *rejected), undo=release, undone=Released, learn=learn_lot)
-    saga.step("pay", send=charge, done=Paid, failed=Declined, undo=refund, undone=Refunded, undo_failed=RefundFailed)
+    saga.step(
+        "pay",
+        send=charge,
+        done=Paid,
+        failed=Declined,
+        undo=refund,
+        undone=Refunded,
+        undo_failed=RefundFailed,
+        beside="reserve" if beside else "",
+    )
     saga.step("book", send=book, done=Booked, failed=BookingFailed, undo=unbook, undone=Unbooked, kept=Shipped)
     saga.step("ship", done=Shipped, timeout=None, pivot=True)
     if version == 1:
@@ -346,7 +355,7 @@ def _receiver(name: str, behaviour: Receivers) -> Service:
 
     def take(command: Any, kept: Kept | None) -> Any:
         """Do it once, answer it always."""
-        cls: type[Command] = type(command)
+        cls = cast("type[Command]", type(command))
         word, before = declaration(cls).name, kept or Kept(order_id=command.order_id)
         done, refused, state = answers[cls]
         if word in behaviour.mute:
