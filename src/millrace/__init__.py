@@ -31,7 +31,7 @@ from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.saga import Saga
-from millrace.saga_instance import SagaEnd
+from millrace.saga_instance import SagaEnd, SagaReason
 from millrace.saga_table import SagaRetry
 from millrace.sagas import Sagas
 from millrace.service import Service
@@ -68,6 +68,7 @@ __all__ = [
     "Role",
     "Saga",
     "SagaEnd",
+    "SagaReason",
     "SagaRetry",
     "Sagas",
     "Service",

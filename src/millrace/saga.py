@@ -33,7 +33,7 @@ from millrace.message import Command, Message, MessageMeta, declaration
 from millrace.processor import said_messages, type_hints
 from millrace.saga_diagram import diagram
 from millrace.saga_instance import SagaInstance
-from millrace.saga_table import BEFORE_PIVOT, BEHIND_PIVOT, TIMEOUT, Answers, Step, StepCells, Table
+from millrace.saga_table import BEFORE_PIVOT, BEHIND_PIVOT, ROLES, TIMEOUT, Answers, Step, StepCells, Table
 from millrace.serialization import encode_json
 from millrace.state import StateMeta
 
@@ -101,8 +101,14 @@ class Saga:
                 - `done`: messages by which it has succeeded. Without any it is done when its command is sent.
                 - `failed`: messages by which it has failed, so there is nothing to undo. A rejection (it has a field `command`) concerns
                   whoever sent that command, and counts for the undo's command as well.
+                - `needed`: pure (case) -> whether the step is taken at all; it is passed otherwise.
+                - `given_up`: messages by which it is not waited for any more though nobody says that it failed: it counts as in doubt and
+                  is undone. Where it is not under way they mean nothing.
                 - `undo`: pure (case, reason) -> a Command that makes it not have happened; also sent where no answer came in time, so its
-                  receiver must remember it. None needs `nothing_to_undo` before the pivot.
+                  receiver must remember it. `reason` is a word, with the parts of a `SagaReason`. None needs `nothing_to_undo` before the
+                  pivot.
+                - `interrupt`: its undo is sent at once even while its command is out. For receivers that get both in order and whose
+                  answer to the undo settles the command as well; others are waited for.
                 - `undone`: answers to the undo. Without any it is undone when the command is sent.
                 - `undo_failed`: answers by which the undo is refused; it is tried again.
                 - `kept`: messages that mean its undo came too late. A cancel ends there and the saga goes on; a failure is stuck.
@@ -111,7 +117,8 @@ class Saga:
                 - `retry`, `undo_retry`: `SagaRetry`; by default 3 attempts, 10 behind the pivot, 5 for an undo.
                 - `pivot`: when it is done there is no way back: later steps are repeated until they succeed, a cancel is refused.
                 - `beside`: name of a step with which it runs at once.
-                - `learn`: pure (case, answer) -> the case, called with what `done` names.
+                - `learn`: pure (case, answer) -> the case, called with what `done` names; `learn_back` with what `failed`, `given_up`
+                  and `undone` name.
                 - `says`: classes that `send` and `undo` return and their annotations do not name.
 
         Raises:
@@ -121,7 +128,7 @@ class Saga:
             raise ConfigurationError(f"saga {self.name!r} has two steps named {name!r}")
         given = dict(cells)
         self.said.update(cast("Iterable[type[Message]]", given.pop("says", ())))
-        for cell in ("done", "failed", "undone", "undo_failed", "kept"):
+        for cell in ROLES:
             given[cell] = _classes(cast("Answers", given.get(cell, ())))
         given["undo_timeout"] = given.get("undo_timeout", given.get("timeout", TIMEOUT))
         stage, behind = self._place(name, str(given.get("beside", "")))

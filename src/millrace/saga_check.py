@@ -48,6 +48,10 @@ def _cells_of(saga: Saga, step: Step, *, before_pivot: bool) -> Iterator[str]:
     if step.retry.attempts < 1 or step.undo_retry.attempts < 1:
         yield f"{who} has a retry of no attempts; 1 is the least"
     if step.undo is None:
+        if step.interrupt:
+            yield f"{who} has interrupt= and no undo= that could be sent at once"
+        if step.given_up and step.send is not None:
+            yield f"{who} has given_up= and no undo=, and whether it happened would stay unknown"
         for cell in ("undone", "undo_failed", "kept"):
             if getattr(step, cell):
                 yield f"{who} names {cell}= and has no undo=, so nobody asks for that"
@@ -73,9 +77,11 @@ def _unreachable(saga: Saga) -> Iterator[str]:
     """Name undos that nothing leads to: no step on the way can fail or run out of time, and there is no cancel."""
     if saga.cancels:
         return
-    turning = [step for step in saga.steps if not step.behind and (step.failed or (step.timeout is not None and step.done))]
+    turning = [
+        step for step in saga.steps if not step.behind and (step.failed or step.given_up or (step.timeout is not None and step.done))
+    ]
     for step in saga.steps:
-        own = step.timeout is not None and bool(step.done)
+        own = bool(step.given_up) or (step.timeout is not None and bool(step.done))
         later = any(each.stage >= step.stage and each is not step for each in turning)
         if step.undo is not None and not (own or later):
             yield f"the undo of step {step.name!r} is never reached: nothing after it can fail or run out of time, and nothing cancels"
@@ -91,7 +97,7 @@ def _claims(saga: Saga) -> Iterator[str]:
         if _names_its_command(cls):
             continue
         for way in ("forward", "back"):
-            found = [claim for claim in claims if SETTLING[claim.role] == way]
+            found = [claim for claim in claims if SETTLING.get(claim.role) == way]
             if len(found) > 1:
                 roles = " and ".join(f"{claim.role}= of step {claim.step.name!r}" for claim in found)
                 yield f"{cls.__name__} is {roles}; when it arrives nobody could tell which is meant"

@@ -25,7 +25,8 @@ Races, and what happens:
     an answer twice                     the same fact is known by its id, another one by the step's state: nothing happens
     an answer to what was never sent    nothing; where the table waits for somebody else's fact it is kept for when the step is reached
     cancel before the start             remembered; the start then says at once that it was undone
-    cancel while a step is under way    its answer is waited for, as long as the step's time, and undone if it was a success
+    cancel while a step is under way    its answer is waited for, as long as the step's time, and undone if it was a success; one that can
+                                        be interrupted is undone at once, and whatever answers first settles it
     cancel while the pivot is out       waits for the pivot's answer, which decides: done refuses the cancel, failed grants it
     cancel behind the pivot, or after a `kept`      refused
     success after doubt, before the undo            done; undone in its turn
@@ -34,7 +35,8 @@ Races, and what happens:
                                         and its end is not said a second time
     failed while the undo is out        it never happened: undone
     `kept` while cancelling             the cancel ends: `refused` is said, what was undone behind it is asked for again, the saga goes on
-    `kept` after a time-out             if it is just what was not waited for any more, the saga goes on; else it is stuck there
+    `kept` after a time-out or failure  if it is just what was not waited for any more, or passes the pivot, the saga goes on; else it is
+                                        stuck there
     a late answer to a stuck step       counts: the saga goes on without an operator
     anything after a takeover           is written into the timeline; nothing is sent
 
@@ -65,6 +67,7 @@ from millrace.saga_progress import (
     FORWARD,
     KEPT,
     NOWHERE,
+    PASSED,
     PAUSED,
     SENT,
     SKIPPED,
@@ -212,6 +215,8 @@ class Course(Progress):
                 self._failed(claim.step, record, message)
             case "undone":
                 self._undone(claim.step, record, message)
+            case "given_up":
+                self._given_up(claim.step, record, message)
             case "undo_failed":
                 self._undo_failed(claim.step, record, message)
             case _:
@@ -270,6 +275,8 @@ class Course(Progress):
                 if self.back is None:
                     self._unasked(step, message)
             case "sent":
+                self._learn(step, message, back=True)
+                record = self.steps[step.name]
                 self._note("failed", step.name, wire_name(message), self._occasion.id)
                 if step.behind:
                     self._pause(step, record, PAUSED, answer=self._occasion.id)
@@ -278,15 +285,27 @@ class Course(Progress):
                 cause = Cause("failed", step.name, wire_name(message), detail_of(message))
                 self._turn(cause) if self.back is None else self._unwind()
             case "doubt":
+                self._learn(step, message, back=True)
                 self._set(step.name, state=FAILED, answer=self._occasion.id)
                 self._note("failed late", step.name, wire_name(message), self._occasion.id)
                 self._unwind()
             case "undoing" | "undo_paused":  # it never happened, so there is nothing to undo
+                self._learn(step, message, back=True)
                 self._set(step.name, state=STEP_UNDONE, undo_answer=self._occasion.id)
                 self._note("undone", step.name, wire_name(message), self._occasion.id)
                 self._unwind()
             case _:
                 pass
+
+    def _given_up(self, step: Step, record: StepRecord, message: Message) -> None:
+        """It is not wanted any more, whether it happens or not."""
+        if record.state not in {SENT, PAUSED} or step.behind:
+            return
+        self._learn(step, message, back=True)
+        self._set(step.name, state=DOUBT if step.send is not None else DROPPED)
+        self._note("given up", step.name, wire_name(message), self._occasion.id)
+        cause = Cause("failed", step.name, wire_name(message), detail_of(message))
+        self._turn(cause) if self.back is None else self._unwind()
 
     def _undone(self, step: Step, record: StepRecord, message: Message) -> None:
         if record.state not in {UNDOING, UNDO_PAUSED}:
@@ -295,6 +314,7 @@ class Course(Progress):
         if record.again:
             self._send_undo(step, changed(record, again=False, undo_answer=self._occasion.id), attempts=1)
             return
+        self._learn(step, message, back=True)
         self._set(step.name, state=STEP_UNDONE, undo_answer=self._occasion.id)
         self._unwind()
 
@@ -311,7 +331,7 @@ class Course(Progress):
         self._note("kept", step.name, wire_name(message), self._occasion.id)
         if self.back is None:
             self._forward()
-        elif self.back.reason == "cancelled" or self._disproves(self.back.step, step, message):
+        elif self.back.reason == "cancelled" or self._disproves(self.back.step, step, message) or self._passes_pivot(message):
             self._resume(step, message)
             self._forward()
         else:
@@ -320,6 +340,11 @@ class Course(Progress):
     def _disproves(self, failed: str, kept: Step, message: Message) -> bool:
         """Return whether it is just what was given up that has happened after all."""
         return failed == kept.name or type(message) in self._table.by_name[failed].done
+
+    def _passes_pivot(self, message: Message) -> bool:
+        """Return whether a message means that there is no way back, whatever has gone wrong before."""
+        pivot = self._table.pivot
+        return pivot is not None and type(message) in pivot.done
 
     # Forward
 
@@ -342,6 +367,10 @@ class Course(Progress):
             self.items += items_of(self.saga.completed(self.case))
 
     def _enter(self, step: Step) -> None:
+        if step.needed is not None and not step.needed(self.case):
+            self._set(step.name, state=PASSED)
+            self._note("passed", step.name)
+            return
         if step.send is not None:
             self._send(step, attempts=1)
             return
@@ -412,6 +441,9 @@ class Course(Progress):
             case "sent" | "paused" if step.send is None:
                 self._set(step.name, state=DROPPED)
                 return True
+            case "sent" | "paused" if step.interrupt and step.undo is not None:
+                self._send_undo(step, record, attempts=1)
+                return self.steps[step.name].state == STEP_UNDONE
             case "sent" | "paused" | "undoing" | "undo_paused":
                 return False
             case "kept" if step.undo is not None:

@@ -47,7 +47,8 @@ def _turning(table: Table, number: int) -> Iterator[str]:
     here, before, own = _entry(stage), _undone_before(table, number), _undone_from(table, number)
     decided = stage[0].pivot and stage[0].send is not None and stage[0].undo is None
     failed = [_names(cls for step in stage for cls in step.failed)]
-    given_up = ["no answer"] if not decided and any(step.timeout is not None and step.done for step in stage) else []
+    given_up = [_names(cls for step in stage for cls in step.given_up)]
+    given_up += ["no answer"] if not decided and any(step.timeout is not None and step.done for step in stage) else []
     given_up += ["cancel"] if table.cancels and not decided else []
     if len(stage) > 1:
         failed, given_up = [], [*failed, *given_up]

@@ -41,6 +41,31 @@ class Cause(msgspec.Struct, frozen=True, array_like=True):
         return self.detail or self.message or self.reason
 
 
+class SagaReason(str):
+    """Why an instance turned back, in one word for its undo commands; with the parts that a `SagaEnd` has as well.
+
+    Attributes:
+        reason: cancelled, failed or timeout.
+        step: the step that failed or did not answer; empty for a cancel.
+        message: name on the wire of the message that decided it; empty for a timeout.
+        detail: that message's own `reason`, if it has one.
+    """
+
+    __slots__ = ("detail", "message", "reason", "step")
+
+    reason: str
+    step: str
+    message: str
+    detail: str
+
+    @classmethod
+    def of(cls, cause: Cause) -> SagaReason:
+        """Return a cause as it is handed to `undo`."""
+        found = cls(cause.text)
+        found.reason, found.step, found.message, found.detail = cause.reason, cause.step, cause.message, cause.detail
+        return found
+
+
 class StepRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of a step that was reached.
 
@@ -180,6 +205,7 @@ __all__ = [
     "SagaEnd",
     "SagaIndex",
     "SagaInstance",
+    "SagaReason",
     "StepRecord",
     "index_key",
 ]

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from millrace.clock import to_micros
+from millrace.clock import from_micros, to_micros
 from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message
@@ -32,7 +32,7 @@ from millrace.saga_check import check_saga
 from millrace.saga_course import Advance, Occasion, advance, advance_deadline
 from millrace.saga_instance import SagaIndex, SagaInstance, StepRecord, index_key
 from millrace.saga_progress import FORWARD, PASSED, next_deadline
-from millrace.serialization import encode_json
+from millrace.timers import Timer
 from millrace.unit_of_work import UnitOfWork
 
 TIMER = "deadline"
@@ -193,18 +193,10 @@ class SagaPattern:
         return msgspec.structs.replace(instance, timer=due), self._timer(instance, due, delivery, work)
 
     def _timer(self, instance: SagaInstance, due: int, delivery: Delivery, work: UnitOfWork) -> TimerRow:
-        return TimerRow(
-            processor=self.name,
-            key=instance.id,
-            name=TIMER,
-            partition=delivery.partition,
-            due=due,
-            event_time=True,
-            type=work.type_of(self.due),
-            data=encode_json(self.due(id=instance.id)),
-            correlation=instance.correlation,
-            causation=delivery.cause,
-        )
+        timer = Timer(TIMER, self.due(id=instance.id), at=from_micros(due), event_time=True)
+        row = work.timer_row(timer, delivery, processor=self.name)
+        row.key = instance.id  # which a message of another key may name
+        return row
 
     def _forget(self, instance: SagaInstance, work: UnitOfWork) -> None:
         rows = work.rows(self.row)

@@ -16,7 +16,7 @@ from millrace.errors import SagaRefused
 from millrace.message import Message, declaration
 from millrace.processor import items_of
 from millrace.saga import Saga
-from millrace.saga_instance import NOTHING, TIMELINE_MAX, Cause, Entry, SagaEnd, SagaInstance, StepRecord
+from millrace.saga_instance import NOTHING, TIMELINE_MAX, Cause, Entry, SagaEnd, SagaInstance, SagaReason, StepRecord
 from millrace.saga_table import Step, Table
 
 SENT, PAUSED, DONE, PASSED, SKIPPED, FAILED = "sent", "paused", "done", "passed", "skipped", "failed"
@@ -116,7 +116,7 @@ class Progress:
 
     def _send_undo(self, step: Step, record: StepRecord, *, attempts: int) -> None:
         assert step.undo is not None and self.back is not None  # noqa: PT018, S101  # who asks has looked
-        commands = items_of(step.undo(self._case_of(record), self.back.text))
+        commands = items_of(step.undo(self._case_of(record), SagaReason.of(self.back)))
         self.items += commands
         sent = tuple(wire_name(command) for command in commands)
         for name in sent:
@@ -161,11 +161,12 @@ class Progress:
         """Return the case that a step's commands are made of."""
         return self.saga.decode_case(record.case) if record.case != NOTHING else self.case
 
-    def _learn(self, step: Step, message: Message) -> None:
+    def _learn(self, step: Step, message: Message, *, back: bool = False) -> None:
         """Let the case learn from an answer; commands that are out keep the case they were made of."""
-        if step.learn is None:
+        learn = step.learn_back if back else step.learn
+        if learn is None:
             return
-        before, self._case = self._raw, step.learn(self.case, message)
+        before, self._case = self._raw, learn(self.case, message)
         self._raw = msgspec.Raw(self.saga.encode_case(self._case))
         for name, record in self.steps.items():
             if name != step.name and record.state in {SENT, PAUSED, UNDOING, UNDO_PAUSED} and record.case == NOTHING:

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from millrace.message import Message, declaration
+from millrace.saga_instance import SagaReason
 
 Answers = type[Message] | Sequence[type[Message]]
 TIMEOUT = timedelta(seconds=30)
@@ -60,9 +61,11 @@ class StepCells(TypedDict, total=False):
     """The cells of a table's row; see `Saga.step`."""
 
     send: Callable[[Any], Any] | None
+    needed: Callable[[Any], bool]
     done: Answers
     failed: Answers
-    undo: Callable[[Any, str], Any] | None
+    given_up: Answers
+    undo: Callable[[Any, SagaReason], Any] | None
     undone: Answers
     undo_failed: Answers
     kept: Answers
@@ -73,7 +76,9 @@ class StepCells(TypedDict, total=False):
     undo_retry: SagaRetry
     pivot: bool
     beside: str
+    interrupt: bool
     learn: Callable[[Any, Any], Any]
+    learn_back: Callable[[Any, Any], Any]
     says: Iterable[type[Message]]
 
 
@@ -82,9 +87,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     send: Callable[[Any], Any] | None
+    needed: Callable[[Any], bool] | None = None
     done: tuple[type[Message], ...] = ()
     failed: tuple[type[Message], ...] = ()
-    undo: Callable[[Any, str], Any] | None = None
+    given_up: tuple[type[Message], ...] = ()
+    undo: Callable[[Any, SagaReason], Any] | None = None
     undone: tuple[type[Message], ...] = ()
     undo_failed: tuple[type[Message], ...] = ()
     kept: tuple[type[Message], ...] = ()
@@ -95,7 +102,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     undo_retry: SagaRetry = OF_UNDO
     pivot: bool = False
     beside: str = ""
+    interrupt: bool = False
     learn: Callable[[Any, Any], Any] | None = None
+    learn_back: Callable[[Any, Any], Any] | None = None
     stage: int = 0
     behind: bool = False
     """It comes after the pivot."""
@@ -104,13 +113,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a message means to a step: `role` is done, failed, undone, undo_failed or kept."""
+    """What a message means to a step: `role` is done, failed, given_up, undone, undo_failed or kept."""
 
     step: Step
     role: str
 
 
-ROLES = ("kept", "undone", "undo_failed", "done", "failed")
+ROLES = ("kept", "undone", "undo_failed", "done", "failed", "given_up")
 """In the order in which one message is judged: what ends an undo first, what ends a step then."""
 
 
@@ -146,4 +155,4 @@ class Table:
         self.ids = {cls: reader(cls) for cls in self.messages}
 
 
-__all__ = ["BEFORE_PIVOT", "BEHIND_PIVOT", "OF_UNDO", "TIMEOUT", "Answers", "Claim", "SagaRetry", "Step", "StepCells", "Table"]
+__all__ = ["BEFORE_PIVOT", "BEHIND_PIVOT", "OF_UNDO", "ROLES", "TIMEOUT", "Answers", "Claim", "SagaRetry", "Step", "StepCells", "Table"]

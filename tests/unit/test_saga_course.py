@@ -239,6 +239,37 @@ def test_success_and_undo_on_different_topics() -> None:
     story.steps(reserve="undoing").when(REFUNDED).nothing().status("undone")
 
 
+def test_cells_that_turn_earlier() -> None:
+    """A step that is not needed is passed; one that may be interrupted is undone at once; one that is given up is undone in doubt."""
+    saga = Saga("early", key="order_id", starts=Placed, begin=begin)
+    saga.step(
+        "reserve",
+        send=reserve,
+        needed=lambda case: case.amount > 5,
+        done=Reserved,
+        undo=release,
+        undone=Released,
+        given_up=Shipped,
+        learn_back=lambda case, event: Case(case.order_id, case.amount, len(type(event).__name__)),
+    )
+    saga.step(
+        "pay",
+        send=lambda case: Charge(order_id=case.order_id, amount=case.amount),
+        done=Paid,
+        failed=Declined,
+        interrupt=True,
+        undo=lambda case, reason: Refund(order_id=case.order_id, reason=f"{reason.reason} {reason.message}"),
+        undone=Refunded,
+    )
+    saga.cancel(CANCEL.__class__)
+    given(saga).when(Placed(order_id="1", amount=1)).then(Charge(order_id="1", amount=1)).steps(reserve="passed")
+    story = given(saga).events(PLACED).when(SHIPPED).then(release_for("shipped")).knows(Case("1", 10, len("Shipped")))
+    story.when(RELEASED).nothing().status("undone").knows(Case("1", 10, len("Released")))
+    story = given(saga).events(PLACED, RESERVED).when(SHIPPED).nothing().when(CANCEL).then(refund_for("cancelled cancel-asked"))
+    story.when(PAID).nothing().when(REFUNDED).then(release_for("changed_my_mind"))
+    given(saga).events(PLACED, RESERVED, CANCEL).when(Declined(order_id="1")).then(release_for("changed_my_mind"))
+
+
 @pytest.mark.parametrize("count", range(1, 6))
 def test_given_case_is_an_instance_that_has_begun(count: int) -> None:
     """A story may begin with a case."""
