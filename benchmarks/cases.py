@@ -173,6 +173,29 @@ SAGA_SERVERS = Case(
         Metric("cpu_us", "CPU us a saga", lower_is_better=True),
     ),
 )
-EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, SAGA)
-SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS, SAGA_SERVERS)
+_TIMERS = ("--timers", "1000000")
+TIMERS = Case(
+    "timers",
+    "W1 while a million timers wait in the same store for the same processor, beside W1 without any",
+    (
+        Side("no timers", "benchmarks.sides.w1", (), ("--n", "100000")),
+        Side("a million timers", "benchmarks.sides.w1", _TIMERS, ("--n", "100000", *_TIMERS)),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=0.95),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1),
+        Metric("rss_peak_mib", "peak memory, MiB", lower_is_better=True),
+    ),
+)
+TIMERS_SERVERS = Case(
+    "servers-timers",
+    "The same on Kafka and PostgreSQL",
+    (
+        Side("no timers", "benchmarks.sides.w1", ("--on", "servers"), ("--on", "servers", "--n", "50000")),
+        Side("a million timers", "benchmarks.sides.w1", ("--on", "servers", *_TIMERS), ("--on", "servers", "--n", "50000", *_TIMERS)),
+    ),
+    (Metric("warm_rate", "messages/s", ratio=0.95), Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1)),
+)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, SAGA, TIMERS)
+SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS, SAGA_SERVERS, TIMERS_SERVERS)
 CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

@@ -4,9 +4,10 @@ Outbox, inbox, event store, read models, durable timers and dead letters with on
 Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
 """
 
+from millrace.agenda import Agenda
 from millrace.aggregate import Recorded
 from millrace.application import Application
-from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
 from millrace.consumers import Consumers
 from millrace.delivery import Context
 from millrace.errors import (
@@ -40,6 +41,7 @@ from millrace.state import Delete, State, View
 from millrace.timers import Cancel, Timer
 
 __all__ = [
+    "Agenda",
     "Application",
     "Cancel",
     "Clock",
@@ -82,6 +84,7 @@ __all__ = [
     "UnknownMessage",
     "VersionConflict",
     "View",
+    "VirtualClock",
     "masked",
     "name_of",
     "personal_fields",

@@ -5,7 +5,8 @@ exist or cannot be opened. Errors are one line on stderr. Every command works be
 any.
 
 Neighbours: an application is found by entry point or module; the engine is the application's own choice, so none is
-imported here. `command_line` has what commands share, `consumer_commands` the family `consumers`.
+imported here. `command_line` has what commands share, `consumer_commands` the family `consumers`, `agenda_commands`
+`timers`, `schedules` and `clock`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 from millrace import access, administration, doctor
+from millrace.agenda_commands import add_agenda
 from millrace.application import Application
 from millrace.command_line import (
     ENDS,
@@ -73,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     add_sagas(commands)
     _dead_letters(commands)
     _views(commands)
+    add_agenda(commands)
     _relay(commands)
     stores = add_family(commands, "stores", "the services' databases")
     roles = add_reading(stores, "roles", print_roles, text="the SQL that makes a database role for each service, for an administrator")

@@ -15,13 +15,14 @@ from datetime import datetime
 import msgspec
 
 from millrace.administration import count_held, list_consumers, newest_at
-from millrace.clock import to_micros
+from millrace.clock import VirtualClock, to_micros
 from millrace.errors import DecodeError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
 from millrace.ports import LogAdministration, PositionRow, Store, TopicInfo, TopicSpec
 from millrace.retry import DEAD, RELAY
 from millrace.serialization import open_envelope
+from millrace.terminal import span
 
 OK, LOOK, WRONG = "ok", "look", "wrong"
 FUTURE_S = 5.0
@@ -132,6 +133,9 @@ async def _clock(inspection: Inspection) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding("log", "clock", OK, "no record is from the future")
+    clock = inspection.app.clock
+    if isinstance(clock, VirtualClock):
+        yield Finding("application", "clock", LOOK, f"virtual, {span(clock.offset.total_seconds())} ahead of the machine's")
 
 
 async def _topics(inspection: Inspection) -> AsyncIterator[Finding]:

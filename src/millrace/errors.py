@@ -3,9 +3,11 @@
     MillraceError
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
+        OtherClock                the installation has another kind of clock than this process
       Rejected                  a business answer: tell the asker, do not retry
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
       SagaRefused               what an operator wants does not fit the saga's state: look at it again
+      ClockRefused              the clock cannot be moved like that: ask for something else
       VersionConflict           somebody else was faster: load again, decide again
       IdempotencyConflict       the same key with another request: fix the request
       PositionUnknown           a position of another installation or epoch: ask again without it
@@ -36,6 +38,10 @@ class UnknownMessage(ConfigurationError):
     """No service of this application declares or handles the named message."""
 
 
+class OtherClock(ConfigurationError):
+    """The installation has another kind of clock than this process, which would date facts otherwise."""
+
+
 class Rejected(MillraceError):
     """A business refusal with a stable reason; an answer, never a dead letter.
 
@@ -56,6 +62,17 @@ class ConsumerRefused(MillraceError):
 
 class SagaRefused(MillraceError):
     """What is wanted of a saga does not fit what it is: retried though nothing is stuck, say; nothing has changed."""
+
+
+class ClockRefused(MillraceError):
+    """A clock cannot be moved as was wanted; nothing has happened.
+
+    `reason` is one of: not_virtual, backwards, too_far, unclear.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class VersionConflict(MillraceError):

@@ -74,6 +74,9 @@ def metrics(hosts: Mapping[str, Host]) -> str:
         "# HELP millrace_commands_waiting Work items that wait for the writer of a service.",
         "# TYPE millrace_commands_waiting gauge",
         *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in hosts.items()),
+        "# HELP millrace_timers_waiting Timers that wait in the store of a service, as counted some seconds ago.",
+        "# TYPE millrace_timers_waiting gauge",
+        *(f'millrace_timers_waiting{{service="{name}"}} {host.timers.waiting}' for name, host in hosts.items()),
     ]
     for metric, kind, text in (
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),

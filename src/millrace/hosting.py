@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.alarms import TimerCount
 from millrace.broadcast import Broadcast
 from millrace.clock import Clock
 from millrace.consumer_state import STOPPED, Wish, load_wishes
@@ -19,9 +20,10 @@ from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
+from millrace.leasing import GroupSpec
 from millrace.message import Message
 from millrace.pace import Pace
-from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
+from millrace.ports import LogParts, Store, ViewInfo
 from millrace.position_check import check_positions
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
@@ -30,6 +32,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.trouble import Troubles
@@ -107,6 +110,7 @@ class Host:
         self.changed = Broadcast()
         self.loops: dict[str, Loop] = {}
         self.builds: dict[int, ViewInfo] = {}
+        self.timers = TimerCount()
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -184,12 +188,19 @@ class Host:
         await ensure.finished
         if self._installation.role.consuming:
             await self._look_at_wishes()
+            await self._arm_schedules()
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+
+    async def _arm_schedules(self) -> None:
+        if self.service.schedules:
+            arm = ArmSchedules(self.service.schedules.values())
+            self.writer.submit(arm)
+            await arm.finished
 
     def start_relay(self) -> None:
         """Start the relay and nothing else, in a process of its own."""
@@ -334,6 +345,7 @@ class Host:
         await self._look_at_wishes()
         for loop in list(self.loops.values()):
             await loop.refresh()
+        await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
             swap = Swap(build)
             self.writer.submit(swap)

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
+from millrace.leasing import Leases
 from millrace.read_position import PositionRow
 
 Row = TypeVar("Row")
@@ -158,57 +159,6 @@ class LogAdministration(Protocol):
 
     async def check(self) -> Iterable[tuple[str, bool, str]]:
         """Return (what, well, finding) about settings and health, for `doctor`."""
-        ...
-
-
-class GroupSpec(msgspec.Struct, frozen=True):
-    """A consumer group: a processor, and what is shared out among the processes that run it.
-
-    Groups of one `unit` are run together by everybody who takes part, so an engine may share them out as one; empty: the group is a unit
-    of its own. Partition n is partition number n of all its topics.
-    """
-
-    partitions: int
-    topics: tuple[str, ...] = ()
-    unit: str = ""
-
-
-class Leases(Protocol):
-    """Who owns which partition, among the processes that share services; `instance` is the name by which `members` knows this one."""
-
-    instance: str
-
-    async def join(self, groups: Mapping[str, GroupSpec]) -> None:
-        """Take part in groups, by name, and in those only: what is held of others is given back."""
-        ...
-
-    async def refresh(self) -> Mapping[str, frozenset[int]]:
-        """Renew, take what is free, give up what is too much; return what is owned now."""
-        ...
-
-    async def release(self, group: str, partition: int) -> None:
-        """Give one partition back."""
-        ...
-
-    async def leave(self) -> None:
-        """Give everything back."""
-        ...
-
-    async def owners(self, group: str) -> Mapping[int, str]:
-        """Return the instance that holds each partition of a group, as far as is known; needs no `join`."""
-        ...
-
-    async def members(self) -> frozenset[str]:
-        """Return every instance that takes part in any group, as far as is known; needs no `join`."""
-        ...
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """What leases may do besides: tell the log's own tools how far groups have read. Nothing of ours reads it."""
-
-    async def reached(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Take the next offset per (topic, partition); called about once a second for what moved."""
         ...
 
 
@@ -396,11 +346,19 @@ class Timers(Protocol):
         ...
 
     async def next(self, processor: str) -> dict[int, int]:
-        """Return the earliest due time per partition."""
+        """Return the earliest due time per partition, at the cost of a look-up for each, however many timers wait."""
         ...
 
-    async def count(self) -> int:
-        """Return how many timers wait."""
+    async def page(self, processor: str, *, partition: int, after: tuple[int, str, str], limit: int) -> list[TimerRow]:
+        """Return the timers of a partition above (due, key, name), ascending."""
+        ...
+
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
+        """Return the timers of a key, by name."""
+        ...
+
+    async def count(self, processor: str | None = None, *, partition: int | None = None) -> int:
+        """Return how many timers wait: all, or those of a processor's partition; reads them all, off the hot path."""
         ...
 
 

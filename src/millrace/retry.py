@@ -61,14 +61,20 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         return row
 
 
-def not_yet(delivery: Delivery, answer: NotYet, *, processor: str, before: HeldRow | None, now_micros: int) -> HeldRow:
-    """Return the row for a message that waits for another of its key; dead when its deadline has passed."""
+def not_yet(
+    delivery: Delivery, answer: NotYet, *, processor: str, before: HeldRow | None, now_micros: int, unmoved_micros: int | None = None
+) -> HeldRow:
+    """Return the row for a message that waits for another of its key; dead when its deadline has passed.
+
+    The deadline is in time that nobody can move: that the clock was moved does not mean that the other message will not come.
+    """
+    unmoved = now_micros if unmoved_micros is None else unmoved_micros
     row = held_row(delivery, NOT_YET, processor=processor, now_micros=now_micros)
     row.reason, row.detail = "not_yet", answer.reason
     row.attempts = before.attempts if before is not None else 0  # waiting is no failed attempt
-    row.deadline = before.deadline if before is not None and before.deadline else now_micros + to_micros_span(answer)
+    row.deadline = before.deadline if before is not None and before.deadline else unmoved + to_micros_span(answer)
     row.due = now_micros + int(NOT_YET_AGAIN_S * 1_000_000)
-    if now_micros > row.deadline:
+    if unmoved > row.deadline:
         row.state, row.reason = DEAD, "deadline"
     return row
 

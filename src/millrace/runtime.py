@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from millrace import retry
+from millrace.alarms import Alarms
 from millrace.broadcast import Broadcast
 from millrace.claim import Claim, places_of
 from millrace.clock import Clock, to_micros
@@ -117,7 +118,7 @@ class Loop:
         self._offsets: dict[Place, int] = {}
         self._replays: dict[Place, Replay] = {}
         self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
-        self._timers: dict[int, int] = {}
+        self._alarms = Alarms()
         self._again: set[tuple[int, str]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -209,15 +210,14 @@ class Loop:
 
     def timer_set(self, partition: int, due: int) -> None:
         """Remember that a timer was set."""
-        if partition in self._owned and due < self._timers.get(partition, 1 << 62):
-            self._timers[partition] = due
+        if partition in self._owned and self._alarms.set(partition, due):
             self._wake.call()
 
     async def refresh(self) -> None:
         """Read held keys and timers again, because another process may have changed them."""
         if self._owned:
             await self._load_blocked()
-            self._timers = await self._store.reader.timers.next(self.name)
+            await self._alarms.load(self._store.reader.timers, self.name)
             self._wake.call()
 
     def state(self) -> LoopState:
@@ -343,6 +343,8 @@ class Loop:
     async def _gather(self) -> None:
         """Where nothing is ever urgent, do not even read before the beat: what comes until then is read at once."""
         left = self._pace.left_s()
+        if (until := self._until_due()) is not None:
+            left = min(left, until)  # a timer that is due does not wait for company
         if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._batch_max:
             await self._hurry.wait(self._hurry.calls, left)
             self._idle_until = time.monotonic()
@@ -373,7 +375,7 @@ class Loop:
             self._note_loss(self._owned - wanted)
         self._owned = wanted
         await self._load_blocked()
-        self._timers = await self._store.reader.timers.next(self.name)
+        await self._alarms.load(self._store.reader.timers, self.name)
         self.assigned = True
         self._progress = time.monotonic()
 
@@ -416,7 +418,7 @@ class Loop:
 
     def _due_timers(self, now: int) -> dict[int, bool]:
         """Return the partitions whose timers are due and not being called, with whether their input is drained."""
-        due = [partition for partition, due in self._timers.items() if due <= now and partition in self._owned]
+        due = self._alarms.due(self._owned, until=now)
         return {p: self._drained(p) for p in due if self._workers is None or not self._workers.asks_timers(p)}
 
     async def _collect_called(self, workers: Workers) -> Turn | None:
@@ -546,7 +548,7 @@ class Loop:
             self._workers.learn(self._blocked)
         self._again = turn.wake
         if turn.fired:
-            self._timers = await self._store.reader.timers.next(self.name)
+            await self._alarms.load(self._store.reader.timers, self.name)
 
     async def _lose(self, places: set[Place]) -> None:
         """Another owner has written its token: give these partitions up until the leases say otherwise."""
@@ -563,19 +565,19 @@ class Loop:
         log.warning("%s: fenced: partitions %s have another owner; what was in hand is dropped", self._who, lost)
 
     def _due_now(self) -> bool:
-        now = to_micros(self._clock.now())
-        return any(due <= now - 1_000_000 for due in self._timers.values())
+        return bool(self._alarms.due(self._owned, until=to_micros(self._clock.now()) - 1_000_000))
 
     def _until_due(self) -> float | None:
         """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
         if not self.orders.running:
             return None
         keys = {place: due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned}
-        timers = {partition: due for partition, due in self._timers.items() if partition in self._owned}
+        partitions = self._owned
         if (workers := self._workers) is not None:  # what is being called wakes us
             keys = {place: due for place, due in keys.items() if not workers.asks(place)}
-            timers = {partition: due for partition, due in timers.items() if not workers.asks_timers(partition)}
-        dues = [*keys.values(), *timers.values()]
+            partitions = frozenset(partition for partition in partitions if not workers.asks_timers(partition))
+        timer = self._alarms.earliest(partitions)
+        dues = [*keys.values(), *(() if timer is None else (timer,))]
         until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
         if self._idle:
             left = max(0.0, self._idle_until - time.monotonic())

@@ -10,19 +10,21 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.cron import Cron, Every
 from millrace.errors import ConfigurationError
 from millrace.handler import AsyncHandler, PureHandler
-from millrace.message import Event, Message, declaration
+from millrace.message import Command, Event, Message, declaration
 from millrace.ports import TopicSpec
 from millrace.processor import Mode, Processor, annotated_messages, said_messages
 from millrace.saga import Saga
 from millrace.saga_pattern import SagaPattern
+from millrace.schedule import PROCESSOR, CatchUp, Schedule, ScheduleDue, SchedulePattern, Target
 from millrace.serialization import Catalogue
 from millrace.state import Selector, State, View
 from millrace.view import ViewDefinition, define_view, topics_of
@@ -79,6 +81,7 @@ class Service:
         self.aggregates: list[AggregateDefinition] = []
         self.sagas: list[SagaPattern] = []
         self.views: list[ViewDefinition] = []
+        self.schedules: dict[str, Schedule] = {}
         self.starters: list[Callable[[Any], Awaitable[None]]] = []
         self._handlers: dict[str, list[PureHandler | AsyncHandler]] = {}
         if rejection is not None:
@@ -192,6 +195,46 @@ class Service:
 
         return declare
 
+    def schedule(
+        self,
+        name: str,
+        *,
+        command: Command | Callable[[datetime], Command],
+        every: timedelta | None = None,
+        cron: str | None = None,
+        catch_up: CatchUp = "once",
+    ) -> None:
+        """Have a command of this service executed at recurring moments (UTC), once per moment over all instances and restarts.
+
+        `context.time` tells the handler which moment it is. `millrace schedules` lists, pauses and resumes; see `millrace.schedule`.
+
+        Args:
+            name: unique in the service.
+            command: what is executed by the handler, aggregate or activity here that takes it; or a function that makes it of the moment,
+                with a return annotation that names its class.
+            every: so often, at multiples of the step since 1970; or
+            cron: minute, hour, day of month, month, day of week, as in `0 3 * * mon-fri`.
+            catch_up: what to do with moments that passed while nothing ran: `once` for all of them, `all` one by one, `none` of them.
+
+        Raises:
+            ConfigurationError: it cannot work.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in self.schedules:
+            raise ConfigurationError(f"schedule {name!r}: use lower-case letters, digits and '-', and each name once")
+        if catch_up not in get_args(CatchUp):
+            raise ConfigurationError(f"schedule {name!r}: catch_up is {catch_up!r}; choose from {', '.join(get_args(CatchUp))}")
+        if (every is None) == (cron is None):
+            raise ConfigurationError(f"schedule {name!r}: give either every= or cron=")
+        when = Every(every) if every is not None else Cron(cron or "")
+        if isinstance(command, Command):
+            made: Command = command
+            self.schedules[name] = Schedule(name, when, lambda _: made, type(command), catch_up)
+            return
+        classes = said_messages(command)
+        if len(classes) != 1 or not issubclass(classes[0], Command):
+            raise ConfigurationError(f"schedule {name!r}: {command!r} needs a return annotation that names one Command")
+        self.schedules[name] = Schedule(name, when, command, classes[0], catch_up)
+
     def on_start(self, function: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
         """Run `function(app)` at every start, after the store is open and before the application is ready."""
         self.starters.append(function)
@@ -215,7 +258,21 @@ class Service:
             processor = Processor(saga.name, mode=Mode.PURE)
             processor.add(saga)
             found.append(processor)
+        if self.schedules:
+            found.append(self._ticking(found))
         return found
+
+    def _ticking(self, processors: Iterable[Processor]) -> Processor:
+        """Return the processor of the schedules, of which each has somebody among `processors` that takes its command."""
+        targets = {cls: Target(each.name, each.topics()) for each in processors for cls in each.routes if issubclass(cls, Command)}
+        for schedule in self.schedules.values():
+            if schedule.command not in targets:
+                raise ConfigurationError(
+                    f"schedule {schedule.name!r} of service {self.name!r}: nothing here takes {schedule.command.__name__}; write a handler"
+                )
+        ticking = Processor(PROCESSOR, mode=Mode.TRANSACTION)
+        ticking.add(SchedulePattern(self.schedules, targets))
+        return ticking
 
     def build_aggregates(self, catalogue: Catalogue) -> list[Aggregate]:
         """Return the aggregates as patterns."""
@@ -261,6 +318,8 @@ class Service:
             found.update(saga.messages)
         for view in self.views:
             found.update(annotated_messages(view.function, position=1))
+        if self.schedules:
+            found.add(ScheduleDue)
         return found
 
 

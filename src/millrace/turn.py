@@ -180,7 +180,7 @@ class Turn(Waiting):
             if not delivery.repeated:
                 known.add(name)
                 fresh.append(name)
-        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.now_micros)
+        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.unmoved_micros)
 
     async def _drop_held(self, unit: UnitOfWork) -> None:
         """Do not deliver again what waits or is dead: that is still on its way."""
@@ -224,6 +224,8 @@ class Turn(Waiting):
                     delivery.result = self._results[row.key, row.due, row.name]
                 self._want(delivery, unit)
                 self._fired.append(delivery)
+        if len(self._timers) > 1:
+            self._fired.sort(key=lambda delivery: delivery.envelope.time)  # when each was due
 
     async def settle(self, unit: UnitOfWork) -> None:
         """Everything is written and the commit begins: a good moment to read ahead."""
@@ -391,7 +393,7 @@ class Turn(Waiting):
     def _failed(self, delivery: Delivery, error: BaseException, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         name, now = self._intake.name, unit.now_micros
         if isinstance(error, NotYet):
-            return retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
+            return retry.not_yet(delivery, error, processor=name, before=before, now_micros=now, unmoved_micros=unit.unmoved_micros)
         if isinstance(error, Rejected):
             try:
                 self._reply(delivery, error, unit)

@@ -26,7 +26,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from millrace.clock import Clock
+from millrace.clock import Clock, moved_micros
 from millrace.errors import Conflict, MillraceError, NotYet, Overloaded, StoreUnavailable
 from millrace.ports import Store
 from millrace.trouble import Troubles
@@ -182,7 +182,7 @@ class Writer:
     async def _transact(self, batch: list[Work]) -> UnitOfWork:
         transaction = await self.store.begin()
         try:
-            unit = UnitOfWork(transaction, self._saying, self._clock.now())
+            unit = UnitOfWork(transaction, self._saying, self._clock.now(), moved=moved_micros(self._clock))
             for work in batch:
                 await work.prepare(unit)
             await unit.load()

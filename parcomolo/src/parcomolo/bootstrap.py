@@ -24,12 +24,15 @@ from typing import Any
 
 import msgspec
 
-from millrace import Application, Clock, ConfigurationError, Role, Service, SplitEngine, StoreUnavailable
+from millrace import Application, Clock, ConfigurationError, Role, Service, SplitEngine, StoreUnavailable, VirtualClock
 from millrace.engines.sqlite import SqliteEngine
+from millrace.errors import OtherClock
 from millrace.moving import Moved, MoveProgress
 from millrace.moving import move as move_application
 from parcomolo.catalogue import service as catalogue
 from parcomolo.configuration import (
+    CLOCK,
+    CLOCKS,
     CONSUME,
     EMBEDDED,
     HOST,
@@ -40,6 +43,7 @@ from parcomolo.configuration import (
     STORE,
     Configuration,
     Setting,
+    clock_of,
     configuration,
     settle_checkout,
     stored_checkout,
@@ -74,7 +78,10 @@ def application() -> Application:
 
 
 def assemble(config: Configuration, *, clock: Clock | None = None, instance: str = "") -> Application:
-    """Return the application, not started; see `engine`."""
+    """Return the application, not started; see `engine`. Without a clock it has that of the settings."""
+    chosen = clock_of(config)
+    if clock is None and chosen == CLOCKS[1]:
+        clock = VirtualClock()
     role = Role(services=config.services, relaying=config.relaying, consuming=config.consuming)
     return Application("parcomolo", services(config), engine=engine(config, instance=instance), hosted=role, clock=clock)
 
@@ -188,6 +195,8 @@ async def _start(app: Application, config: Configuration) -> None:
     """
     try:
         await app.start()
+    except OtherClock as error:
+        raise ConfigurationError(f"{CLOCK.option} ({CLOCK.variable}) is {clock_of(config)!r}: {error}") from error
     except StoreUnavailable as error:
         setting = LOG if error.name.startswith("kafka ") else STORE
         if error.reason not in _ADVICE or (config.log if setting is LOG else config.store) == EMBEDDED:

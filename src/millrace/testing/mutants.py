@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.schedule import KIND as SCHEDULES
 from millrace.testing.conformance import (
     EngineKit,
     Promise,
@@ -31,17 +32,20 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    moved_clock,
     moving,
     recovering,
     relays,
     retaining,
     sagas,
+    schedules,
     streams,
     timers,
     views,
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
+from millrace.timekeeping import CLOCK
 
 IMPATIENT_S = 1.0
 """How long a check on a mutant waits for what will not happen."""
@@ -370,6 +374,24 @@ class TimersEarly(Wrapped):
         return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
 
 
+class MomentsForgotten(Wrapped):
+    """Does not keep which moment of a schedule is next."""
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        """Keep the first of each schedule."""
+        known = await self.inner.load(SCHEDULES, sorted(key for kind, key, _ in rows if kind == SCHEDULES))
+        await self.inner.save([row for row in rows if row[0] != SCHEDULES or row[1] not in known])
+
+
+class ClockForgotten(Wrapped):
+    """Forgets at each start what it was told on the topic of the clock."""
+
+    async def topics(self) -> list[TopicInfo]:
+        """Say that nothing is there."""
+        found = await self.inner.topics()
+        return [msgspec.structs.replace(info, ranges=((0, 0),)) if info.name == CLOCK.name else info for info in found]
+
+
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what wraps one table of a store."""
 
@@ -459,6 +481,10 @@ MUTANTS = (
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
     Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
     Mutant("sagas", "removes no rows", {"tables": _table("states", RowsKept)}, sagas.pages_by_status_cover_each_once),
+    Mutant("moved_clock", "forgets moves", {"log": ClockForgotten}, moved_clock.time_does_not_go_back),
+    Mutant(
+        "schedules", "forgets moments", {"tables": _table("states", MomentsForgotten)}, schedules.missed_moments_are_caught_up_as_declared
+    ),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 

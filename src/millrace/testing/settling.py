@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from millrace.application import Application
 from millrace.broadcast import Broadcast
-from millrace.clock import ManualClock, to_micros
+from millrace.clock import ManualClock, VirtualClock, to_micros
 from millrace.hosting import Host
 from millrace.retry import BEHIND, RETRY
 from millrace.runtime import Loop
@@ -74,13 +74,24 @@ async def eventually(app: Application, condition: Condition, *, timeout: float =
         forget()
 
 
-async def advance(app: Application, clock: ManualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
-    """Move the clock, let every processor look at it, and wait until that is dealt with."""
-    clock.advance(step)
+async def advance(app: Application, clock: ManualClock | VirtualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
+    """Move the clock, let every processor look at it, and wait until that is dealt with.
+
+    A `VirtualClock` is moved in every process of the application, as `Application.move_clock` does it.
+    """
+    if isinstance(clock, VirtualClock):
+        await app.move_clock(by=step)
+    else:
+        clock.advance(step)
+    look(app)
+    await settled(app, timeout=timeout)
+
+
+def look(app: Application) -> None:
+    """Let every processor look at the clock, which was moved without telling anybody."""
     for host in app.hosts.values():
         for loop in host.loops.values():
             loop.wake()
-    await settled(app, timeout=timeout)
 
 
 async def pending(app: Application) -> list[str]:
@@ -128,4 +139,4 @@ def _source_of(condition: Condition) -> str:
         return repr(condition)
 
 
-__all__ = ["NotSettled", "advance", "eventually", "pending", "settled"]
+__all__ = ["NotSettled", "advance", "eventually", "look", "pending", "settled"]

@@ -18,7 +18,7 @@ from parcomolo.payments import routes as payments
 from parcomolo.reports import routes as reports
 from parcomolo.rewards import routes as rewards
 from parcomolo.shipping import routes as shipping
-from parcomolo.web import assets, consumers, descriptions, events, pages, probes
+from parcomolo.web import agenda, assets, clock, consumers, descriptions, events, pages, probes
 from parcomolo.web.application import WebApplication
 from parcomolo.web.endpoint import Endpoint
 from parcomolo.web.events import Streams
@@ -47,7 +47,10 @@ def web_application(
             found += context.endpoints(app)
     found += probes.endpoints(app)
     if app.on_log:
-        found += consumers.endpoints(app, guard or Guard())
+        guard = guard or Guard()
+        found += consumers.endpoints(app, guard)
+        found += clock.endpoints(app, guard)
+        found += agenda.endpoints(app, guard)
         found += events.endpoints(app, streams or Streams())
     if app.on_log and "orders" in services:
         found += pages.endpoints(app, with_stock="inventory" in services)

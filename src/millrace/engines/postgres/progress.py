@@ -144,14 +144,29 @@ class PostgresTimers(Table):
         return [row in gone for row in rows]
 
     async def due(self, processor: str, *, partition: int, until: int, limit: int) -> list[TimerRow]:
-        """Return what is due, earliest first; locked in a write transaction, so that nobody cancels what is about to fire."""
+        """Return what is due, earliest first; locked in a write transaction, so that nobody cancels what is about to fire.
+
+        Those of one moment are put in order here: many may be due at midnight, and the server would sort all of them for each page.
+        """
         rows = await self._locked("due_timers", scalar(processor), scalar(partition), scalar(until), scalar(limit))
-        return [TimerRow(*_restored(row)) for row in rows]
+        return sorted((TimerRow(*_restored(row)) for row in rows), key=lambda row: (row.due, row.key, row.name))
 
     async def next(self, processor: str) -> dict[int, int]:
         """Return the earliest due time per partition."""
         return dict(await self._all("next_timers", scalar(processor)))
 
-    async def count(self) -> int:
+    async def page(self, processor: str, *, partition: int, after: tuple[int, str, str], limit: int) -> list[TimerRow]:
+        """Return the timers of a partition above (due, key, name)."""
+        due, key, name = after
+        values = (scalar(processor), scalar(partition), scalar(due), scalar(key), scalar(name), scalar(limit))
+        return [TimerRow(*_restored(row)) for row in await self._all("page_timers", *values)]
+
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
+        """Return the timers of a key."""
+        return [TimerRow(*_restored(row)) for row in await self._all("timers_of_key", scalar(processor), scalar(key))]
+
+    async def count(self, processor: str | None = None, *, partition: int | None = None) -> int:
         """Return how many timers wait."""
-        return (await self._all("count_timers"))[0][0]
+        if processor is None:
+            return (await self._all("count_timers"))[0][0]
+        return (await self._all("count_timers_of", scalar(processor), scalar(partition)))[0][0]

@@ -147,12 +147,33 @@ select processor, key, name, partition, due, event_time, type, data, correlation
 from timer where processor = ? and partition = ? and due <= ? order by due, key, name limit ?
 
 -- name: next_timers
--- The earliest due time per partition.
-select partition, min(due) from timer where processor = ? group by partition
+-- The earliest due time per partition: two steps in the index for each, past everything between them.
+with recursive place(partition) as (
+    select min(partition) from timer where processor = ?1
+    union all
+    select (select min(t.partition) from timer t where t.processor = ?1 and t.partition > place.partition)
+    from place where place.partition is not null
+)
+select partition, (select min(t.due) from timer t where t.processor = ?1 and t.partition = place.partition)
+from place where partition is not null
+
+-- name: page_timers
+-- The timers of a partition behind one, by due time, key and name.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from timer where processor = ? and partition = ? and (due, key, name) > (?, ?, ?) order by due, key, name limit ?
+
+-- name: timers_of_key
+-- The timers of a key.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from timer where processor = ? and key = ? order by name
 
 -- name: count_timers
 -- How many wait.
 select count(*) from timer
+
+-- name: count_timers_of
+-- How many wait in a partition.
+select count(*) from timer where processor = ? and partition = ?
 
 -- name: load_documents
 -- Documents by key.
