@@ -29,6 +29,7 @@ Races, and what happens:
                                         be interrupted is undone at once, and whatever answers first settles it
     cancel while the pivot is out       waits for the pivot's answer, which decides: done refuses the cancel, failed grants it
     cancel behind the pivot, or after a `kept`      refused
+    given up by a message while it is under way     in doubt: undone like one that is done; at any other time the message means nothing
     success after doubt, before the undo            done; undone in its turn
     success while the undo is out       the undo settles it, being behind it in one topic; on two topics one more undo follows
     success after the undo was answered, or after failed, or after the end     the undo is sent (again): the instance is under way anew,
@@ -256,7 +257,7 @@ class Course(Progress):
             return
         if self.back is not None and self.started_at:
             self._give_back(step, message)
-        elif self.started_at or step.stage == 0:
+        elif (self.started_at or step.stage == 0) and all(each.name != wire_name(message) for each in self.early):
             self.early = (*self.early, Early(wire_name(message), msgspec.Raw(self.saga.encode_case(message)), self._occasion.id))
             self._note("early", step.name, wire_name(message), self._occasion.id)
 
