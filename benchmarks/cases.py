@@ -173,6 +173,18 @@ SAGA_SERVERS = Case(
         Metric("cpu_us", "CPU us a saga", lower_is_better=True),
     ),
 )
+ONE_BAD_KEY = Case(
+    "one-bad-key",
+    "A handler that always fails for one key of a thousand: what is left of the others' rate",
+    (
+        Side("no failure", "benchmarks.sides.one_bad_key", (), ("--n", "50000")),
+        Side("one bad key", "benchmarks.sides.one_bad_key", ("--failing",), ("--failing", "--n", "50000")),
+    ),
+    (
+        Metric("rate", "messages/s of the other keys", ratio=0.9),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1),
+    ),
+)
 _TIMERS = ("--timers", "1000000")
 TIMERS = Case(
     "timers",
@@ -196,6 +208,6 @@ TIMERS_SERVERS = Case(
     ),
     (Metric("warm_rate", "messages/s", ratio=0.95), Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1)),
 )
-EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, SAGA, TIMERS)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, SAGA, TIMERS)
 SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS, SAGA_SERVERS, TIMERS_SERVERS)
 CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

@@ -7,8 +7,10 @@ Everything public is importable from here; engines are in `millrace.engines`, th
 from millrace.agenda import Agenda
 from millrace.aggregate import Recorded
 from millrace.application import Application
+from millrace.breaker import Breaker
 from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
 from millrace.consumers import Consumers
+from millrace.dead_letters import DeadLetters
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -24,6 +26,8 @@ from millrace.errors import (
 )
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
+from millrace.letter_watch import LetterBounds
+from millrace.letters import LetterQuery
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
@@ -43,16 +47,20 @@ from millrace.timers import Cancel, Timer
 __all__ = [
     "Agenda",
     "Application",
+    "Breaker",
     "Cancel",
     "Clock",
     "Command",
     "ConfigurationError",
     "Consumers",
     "Context",
+    "DeadLetters",
     "Delete",
     "Event",
     "IdempotencyConflict",
     "IdempotencyKey",
+    "LetterBounds",
+    "LetterQuery",
     "ManualClock",
     "Message",
     "MillraceError",

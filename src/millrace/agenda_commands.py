@@ -162,7 +162,7 @@ async def move_clock(app: Application, options: argparse.Namespace) -> int:
 async def _move(app: Application, options: argparse.Namespace, **wanted: Any) -> int:
     async with Inspection(app):
         pass  # who only looks makes no installation where there is none
-    await app.operate(None)
+    await app.operate()
     try:
         await app.move_clock(**wanted)
         return _tell(app, options)

@@ -258,10 +258,10 @@ class Application:
             raise
         return host
 
-    async def operate(self, service: Service | None) -> None:
-        """Open the store of a service, or the log alone, for an operator's changes and run nothing, until `stop`."""
+    async def operate(self, *services: Service) -> None:
+        """Open the stores of services, or the log alone, for an operator's changes and run nothing, until `stop`."""
         try:
-            await self.open(services=[service] if service is not None else [])
+            await self.open(services=services)
             for host in self.hosts.values():
                 host.writer.start()
             await self.engine.start()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
+from millrace.held import Held, Letters
 from millrace.leasing import Leases
 from millrace.read_position import PositionRow
 
@@ -162,35 +163,6 @@ class LogAdministration(Protocol):
         ...
 
 
-class HeldRow(msgspec.Struct):
-    """A message that waits or is dead (`state` retry, behind, not_yet, dead); times in microseconds, `value` as `foreign.pack` made it."""
-
-    processor: str
-    topic: str
-    partition: int
-    offset: int
-    key: str
-    state: str
-    value: bytes
-    reason: str = ""
-    detail: str = ""
-    attempts: int = 0
-    due: int = 0
-    deadline: int = 0
-    first_at: int = 0
-
-
-class FirstHeld(NamedTuple):
-    """The first held message of a key, behind which the others of the key wait; `due` in microseconds."""
-
-    topic: str
-    partition: int
-    key: str
-    state: str
-    due: int
-    offset: int
-
-
 class TimerRow(msgspec.Struct):
     """A stored timer; `due` in microseconds."""
 
@@ -299,34 +271,6 @@ class Positions(Protocol):
 
     async def processors(self) -> list[str]:
         """Return the names of all processors that have positions here."""
-        ...
-
-
-class Held(Protocol):
-    """Messages that wait or are dead, in the order of their offsets."""
-
-    async def load(self, processor: str, *, keys: Sequence[str] | None = None) -> list[HeldRow]:
-        """Return held messages of a processor, of some keys if given, by topic, partition, offset."""
-        ...
-
-    async def blocked(self, processor: str) -> list[FirstHeld]:
-        """Return the first message of each key that is held."""
-        ...
-
-    async def save(self, rows: Sequence[HeldRow]) -> None:
-        """Insert or replace."""
-        ...
-
-    async def remove(self, rows: Sequence[HeldRow]) -> None:
-        """Remove."""
-        ...
-
-    async def list(self, *, state: str | None, limit: int) -> list[HeldRow]:
-        """Return held messages of every processor, oldest first."""
-        ...
-
-    async def counts(self) -> dict[tuple[str, str, int], tuple[int, int]]:
-        """Return (waiting, dead) per (processor, topic, partition)."""
         ...
 
 
@@ -458,6 +402,7 @@ class StoreReader(Protocol):
     journal: Journal
     positions: Positions
     held: Held
+    letters: Letters
     timers: Timers
     documents: Documents
     views: Views

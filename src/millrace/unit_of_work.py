@@ -21,10 +21,11 @@ import msgspec
 from millrace.clock import to_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError, NotYet
+from millrace.held import HeldRow
 from millrace.keyed import Documents, Rows, Stream
 from millrace.message import Message, declaration, key_of
 from millrace.partitioning import partition_of
-from millrace.ports import HeldRow, JournalEntry, PositionRow, StoredAnswer, StoreTransaction, TimerRow, rows_of
+from millrace.ports import JournalEntry, PositionRow, StoredAnswer, StoreTransaction, TimerRow, rows_of
 from millrace.position import Position
 from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key

@@ -52,6 +52,7 @@ from parcomolo.instances import instance_name
 from parcomolo.inventory import service as inventory
 from parcomolo.operations import service as operations
 from parcomolo.orders import service as orders
+from parcomolo.outages import Outages
 from parcomolo.payments import service as payments
 from parcomolo.payments.provider import SimulatedProvider
 from parcomolo.reports import service as reports
@@ -143,13 +144,13 @@ def _driver(setting: Setting, extra: str) -> Generator[None]:
 
 def services(config: Configuration) -> tuple[Service, ...]:
     """Return every service, those that run elsewhere too: their messages are part of the application."""
-    behaviour = config.behaviour
+    behaviour, outages = config.behaviour, Outages(config.data)
     return (
         catalogue.build(),
         orders.build(),
         inventory.build(behaviour),
-        payments.build(SimulatedProvider(config.data / PROVIDER_LEDGER)),
-        shipping.build(behaviour, SimulatedCarrier()),
+        payments.build(SimulatedProvider(config.data / PROVIDER_LEDGER, outage=outages.provider)),
+        shipping.build(behaviour, SimulatedCarrier(outages.carrier)),
         rewards.build(),
         operations.build(behaviour),
         reports.build(),
@@ -173,7 +174,7 @@ async def serve(config: Configuration) -> None:
     with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
         app = assemble(config, instance=instance)
         guard = Guard(config.admin_token, loopback=_is_loopback(listener))
-        server = _server(web_application(app, services=config.services, streams=streams, guard=guard))
+        server = _server(web_application(app, services=config.services, streams=streams, guard=guard, outages=Outages(config.data)))
         _stop_on_signals(server, streams)
         await _start(app, config)
         try:

@@ -31,7 +31,7 @@ async def settled(app: Application, *, timeout: float = 5.0) -> None:  # as `App
     """Wait until the application has nothing to do.
 
     Messages that wait for something else (`NotYet`, a retry or timer that is not due, whatever is behind a dead letter) do not count, nor
-    does what a paused or stopped processor has not read.
+    does what a paused or stopped processor has not read, or one whose breaker is open.
 
     Raises:
         NotSettled: after `timeout` seconds.
@@ -111,8 +111,8 @@ async def _pending_of(app: Application, host: Host) -> list[str]:
 
 
 async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
-    if not loop.orders.running:
-        return []
+    if loop.resting:
+        return await _probing(host, loop) if loop.orders.running else []
     loop.hurry()
     reader, now = host.store.reader, to_micros(app.clock.now())
     rows = {(row.topic, row.partition): row.offset for row in await reader.positions.load(loop.name)}
@@ -126,6 +126,16 @@ async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
     found += [f"a timer of partition {partition} is due" for partition, due in (await reader.timers.next(loop.name)).items() if due <= now]
     blocked = await reader.held.blocked(loop.name)  # who is first of a key and behind nobody any more is tried at once
     return found + [f"key {each.key!r} is due for a try" for each in blocked if each.state in {BEHIND, RETRY} and each.due <= now]
+
+
+async def _probing(host: Host, loop: Loop) -> list[str]:
+    """Return whether a probe is due, or under way, or has something to begin with."""
+    if loop.gate.due():
+        return ["a probe is due"]
+    if not loop.gate.busy:
+        return []
+    waiting = [first for first in await host.store.reader.held.blocked(loop.name) if first.state == RETRY]
+    return ["a probe is under way"] if waiting or loop.lag() else []
 
 
 def _commits(app: Application) -> int:

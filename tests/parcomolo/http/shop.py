@@ -20,6 +20,7 @@ from millrace import Application, ManualClock, VirtualClock
 from millrace.testing import advance, eventually, settled
 from parcomolo.bootstrap import assemble
 from parcomolo.configuration import configuration
+from parcomolo.outages import Outages
 from parcomolo.web.application import WebApplication
 from parcomolo.web.assembly import web_application
 from parcomolo.web.events import Streams
@@ -122,7 +123,7 @@ async def running(folder: Path, clock: ManualClock | VirtualClock, **settings: s
     config = configuration({"data": str(folder), "shipping-delay": "0", **settings_of(folder), **settings})
     async with assemble(config, clock=clock) as app:
         streams = Streams()
-        asgi = web_application(app, services=config.services, streams=streams)
+        asgi = web_application(app, services=config.services, streams=streams, outages=Outages(config.data))
         transport = httpx.ASGITransport(app=asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
             shop = Shop(app, asgi, http, clock, streams)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from millrace.engines.sqlite.table import Table, encode, json_text
-from millrace.ports import FirstHeld, HeldRow, PositionRow, TimerRow
+from millrace.held import FirstHeld, HeldRow
+from millrace.ports import PositionRow, TimerRow
 
 _decode: Callable[[bytes], PositionRow] = msgspec.json.Decoder(PositionRow).decode
 
