@@ -36,8 +36,6 @@ from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.saga import Saga
-from millrace.saga_instance import SagaEnd, SagaReason
-from millrace.saga_table import SagaRetry
 from millrace.sagas import Sagas
 from millrace.service import Service
 from millrace.split import SplitEngine
@@ -77,9 +75,6 @@ __all__ = [
     "RetryPolicy",
     "Role",
     "Saga",
-    "SagaEnd",
-    "SagaReason",
-    "SagaRetry",
     "Sagas",
     "Service",
     "SplitEngine",

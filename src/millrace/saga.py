@@ -15,6 +15,8 @@ claim, a step that is never reached are errors that name it.
 Every message of the table names its instance by `key`; facts and replies are read from wherever they are published. Functions of the table
 are pure: they get the case (and an answer, a reason, an end) and return values.
 
+Users import the smaller names (`SagaRetry`, `SagaReason`, `SagaEnd`) from here.
+
 Neighbours: `saga_course` says what happens to an instance, `saga_pattern` runs it on the loop, `saga_check` refuses tables that cannot
 work, `saga_diagram` draws them.
 """
@@ -32,8 +34,8 @@ from millrace.errors import ConfigurationError
 from millrace.message import Command, Message, MessageMeta, declaration
 from millrace.processor import said_messages, type_hints
 from millrace.saga_diagram import diagram
-from millrace.saga_instance import SagaInstance
-from millrace.saga_table import BEFORE_PIVOT, BEHIND_PIVOT, ROLES, TIMEOUT, Answers, Step, StepCells, Table
+from millrace.saga_instance import SagaEnd, SagaInstance, SagaReason
+from millrace.saga_table import BEFORE_PIVOT, BEHIND_PIVOT, ROLES, TIMEOUT, Answers, SagaRetry, Step, StepCells, Table
 from millrace.serialization import encode_json
 from millrace.state import StateMeta
 
@@ -268,4 +270,4 @@ def _returned(begin: Callable[..., Any], name: str) -> type[Any]:
     return found[0]
 
 
-__all__ = ["Saga", "SagaDue", "due_class", "row_class", "row_kind"]
+__all__ = ["Saga", "SagaDue", "SagaEnd", "SagaReason", "SagaRetry", "due_class", "row_class", "row_kind"]

@@ -3,6 +3,7 @@
 import pytest
 
 from millrace import Saga
+from millrace.saga import SagaReason
 from millrace.testing import given
 from millrace.testing.conformance.saga_sample import (
     Book,
@@ -31,7 +32,9 @@ from millrace.testing.conformance.saga_sample import (
     Unbook,
     Unbooked,
     begin,
+    book,
     order_saga,
+    refund,
     release,
     reserve,
 )
@@ -193,42 +196,35 @@ def test_answers_of_others_may_come_early() -> None:
     given(order_saga()).events(PLACED).when(SHIPPED).nothing().when(RESERVED).then(CHARGE).when(PAID).then(BOOK).when(BOOKED).then(COMMIT)
 
 
-def test_steps_beside_each_other() -> None:
-    """They are sent at once, the next stage waits for all, one failure undoes the others at once, and learning changes no repeat."""
+def both() -> Saga:
+    """Goods and money at once; the case learns from the goods what the money must not be asked for."""
     saga = Saga("both", key="order_id", starts=Placed, begin=begin)
-    saga.step(
-        "reserve",
-        send=reserve,
-        done=Reserved,
-        failed=OutOfStock,
-        undo=release,
-        undone=Released,
-        learn=lambda case, event: Case(case.order_id, 99, event.lot),
-    )
-    saga.step(
-        "pay",
-        send=lambda case: Charge(order_id=case.order_id, amount=case.amount),
-        done=Paid,
-        failed=Declined,
-        beside="reserve",
-        undo=lambda case, reason: Refund(order_id=case.order_id, reason=reason),
-        undone=Refunded,
-    )
-    saga.step("book", send=lambda case: Book(order_id=case.order_id), done=Booked, pivot=True)
-    story = given(saga).when(PLACED).then(RESERVE, CHARGE).when(RESERVED).nothing().after(seconds=30).then(CHARGE).when(PAID).then(BOOK)
+    goods = {"send": reserve, "done": Reserved, "failed": OutOfStock, "undo": release, "undone": Released}
+    money = {"send": charge_amount, "done": Paid, "failed": Declined, "undo": refund, "undone": Refunded}
+    saga.step("reserve", **goods, learn=lambda case, event: Case(case.order_id, 99, event.lot))
+    saga.step("pay", **money, beside="reserve")
+    saga.step("book", send=book, done=Booked, pivot=True)
+    return saga
+
+
+def charge_amount(case: Case) -> Charge:
+    """Ask for the money, whatever was reserved."""
+    return Charge(order_id=case.order_id, amount=case.amount)
+
+
+def test_steps_beside_each_other_go_forward() -> None:
+    """They are sent at once, the next stage waits for all, and learning changes no repeat."""
+    story = given(both()).when(PLACED).then(RESERVE, CHARGE).when(RESERVED).nothing().after(seconds=30).then(CHARGE).when(PAID).then(BOOK)
     story.when(BOOKED).nothing().status("completed")
-    story = given(saga).events(PLACED, PAID).when(OutOfStock(order_id="1")).then(refund_for("out-of-stock")).when(REFUNDED).nothing()
+    given(both()).events(PLACED, RESERVED, PAID).after(hours=2).status("stuck").steps(book="sent").when(BOOKED).status("completed")
+
+
+def test_steps_beside_each_other_go_back() -> None:
+    """One failure undoes the others; what is under way is waited for."""
+    story = given(both()).events(PLACED, PAID).when(OutOfStock(order_id="1")).then(refund_for("out-of-stock")).when(REFUNDED).nothing()
     story.status("undone")
-    story = (
-        given(saga)
-        .events(PLACED)
-        .when(Declined(order_id="1"))
-        .nothing()
-        .status("compensating")
-        .when(RESERVED)
-        .then(release_for("card_declined"))
-    )
-    given(saga).events(PLACED, RESERVED, PAID).after(hours=2).status("stuck").steps(book="sent").when(BOOKED).status("completed")
+    story = given(both()).events(PLACED).when(Declined(order_id="1")).nothing().status("compensating")
+    story.when(RESERVED).then(release_for("card_declined"))
 
 
 def test_success_and_undo_on_different_topics() -> None:
@@ -239,35 +235,44 @@ def test_success_and_undo_on_different_topics() -> None:
     story.steps(reserve="undoing").when(REFUNDED).nothing().status("undone")
 
 
-def test_cells_that_turn_earlier() -> None:
-    """A step that is not needed is passed; one that may be interrupted is undone at once; one that is given up is undone in doubt."""
+def early() -> Saga:
+    """A step that only large orders need and that a parcel gives up, and one that may be interrupted."""
     saga = Saga("early", key="order_id", starts=Placed, begin=begin)
-    saga.step(
-        "reserve",
-        send=reserve,
-        needed=lambda case: case.amount > 5,
-        done=Reserved,
-        undo=release,
-        undone=Released,
-        given_up=Shipped,
-        learn_back=lambda case, event: Case(case.order_id, case.amount, len(type(event).__name__)),
-    )
-    saga.step(
-        "pay",
-        send=lambda case: Charge(order_id=case.order_id, amount=case.amount),
-        done=Paid,
-        failed=Declined,
-        interrupt=True,
-        undo=lambda case, reason: Refund(order_id=case.order_id, reason=f"{reason.reason} {reason.message}"),
-        undone=Refunded,
-    )
-    saga.cancel(CANCEL.__class__)
-    given(saga).when(Placed(order_id="1", amount=1)).then(Charge(order_id="1", amount=1)).steps(reserve="passed")
-    story = given(saga).events(PLACED).when(SHIPPED).then(release_for("shipped")).knows(Case("1", 10, len("Shipped")))
+    goods = {"send": reserve, "done": Reserved, "undo": release, "undone": Released, "given_up": Shipped}
+    saga.step("reserve", **goods, needed=lambda case: case.amount > 5, learn_back=note_name)
+    money = {"send": charge_amount, "done": Paid, "failed": Declined, "undo": refund_because, "undone": Refunded}
+    saga.step("pay", **money, interrupt=True)
+    saga.cancel(CancelAsked)
+    return saga
+
+
+def note_name(case: Case, event: object) -> Case:
+    """Learn from whatever came."""
+    return Case(case.order_id, case.amount, len(type(event).__name__))
+
+
+def refund_because(case: Case, reason: SagaReason) -> Refund:
+    """Give the money back, and say by what."""
+    return Refund(order_id=case.order_id, reason=f"{reason.reason} {reason.message}")
+
+
+def test_step_that_is_not_needed_is_passed() -> None:
+    """The next one is asked for at once."""
+    given(early()).when(Placed(order_id="1", amount=1)).then(Charge(order_id="1", amount=1)).steps(reserve="passed")
+
+
+def test_step_that_is_given_up_is_undone_in_doubt() -> None:
+    """Only while it is under way, and the case learns on the way back."""
+    story = given(early()).events(PLACED).when(SHIPPED).then(release_for("shipped")).knows(Case("1", 10, len("Shipped")))
     story.when(RELEASED).nothing().status("undone").knows(Case("1", 10, len("Released")))
-    story = given(saga).events(PLACED, RESERVED).when(SHIPPED).nothing().when(CANCEL).then(refund_for("cancelled cancel-asked"))
+    given(early()).events(PLACED, RESERVED).when(SHIPPED).nothing().status("running")
+
+
+def test_interrupted_step_is_undone_at_once() -> None:
+    """Whatever answers first settles it."""
+    story = given(early()).events(PLACED, RESERVED).when(CANCEL).then(refund_for("cancelled cancel-asked"))
     story.when(PAID).nothing().when(REFUNDED).then(release_for("changed_my_mind"))
-    given(saga).events(PLACED, RESERVED, CANCEL).when(Declined(order_id="1")).then(release_for("changed_my_mind"))
+    given(early()).events(PLACED, RESERVED, CANCEL).when(Declined(order_id="1")).then(release_for("changed_my_mind"))
 
 
 @pytest.mark.parametrize("count", range(1, 6))

@@ -119,37 +119,55 @@ class World:
     def receive(self, command: Message) -> None:
         """Do what a receiver does: idempotent, and it answers everything."""
         match command:
+            case Reserve() | Release() | Commit():
+                self.receive_stock(command)
+            case Charge() | Refund():
+                self.receive_money(command)
+            case Book() | Unbook():
+                self.receive_parcel(command)
+            case _:
+                pass
+
+    def receive_stock(self, command: Reserve | Release | Commit) -> None:
+        """What the stock does."""
+        match command:
+            case Reserve() if "stock" in self.bad or self.stock == "committed":
+                self.publish(OutOfStock(order_id=ID))
             case Reserve():
-                failing = "stock" in self.bad or self.stock == "committed"
-                self.stock = self.stock if failing else "reserved"
-                self.publish(OutOfStock(order_id=ID) if failing else Reserved(order_id=ID))
+                self.stock = "reserved"
+                self.publish(Reserved(order_id=ID))
             case Release():
                 self.stock = "none" if self.stock == "reserved" else self.stock
                 self.publish(Released(order_id=ID))
-            case Commit():
+            case _:
                 self.stock = "committed"
                 self.publish(Committed(order_id=ID))
-            case Charge():
-                self.money = self.money if "pay" in self.bad else "paid"
-                self.publish(Declined(order_id=ID) if "pay" in self.bad else Paid(order_id=ID))
-            case Refund():
-                failing = "refund" in self.bad and self.chance.random() < 0.8
-                self.money = self.money if failing else "none"
-                self.publish(RefundFailed(order_id=ID) if failing else Refunded(order_id=ID))
-            case Book() if self.parcel == "shipped":
-                self.publish(Shipped(order_id=ID))
-            case Book():
-                self.parcel = self.parcel if "ship" in self.bad else "booked"
-                self.publish(BookingFailed(order_id=ID) if "ship" in self.bad else Booked(order_id=ID))
-                if self.parcel == "booked" and self.chance.random() < 0.5:
-                    self.ship()
-            case Unbook() if self.parcel == "shipped":
-                self.publish(Shipped(order_id=ID))
-            case Unbook():
-                self.parcel = "none"
-                self.publish(Unbooked(order_id=ID))
-            case _:
-                pass
+
+    def receive_money(self, command: Charge | Refund) -> None:
+        """What the bank does."""
+        if isinstance(command, Charge):
+            self.money = self.money if "pay" in self.bad else "paid"
+            self.publish(Declined(order_id=ID) if "pay" in self.bad else Paid(order_id=ID))
+        elif "refund" in self.bad and self.chance.random() < 0.8:
+            self.publish(RefundFailed(order_id=ID))
+        else:
+            self.money = "none"
+            self.publish(Refunded(order_id=ID))
+
+    def receive_parcel(self, command: Book | Unbook) -> None:
+        """What the carrier does; a parcel that has left stays so."""
+        if self.parcel == "shipped":
+            self.publish(Shipped(order_id=ID))
+        elif isinstance(command, Unbook):
+            self.parcel = "none"
+            self.publish(Unbooked(order_id=ID))
+        elif "ship" in self.bad:
+            self.publish(BookingFailed(order_id=ID))
+        else:
+            self.parcel = "booked"
+            self.publish(Booked(order_id=ID))
+            if self.chance.random() < 0.5:
+                self.ship()
 
     def ship(self) -> None:
         """The parcel leaves."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from millrace import Command, ConfigurationError, Saga, SagaRetry, Service
+from millrace import Command, ConfigurationError, Saga, Service
+from millrace.saga import SagaRetry
 from millrace.saga_check import check_saga
 from millrace.testing.conformance.saga_sample import (
     Booked,
