@@ -50,7 +50,7 @@ def _cells_of(saga: Saga, step: Step, *, before_pivot: bool) -> Iterator[str]:
     if step.undo is None:
         if step.interrupt:
             yield f"{who} has interrupt= and no undo= that could be sent at once"
-        if step.given_up and step.send is not None:
+        if step.given_up and step.send is not None and not step.nothing_to_undo:
             yield f"{who} has given_up= and no undo=, and whether it happened would stay unknown"
         for cell in ("undone", "undo_failed", "kept"):
             if getattr(step, cell):

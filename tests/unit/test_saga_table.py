@@ -63,6 +63,8 @@ def table(*steps: dict[str, Any], cancel: bool = True) -> Saga:
         (table({**RESERVE, "retry": SagaRetry(attempts=0)}), "step 's1' has a retry of no attempts"),
         (table(RESERVE, {**PAY, "beside": "s1", "kept": Shipped}), "step 's2' has kept= and runs beside s1"),
         (table(RESERVE, {"send": charge, "done": Paid, "beside": "s1", "pivot": True}), "step 's2' has pivot= and runs beside s1"),
+        (table({"send": reserve, "done": Reserved, "given_up": Shipped}), "step 's1' has given_up= and no undo="),
+        (table({"send": reserve, "done": Reserved, "interrupt": True}), "step 's1' has interrupt= and no undo="),
         (table({**RESERVE, "timeout": None}, cancel=False), "the undo of step 's1' is never reached"),
     ],
 )
