@@ -143,6 +143,36 @@ WORKERS = Case(
         Metric("cpu_us", "CPU us a message", lower_is_better=True),
     ),
 )
+SAGA = Case(
+    "saga",
+    "A saga of three steps against three handlers in stores of their own, from the first order to the last end",
+    (
+        Side("DBOS, a workflow of three steps", "benchmarks.sides.saga_dbos", (), ("--n", "300")),
+        Side("Millrace", "benchmarks.sides.saga", ("--n", "20000"), ("--n", "8000")),
+    ),
+    (
+        Metric("rate", "sagas/s", ratio=20),
+        Metric("cpu_us", "CPU us a saga", lower_is_better=True),
+    ),
+)
+SAGA_SERVERS = Case(
+    "servers-saga",
+    "The same with the stores on PostgreSQL; the log on SQLite, and on Kafka",
+    (
+        Side(
+            "DBOS, a workflow of three steps",
+            "benchmarks.sides.saga_dbos",
+            ("--on", "postgres", "--callers", "32"),
+            ("--on", "postgres", "--callers", "32", "--n", "300"),
+        ),
+        Side("Millrace, Kafka", "benchmarks.sides.saga", ("--on", "servers", "--n", "20000"), ("--on", "servers", "--n", "8000")),
+        Side("Millrace", "benchmarks.sides.saga", ("--on", "postgres", "--n", "20000"), ("--on", "postgres", "--n", "8000")),
+    ),
+    (
+        Metric("rate", "sagas/s", ratio=10),
+        Metric("cpu_us", "CPU us a saga", lower_is_better=True),
+    ),
+)
 ONE_BAD_KEY = Case(
     "one-bad-key",
     "A handler that always fails for one key of a thousand: what is left of the others' rate",
@@ -178,6 +208,6 @@ TIMERS_SERVERS = Case(
     ),
     (Metric("warm_rate", "messages/s", ratio=0.95), Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1)),
 )
-EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, TIMERS)
-SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS, TIMERS_SERVERS)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, SAGA, TIMERS)
+SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS, SAGA_SERVERS, TIMERS_SERVERS)
 CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

@@ -101,6 +101,9 @@ def engines(on: str, directory: str) -> Iterator[Engines]:
     from millrace.engines.postgres import PostgresEngine
 
     with servers() as found:
+        if on == "postgres":
+            yield lambda: SplitEngine(log=SqliteEngine(directory), stores=PostgresEngine(found.postgres, namespace=found.namespace))
+            return
         settings = KafkaSettings(found.kafka, namespace=f"{found.namespace}.", instance="w1")
         yield lambda: SplitEngine(log=KafkaEngine(settings), stores=PostgresEngine(found.postgres, namespace=found.namespace))
 

@@ -38,6 +38,8 @@ from millrace.position import Position
 from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.role import Role
+from millrace.saga import Saga
+from millrace.sagas import Sagas
 from millrace.service import Service
 from millrace.split import SplitEngine
 from millrace.state import Delete, State, View
@@ -77,6 +79,8 @@ __all__ = [
     "Rejected",
     "RetryPolicy",
     "Role",
+    "Saga",
+    "Sagas",
     "Service",
     "SplitEngine",
     "State",

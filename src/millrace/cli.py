@@ -47,6 +47,7 @@ from millrace.letter_commands import add_dead_letters
 from millrace.log_lines import FORMATS, TEXT, set_up_log
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
 from millrace.recovery import RecoveryPlan, in_words, recover
+from millrace.saga_commands import add_sagas
 from millrace.terminal import printable, retention, span
 from millrace.trace_commands import add_trace
 
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _topics(commands)
     add_consumers(commands)
     add_dead_letters(commands)
+    add_sagas(commands)
     _views(commands)
     add_agenda(commands)
     _relay(commands)

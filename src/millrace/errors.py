@@ -10,6 +10,7 @@
       Transient                 try the message again later: what it needs is not there just now
       Poison                    inspect the message: it can never be handled, so it lies in the dead letters
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
+      SagaRefused               what an operator wants does not fit the saga's state: look at it again
       LetterRefused             what an operator wants does not fit the dead letter: look at it again
       ClockRefused              the clock cannot be moved like that: ask for something else
       VersionConflict           somebody else was faster: load again, decide again
@@ -85,6 +86,10 @@ class Fatal(MillraceError):
 
 class ConsumerRefused(MillraceError):
     """What is wanted of a consumer does not fit what it is: resumed though stopped, say; nothing has changed."""
+
+
+class SagaRefused(MillraceError):
+    """What is wanted of a saga does not fit what it is: retried though nothing is stuck, say; nothing has changed."""
 
 
 class LetterRefused(MillraceError):

@@ -25,6 +25,8 @@ from millrace.message import Command, Event, Message, declaration
 from millrace.ports import TopicSpec
 from millrace.processor import Mode, Processor, annotated_messages, said_messages
 from millrace.retry import RetryPolicy
+from millrace.saga import Saga
+from millrace.saga_pattern import SagaPattern
 from millrace.schedule import PROCESSOR, CatchUp, Schedule, ScheduleDue, SchedulePattern, Target
 from millrace.serialization import Catalogue
 from millrace.state import Selector, State, View
@@ -84,6 +86,7 @@ class Service:
         self.topics = tuple(topics)
         self.said: set[type[Message]] = set(says)
         self.aggregates: list[AggregateDefinition] = []
+        self.sagas: list[SagaPattern] = []
         self.views: list[ViewDefinition] = []
         self.schedules: dict[str, Schedule] = {}
         self.starters: list[Callable[[Any], Awaitable[None]]] = []
@@ -185,6 +188,20 @@ class Service:
 
         return declare if function is None else declare(function)
 
+    def saga(self, saga: Saga, *, earlier: Sequence[Saga] = ()) -> None:
+        """Declare a saga; its processor has its name. The table is complete by now and is checked.
+
+        Args:
+            saga: see `millrace.saga`.
+            earlier: versions of it under which instances may still run; they finish under these, new ones begin under `saga`.
+
+        Raises:
+            ConfigurationError: the table cannot work; the message names what is wrong.
+        """
+        pattern = SagaPattern(saga, tuple(earlier))
+        self.sagas.append(pattern)
+        self.said.update(pattern.said())
+
     def view(
         self, view: type[View], *, key: Callable[[Any], str | Iterable[str]] | None = None, retry: RetryPolicy | None = None
     ) -> Callable[[Function], Function]:
@@ -262,6 +279,10 @@ class Service:
             processor = Processor(aggregate.name, mode=Mode.PURE)
             processor.add(aggregate, retry=definition.retry)
             found.append(processor)
+        for saga in self.sagas:
+            processor = Processor(saga.name, mode=Mode.PURE)
+            processor.add(saga)
+            found.append(processor)
         if self.schedules:
             found.append(self._ticking(found))
         return found
@@ -318,6 +339,8 @@ class Service:
                 found.update(handler.messages)
         for aggregate in self.aggregates:
             found.update(annotated_messages(aggregate.decide))
+        for saga in self.sagas:
+            found.update(saga.messages)
         for view in self.views:
             found.update(annotated_messages(view.function, position=1))
         if self.schedules:

@@ -187,10 +187,7 @@ class UnitOfWork:
 
     def _declare(self, cls: type[Message]) -> tuple[str, str | None, str, int]:
         declared = declaration(cls)
-        catalogue = self._saying.catalogue
-        if not catalogue.knows(cls):
-            catalogue.add([cls], service=self._saying.service)
-        return catalogue.type_of(cls), declared.topic, declared.key, self._saying.partitions(declared.topic or "")
+        return self.type_of(cls), declared.topic, declared.key, self._saying.partitions(declared.topic or "")
 
     def stage(self, items: Any, delivery: Delivery, *, processor: str) -> None:
         """Stage what a function returned: states, deletions, messages, timers.
@@ -225,11 +222,15 @@ class UnitOfWork:
         for name, timer in timers:
             self.put_timer(delivery.key, name, timer, processor=processor)
 
+    def type_of(self, cls: type[Message]) -> str:
+        """Return the type of a class on the wire; one that nobody has named yet is this service's."""
+        catalogue = self._saying.catalogue
+        if not catalogue.knows(cls):
+            catalogue.add([cls], service=self._saying.service)
+        return catalogue.type_of(cls)
+
     def timer_row(self, timer: Timer, delivery: Delivery, *, processor: str) -> TimerRow:
         """Return a timer of the message's key as a row; nothing is staged yet."""
-        cls = type(timer.message)
-        if not self._saying.catalogue.knows(cls):
-            self._saying.catalogue.add([cls], service=self._saying.service)
         return TimerRow(
             processor=processor,
             key=delivery.key,
@@ -237,7 +238,7 @@ class UnitOfWork:
             partition=delivery.partition,
             due=to_micros(timer.due(self.now)),
             event_time=timer.event_time,
-            type=self._saying.catalogue.type_of(cls),
+            type=self.type_of(type(timer.message)),
             data=encode_json(timer.message),
             correlation=behind(delivery.correlation_id, delivery.envelope.traceparent),
             causation=delivery.cause,

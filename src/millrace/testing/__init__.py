@@ -7,7 +7,7 @@ hands itself to `millrace.testing.conformance`.
 """
 
 from millrace.clock import ManualClock, VirtualClock
+from millrace.testing.given import given
 from millrace.testing.settling import NotSettled, advance, eventually, settled
-from millrace.testing.specification import given
 
 __all__ = ["ManualClock", "NotSettled", "VirtualClock", "advance", "eventually", "given", "settled"]

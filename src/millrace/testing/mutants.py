@@ -41,6 +41,7 @@ from millrace.testing.conformance import (
     recovering,
     relays,
     retaining,
+    sagas,
     schedules,
     streams,
     timers,
@@ -370,6 +371,13 @@ class RowsMissed(Wrapped):
         return await self.inner.load(kind, keys[:20])
 
 
+class RowsKept(Wrapped):
+    """Removes no rows."""
+
+    async def delete(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Do nothing."""
+
+
 class CursorsIgnored(Wrapped):
     """Begins every page of documents at the first one."""
 
@@ -544,6 +552,7 @@ MUTANTS = (
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
     Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
+    Mutant("sagas", "removes no rows", {"tables": _table("states", RowsKept)}, sagas.pages_by_status_cover_each_once),
     Mutant(
         "dead_letters",
         "keeps no closed letters",
