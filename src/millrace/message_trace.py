@@ -6,6 +6,7 @@ The answer is the whole conversation as a tree of causes. Nothing is kept for it
     envelopes        say conversation and direct cause; both pass through timers and internal messages
     positions        say of each processor whether it has passed a message
     held rows        say what it did not get past, how often it was tried, and what it waits for
+    sagas            are instances whose id is a key of the conversation
     timers           of the conversation's keys say what is due later
 
 A message that a processor has passed and does not hold was handled, or was recognised as one it had handled before. How many tries it
@@ -35,6 +36,8 @@ from millrace.ports import PositionRow, Store
 from millrace.processor import annotated_messages
 from millrace.rebuild import processor_of
 from millrace.retry import BEHIND, DEAD, NOT_YET, RELAY, RETRY
+from millrace.saga_report import SagaSummary
+from millrace.sagas import instances_of
 from millrace.serialization import Envelope
 from millrace.service import Service
 from millrace.trace_search import LIMIT, Found, Search, Searched
@@ -107,6 +110,8 @@ class MessageTrace(msgspec.Struct, frozen=True):
     messages: tuple[TracedMessage, ...]
     timers: tuple[TracedTimer, ...]
     searched: Searched
+    sagas: tuple[SagaSummary, ...] = ()
+    """Instances of sagas that it belongs to, with what they wait for and until when."""
 
     def caused_by(self, id: str) -> tuple[TracedMessage, ...]:
         """Return what a message has caused directly."""
@@ -164,10 +169,12 @@ async def trace(inspection: Inspection, name: str, *, limit: int = LIMIT) -> Mes
         raise _nothing(name, search.searched)
     dealt = Dealings(inspection)
     await dealt.load(messages)
-    timers = await _timers(inspection, {conversation, *(_key(each.envelope) for each in messages)}, conversation)
+    keys = {conversation, *(_key(each.envelope) for each in messages)}
+    timers = await _timers(inspection, keys, conversation)
     asked = {name, *(each.envelope.id for each in known)} if _is_held_name(name) else {name}
     traced = tuple(_traced(each, dealt, asked) for each in messages)
-    return MessageTrace(name, conversation, traced, timers, search.searched)
+    sagas = await instances_of([(service, store.reader) for service, store in inspection.services()], sorted(keys))
+    return MessageTrace(name, conversation, traced, timers, search.searched, sagas)
 
 
 def _nothing(name: str, searched: Searched) -> UnknownMessage:

@@ -239,6 +239,15 @@ async def find_saga(found: Sequence[Found], id: str) -> Found:
     return having[0]
 
 
+async def instances_of(stores: Sequence[tuple[Service, StoreReader]], ids: Sequence[str]) -> tuple[SagaSummary, ...]:
+    """Return the instances of any saga that have one of these ids."""
+    found: list[SagaSummary] = []
+    for service, pattern, reader in choose_sagas(stores, None):
+        rows = await reader.states.load(pattern.row.__kind__.name, ids)
+        found += [summary_of(service, pattern.name, decoder_of(pattern.row)(row)) for _, row in sorted(rows.items())]
+    return tuple(found)
+
+
 async def show_saga(found: Sequence[Found], id: str) -> SagaReport:
     """Return everything about an instance; see `Sagas.show`."""
     service, pattern, reader = await find_saga(found, id)

@@ -15,6 +15,7 @@ from millrace.application import Application
 from millrace.command_line import add_reading, complain, is_coloured, paint, plain, print_json
 from millrace.errors import UnknownMessage
 from millrace.message_trace import Dealing, MessageTrace, TracedMessage, TracedTimer, trace_message
+from millrace.saga_report import SagaSummary
 from millrace.terminal import printable
 from millrace.trace_search import LIMIT
 
@@ -52,6 +53,7 @@ def in_words(found: MessageTrace) -> list[str]:
         if root.cause:
             lines.append(f"from outside: {printable(root.cause)}")
         lines += _branch(found, root, "")
+    lines += [f"saga {line}" for line in map(_saga, found.sagas)]
     lines += [f"timer {line}" for line in map(_timer, found.timers)]
     lines.append(f"{found.searched.records:,} records were read" + ("" if found.searched.complete else ", and not all there are:"))
     lines += [f"  unread: {place}" for place in found.searched.unread]
@@ -90,6 +92,14 @@ def _dealing(each: Dealing) -> str:
     parts += [f"held as {each.held}"] if each.held else []
     parts += [f"the consumer is {each.wanted}"] if each.wanted else []
     return printable(", ".join(parts)) if not is_coloured() else ", ".join(parts)
+
+
+def _saga(saga: SagaSummary) -> str:
+    parts = [f"{saga.saga} {saga.id} in {saga.service}: {saga.status}"]
+    parts += [f"waits for {', '.join(saga.current)}"] if saga.current else []
+    parts += [f"until {saga.deadline.isoformat()}"] if saga.deadline is not None else []
+    parts += [f"stuck at {', '.join(saga.stuck)}"] if saga.stuck else []
+    return printable(", ".join(parts))
 
 
 def _timer(timer: TracedTimer) -> str:

@@ -15,6 +15,7 @@ from millrace.role import Role
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, held, put
+from millrace.testing.conformance.saga_sample import Place, Receivers, desk, order_saga, receivers
 from millrace.testing.conformance.sample import Add, Added, Remind, clerk, counter, teller
 
 
@@ -95,6 +96,18 @@ async def timers_are_told(kit: EngineKit) -> None:
         ]
 
 
+async def sagas_are_told(kit: EngineKit) -> None:
+    """An instance whose id is the conversation's key is told with its status, whoever of its messages is asked for."""
+    async with Lab(kit) as lab:
+        app = await lab.start([desk(order_saga()), *receivers(Receivers())])
+        await app.execute(Place(order_id="o1"))
+        await lab.settled()
+        found = await trace_message(app, "o1")
+        assert [(each.saga, each.id, each.status, bool(each.current)) for each in found.sagas] == [("order", "o1", "running", True)]
+        again = await trace_message(app, found.messages[-1].id)
+        assert (again.sagas, {each.id for each in again.messages}) == (found.sagas, {each.id for each in found.messages})
+
+
 async def foreign_messages_are_told(kit: EngineKit) -> None:
     """A message of a foreign producer is found by its id, and what it caused with it."""
     async with Lab(kit) as lab:
@@ -129,6 +142,7 @@ PROMISES = (
     conversations_are_told_from_any_message,
     what_waits_is_told,
     timers_are_told,
+    sagas_are_told,
     foreign_messages_are_told,
     bounds_are_told,
 )
