@@ -18,8 +18,9 @@ import msgspec
 
 from benchmarks.measure import check
 from benchmarks.sides.w1 import Engines, engines
-from millrace import Application, Command, Event, Saga, Sagas, Service, State
+from millrace import Application, Command, Event, Saga, Service, State
 from millrace.ledger import check_ledger
+from millrace.operators import Sagas
 
 
 class Place(Command, topic="shop.commands", key="order_id"):

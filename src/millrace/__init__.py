@@ -1,17 +1,14 @@
 """Millrace: a toolkit for event-driven systems.
 
 Outbox, inbox, event store, read models, durable timers and dead letters with one set of guarantees, on SQLite files by default.
-Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
+What declares and runs an application is importable from here; what looks after one is in `millrace.operators`, the reasons of a saga's end
+in `millrace.saga`, engines in `millrace.engines`, the testing kit in `millrace.testing`.
 """
 
-from millrace.agenda import Agenda
 from millrace.aggregate import Recorded
-from millrace.alarm import AlarmCleared, AlarmRaised
 from millrace.application import Application
 from millrace.breaker import Breaker
 from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
-from millrace.consumers import Consumers
-from millrace.dead_letters import DeadLetters
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -28,10 +25,7 @@ from millrace.errors import (
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
 from millrace.letter_watch import LetterBounds
-from millrace.letters import LetterQuery
-from millrace.log_lines import set_up_log
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
-from millrace.message_trace import trace_message
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
 from millrace.position import Position
@@ -39,31 +33,24 @@ from millrace.reading import Page
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.saga import Saga
-from millrace.sagas import Sagas
 from millrace.service import Service
 from millrace.split import SplitEngine
 from millrace.state import Delete, State, View
 from millrace.timers import Cancel, Timer
 
 __all__ = [
-    "Agenda",
-    "AlarmCleared",
-    "AlarmRaised",
     "Application",
     "Breaker",
     "Cancel",
     "Clock",
     "Command",
     "ConfigurationError",
-    "Consumers",
     "Context",
-    "DeadLetters",
     "Delete",
     "Event",
     "IdempotencyConflict",
     "IdempotencyKey",
     "LetterBounds",
-    "LetterQuery",
     "ManualClock",
     "Message",
     "MillraceError",
@@ -80,7 +67,6 @@ __all__ = [
     "RetryPolicy",
     "Role",
     "Saga",
-    "Sagas",
     "Service",
     "SplitEngine",
     "State",
@@ -96,6 +82,4 @@ __all__ = [
     "masked",
     "name_of",
     "personal_fields",
-    "set_up_log",
-    "trace_message",
 ]

@@ -3,8 +3,13 @@
 import inspect
 import types
 
-import millrace
+import pytest
 
+import millrace
+import millrace.operators
+
+PLACES = (millrace, millrace.operators)
+"""Where users import from: what declares an application, and what looks after one."""
 NAMES_MAX = 48
 
 
@@ -14,21 +19,23 @@ def by_kind(name: str) -> tuple[int, str]:
     return kind, name
 
 
-def test_public_names_are_few_and_sorted() -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_public_names_are_few_and_sorted(place: types.ModuleType) -> None:
     """A newcomer can read the list of names in one sitting, and find one in it."""
-    assert len(millrace.__all__) <= NAMES_MAX
-    assert sorted(set(millrace.__all__), key=by_kind) == list(millrace.__all__)
+    assert len(place.__all__) <= NAMES_MAX
+    assert sorted(set(place.__all__), key=by_kind) == list(place.__all__)
 
 
-def test_public_names_are_listed() -> None:
-    """Nothing is public by accident: what can be imported from the package is in its list."""
+@pytest.mark.parametrize("place", PLACES)
+def test_public_names_are_listed(place: types.ModuleType) -> None:
+    """Nothing is public by accident: what can be imported from such a place is in its list."""
     found = {
         name
-        for name, value in vars(millrace).items()
+        for name, value in vars(place).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
     }
 
-    assert found == {name for name in millrace.__all__ if not name.startswith("_")}
+    assert found == {name for name in place.__all__ if not name.startswith("_")}
 
 
 def undocumented(name: str, value: object) -> list[str]:
@@ -44,6 +51,7 @@ def undocumented(name: str, value: object) -> list[str]:
     ]
 
 
-def test_public_names_are_documented() -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_public_names_are_documented(place: types.ModuleType) -> None:
     """Every public name and every public method behind it says what it guarantees."""
-    assert [each for name in millrace.__all__ for each in undocumented(name, getattr(millrace, name))] == []
+    assert [each for name in place.__all__ for each in undocumented(name, getattr(place, name))] == []

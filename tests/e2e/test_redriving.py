@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from millrace import Application, DeadLetters
+from millrace import Application
 from millrace.inspection import Inspection
 from millrace.ledger import check_ledger
+from millrace.operators import DeadLetters
 from millrace.testing.settling import eventually, settled
 from tests import piled_up
 

@@ -219,6 +219,9 @@ def test_trace(data: Path, millrace: Millrace) -> None:
     assert depths["order-placed"] < depths["stock-reserved"]
     assert "Ada" not in millrace("trace o3").out + millrace("trace o3 --json").out
 
+
+def test_trace_of_what_nobody_knows(data: Path, millrace: Millrace) -> None:
+    """It says where it has looked, and exits 2."""
     ran = millrace("trace nobody")
     assert ran.status == 2
     assert "'nobody' was found in" in complaint(ran)

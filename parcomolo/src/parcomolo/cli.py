@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from millrace import ConfigurationError, MillraceError, StoreUnavailable, set_up_log
+from millrace import ConfigurationError, MillraceError, StoreUnavailable
+from millrace.operators import set_up_log
 from parcomolo.configuration import ADMIN_TOKEN, DATA, EMBEDDED, LOG_FORMAT, PLACES, SETTINGS, TARGET, Setting, configuration, log_format
 
 

@@ -20,6 +20,18 @@ async def test_orders_wait_while_a_dependency_is_down(shop: Shop, dependency, gr
     await shop.settled()
     for _ in range(6):
         await shop.later(10)
+    await says_that_it_waits(shop, dependency, group, breaker)
+    assert {(await shop.look(order))["status"] for order in orders} <= {"pending", "confirmed"}
+
+    await shop.http.post(f"{FAULTS}/{dependency}", json={"down": False})
+    for _ in range(3):
+        await shop.later(16)
+    assert {(await shop.look(order))["status"] for order in orders} == {"completed"}
+    assert (await shop.get("/health"))["status"] == "ok"
+
+
+async def says_that_it_waits(shop: Shop, dependency, group, breaker):
+    """Consumers, health and metrics say of a processor that its breaker is open, since when and why."""
     rows = [row for row in await shop.get("/console/api/consumers") if row["group"] == group]
     assert {(row["state"], row["breaker"], row["dead"]) for row in rows} == {("breaker open", breaker, 0)}
     health = await shop.get("/health")
@@ -29,13 +41,6 @@ async def test_orders_wait_while_a_dependency_is_down(shop: Shop, dependency, gr
     assert entry["probe_at"] > entry["since"]
     service = group.partition(".")[0]
     assert f'millrace_breaker_open{{service="{service}",breaker="{breaker}"}} 1' in (await shop.http.get("/metrics")).text
-    assert {(await shop.look(order))["status"] for order in orders} <= {"pending", "confirmed"}
-
-    await shop.http.post(f"{FAULTS}/{dependency}", json={"down": False})
-    for _ in range(3):
-        await shop.later(16)
-    assert {(await shop.look(order))["status"] for order in orders} == {"completed"}
-    assert (await shop.get("/health"))["status"] == "ok"
 
 
 async def test_an_operator_does_not_wait_for_the_next_probe(shop: Shop):

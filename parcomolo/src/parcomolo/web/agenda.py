@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from millrace import Agenda, Application, UnknownMessage
+from millrace import Application, UnknownMessage
 from millrace.errors import ConsumerRefused
+from millrace.operators import Agenda
 from parcomolo.web.endpoint import Answer, Call, Endpoint, Limit, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem, not_found

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from millrace import Application, ConfigurationError, Consumers, UnknownMessage
+from millrace import Application, ConfigurationError, UnknownMessage
 from millrace.errors import ConsumerRefused
+from millrace.operators import Consumers
 from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem, not_found

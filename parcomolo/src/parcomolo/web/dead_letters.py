@@ -14,8 +14,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from millrace import Application, ConfigurationError, DeadLetters, LetterQuery, UnknownMessage
+from millrace import Application, ConfigurationError, UnknownMessage
 from millrace.errors import InvalidEdit, LetterRefused
+from millrace.operators import DeadLetters, LetterQuery
 from parcomolo.web.endpoint import Answer, Call, Cursor, Endpoint, Limit, Text, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem, not_found

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from millrace import Application, UnknownMessage, trace_message
+from millrace import Application, UnknownMessage
+from millrace.operators import trace_message
 from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
 from parcomolo.web.problems import not_found
 
