@@ -119,6 +119,7 @@ class Saga:
                 - `retry`, `undo_retry`: `SagaRetry`; by default 3 attempts, 10 behind the pivot, 5 for an undo.
                 - `pivot`: when it is done there is no way back: later steps are repeated until they succeed, a cancel is refused.
                 - `beside`: name of a step with which it runs at once.
+                - `undo_anyway`: a cancel sends its undo though it was never asked for, so that its receiver says that there is nothing.
                 - `learn`: pure (case, answer) -> the case, called with what `done` names; `learn_back` with what `failed`, `given_up`
                   and `undone` name.
                 - `says`: classes that `send` and `undo` return and their annotations do not name.

@@ -48,8 +48,8 @@ def _cells_of(saga: Saga, step: Step, *, before_pivot: bool) -> Iterator[str]:
     if step.retry.attempts < 1 or step.undo_retry.attempts < 1:
         yield f"{who} has a retry of no attempts; 1 is the least"
     if step.undo is None:
-        if step.interrupt:
-            yield f"{who} has interrupt= and no undo= that could be sent at once"
+        if step.interrupt or step.undo_anyway:
+            yield f"{who} has {'interrupt' if step.interrupt else 'undo_anyway'}= and no undo= that could be sent"
         if step.given_up and step.send is not None and not step.nothing_to_undo:
             yield f"{who} has given_up= and no undo=, and whether it happened would stay unknown"
         for cell in ("undone", "undo_failed", "kept"):

@@ -442,6 +442,9 @@ class Course(Progress):
             case "sent" | "paused" if step.send is None:
                 self._set(step.name, state=DROPPED)
                 return True
+            case "" if step.undo_anyway and self.back is not None and self.back.reason == "cancelled":
+                self._send_undo(step, record, attempts=1)
+                return self.steps[step.name].state == STEP_UNDONE
             case "sent" | "paused" if step.interrupt and step.undo is not None:
                 self._send_undo(step, record, attempts=1)
                 return self.steps[step.name].state == STEP_UNDONE

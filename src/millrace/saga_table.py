@@ -77,6 +77,7 @@ class StepCells(TypedDict, total=False):
     pivot: bool
     beside: str
     interrupt: bool
+    undo_anyway: bool
     learn: Callable[[Any, Any], Any]
     learn_back: Callable[[Any, Any], Any]
     says: Iterable[type[Message]]
@@ -103,6 +104,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     pivot: bool = False
     beside: str = ""
     interrupt: bool = False
+    undo_anyway: bool = False
     learn: Callable[[Any, Any], Any] | None = None
     learn_back: Callable[[Any, Any], Any] | None = None
     stage: int = 0

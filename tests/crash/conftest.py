@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from millrace.testing.crash import Zygote
+from parcomolo.configuration import CHOREOGRAPHY
 from tests.crash.shop import PRELOAD, opened_shop
 
 ROOT = Path(__file__).parents[2]
@@ -29,4 +30,11 @@ def zygote() -> Iterator[Zygote]:
 def opened(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data folder with products and stock, and without orders; copy it."""
     with opened_shop(zygote, tmp_path_factory.mktemp("shop")) as data:
+        yield data
+
+
+@pytest.fixture(scope="session")
+def choreographed(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same of a shop whose services follow each other's facts."""
+    with opened_shop(zygote, tmp_path_factory.mktemp("shop"), style=CHOREOGRAPHY) as data:
         yield data

@@ -1,4 +1,4 @@
-"""The steps of a path as they were looked at and found right: one (service, operation) per line, sorted.
+"""The steps of a path as they were looked at and found right, for each checkout style: one (service, operation) per line, sorted.
 
 Every operation of the file must appear in some run of an enumeration, and nothing may appear that the file does not name. A line that
 opens with `?` names an operation that may be absent, because which of two facts is read first is up to the machine. Left out for that
@@ -27,16 +27,16 @@ def named(steps: Iterable[Step]) -> set[str]:
     return {line for line in found if not line.split("  ")[1].startswith(UP_TO_CHANCE)}
 
 
-def differences(path: str, runs: Sequence[Run]) -> list[str]:
+def differences(style: str, path: str, *, runs: Sequence[Run]) -> list[str]:
     """Compare runs of a path with its golden file; return one line per difference."""
-    lines = (FOLDER / f"{path}.txt").read_text().splitlines()
+    lines = (FOLDER / style / f"{path}.txt").read_text().splitlines()
     always = {line for line in lines if not line.startswith(SOMETIMES)}
     known = {line.removeprefix(SOMETIMES) for line in lines}
     found = set[str]().union(*(named(run.steps) for run in runs))
     return [f"+ {line}" for line in sorted(found - known)] + [f"- {line}" for line in sorted(always - found)]
 
 
-def write(path: str, runs: Sequence[Run]) -> None:
+def write(style: str, path: str, *, runs: Sequence[Run]) -> None:
     """Make the golden file from runs of which some were not killed.
 
     What is not in every whole run, and in few others, is up to the machine.
@@ -45,5 +45,5 @@ def write(path: str, runs: Sequence[Run]) -> None:
     always = set.intersection(*(named(run.steps) for run in runs if not run.killed))
     always |= {line for line, times in often.items() if times >= OFTEN * len(runs)}
     lines = [line if line in always else f"{SOMETIMES}{line}" for line in sorted(often)]
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{path}.txt").write_text("\n".join(lines) + "\n")
+    (FOLDER / style).mkdir(exist_ok=True, parents=True)
+    (FOLDER / style / f"{path}.txt").write_text("\n".join(lines) + "\n")

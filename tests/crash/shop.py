@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from millrace.testing.crash import NotInTime, Process, Trap, Zygote
+from parcomolo.configuration import STYLES
 from tests.shop_places import settings_of, variables_of
 
 PRELOAD = (
@@ -199,10 +200,10 @@ def name_of(fact: dict[str, Any]) -> str:
 
 
 @contextmanager
-def opened_shop(zygote: Zygote, folder: Path) -> Iterator[Path]:
-    """Have a data folder of a shop that was opened and closed again: with products and stock, without orders."""
+def opened_shop(zygote: Zygote, folder: Path, *, style: str = STYLES[0]) -> Iterator[Path]:
+    """Have a data folder of a shop that was opened and closed again: with products and stock, without orders, and with a checkout style."""
     data = folder / "opened"
-    with Server(zygote, data, log=folder / "opened.log") as server:
+    with Server(zygote, data, log=folder / "opened.log", settings={"checkout": style}) as server:
         server.settle()
         assert server.process.terminate() == 0, server.process.output
     yield data

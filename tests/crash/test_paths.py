@@ -1,8 +1,10 @@
 """A shop that dies after any of its durable operations goes on as if nothing had happened: every point of every path.
 
-    pytest tests/crash/test_paths.py -k happy                       all points of one path
-    pytest tests/crash/test_paths.py -k happy --crash-at 17         one point
-    pytest tests/crash/test_paths.py -k every --crash-update        accept the steps as they are now
+    pytest tests/crash/test_paths.py -k 'every and orchestration-happy'             all points of one path
+    pytest tests/crash/test_paths.py -k 'every and orchestration-happy' --crash-at 17         one point
+    pytest tests/crash/test_paths.py -k every --crash-update                            accept the steps as they are now
+
+The path of an order that comes to its good end in the default style is tried each time, the others where there is time.
 
 Neighbours: `enumeration` runs, `golden` compares.
 """
@@ -13,6 +15,7 @@ from pathlib import Path as Folder
 import pytest
 
 from millrace.testing.crash import Zygote
+from parcomolo.configuration import CHOREOGRAPHY, STYLES
 from tests.crash import golden
 from tests.crash.enumeration import Enumeration, Run
 from tests.crash.path import PATHS
@@ -20,26 +23,37 @@ from tests.crash.path import PATHS
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 WHOLE_RUNS_TO_ACCEPT = 6
 
-_NAMES = [name if name == "happy" else pytest.param(name, marks=pytest.mark.slow) for name in PATHS]
+_ALWAYS = (STYLES[0], "happy")
+_PATHS = [
+    pytest.param(style, name, id=f"{style}-{name}", marks=() if (style, name) == _ALWAYS else pytest.mark.slow)
+    for style in STYLES
+    for name in PATHS
+]
 
 
-@pytest.mark.parametrize("name", _NAMES)
-def test_every_point(name: str, zygote: Zygote, opened: Folder, tmp_path: Folder, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize("style, name", _PATHS)
+def test_every_point(
+    style: str, name: str, zygote: Zygote, request: pytest.FixtureRequest, tmp_path: Folder, pytestconfig: pytest.Config
+) -> None:
     """Killed at any point with three orders in flight: one end per order, nothing lost, nothing twice, and the known steps."""
+    opened: Folder = request.getfixturevalue("choreographed" if style == CHOREOGRAPHY else "opened")
     enumeration = Enumeration(zygote, PATHS[name], opened=opened, folder=tmp_path)
+    again = f"test_every_point and {style}-{name}"
     at = pytestconfig.getoption("crash_at", None)
     if at is not None:
-        _judge(f"test_every_point and {name}", [enumeration.run_at(at)])
+        _judge(again, [enumeration.run_at(at)])
         return
     began = time.monotonic()
     runs = enumeration.run_all()
-    _print(name, runs, time.monotonic() - began)
-    _judge(f"test_every_point and {name}", runs)
+    _print(f"{style} {name}", runs, time.monotonic() - began)
+    _judge(again, runs)
     if pytestconfig.getoption("crash_update", default=False):
         more = [Enumeration(zygote, PATHS[name], opened=opened, folder=tmp_path / str(i)) for i in range(WHOLE_RUNS_TO_ACCEPT)]
-        golden.write(name, [*runs, *(each.run_at(None) for each in more)])
-    different = golden.differences(name, runs)
-    assert not different, f"the steps of {name} are not those of its golden file (accept with --crash-update):\n" + "\n".join(different)
+        golden.write(style, name, runs=[*runs, *(each.run_at(None) for each in more)])
+    different = golden.differences(style, name, runs=runs)
+    assert not different, f"the steps of {style} {name} are not those of its golden file (accept with --crash-update):\n" + "\n".join(
+        different
+    )
 
 
 def test_nothing_is_told_too_early(zygote: Zygote, opened: Folder, tmp_path: Folder, pytestconfig: pytest.Config) -> None:

@@ -94,7 +94,7 @@ def test_an_order_flows(data: Path, number: signal.Signals) -> None:
         order = shop.completed(("cheese", 2))
         stock = shop.shows("/api/stock/cheese", 48, of=lambda row: row["on_hand"])
         assert shop.get("/health")["status"] == "ok"
-        assert json.loads((files_of(data) / "installation.json").read_text()) == {"checkout": "choreography"}
+        assert json.loads((files_of(data) / "installation.json").read_text())["checkout"] == "orchestration"
         assert shop.terminate(number).splitlines()[-1] == "Stopped."
 
     assert set(facts_of(order)) == set(HAPPY)
@@ -184,7 +184,8 @@ WRONG = [
     ({"services": "orders,kitchen"}, ("--services", "PARCOMOLO_SERVICES", "'orders,kitchen'", "inventory")),
     ({"log": "amqp://localhost"}, ("--log", "'amqp://localhost'", "sqlite:")),
     ({"store": "mysql://localhost/shop"}, ("--store", "'mysql://localhost/shop'", "sqlite:")),
-    ({"checkout": "orchestration"}, ("--checkout", "'orchestration'", "choreography")),
+    ({"checkout": "improvisation"}, ("--checkout", "'improvisation'", "orchestration, choreography")),
+    ({"checkout": "choreography", "services": "checkout,orders"}, ("--services", "checkout", "choreography")),
     ({"namespace": "Other!"}, ("--namespace", "'Other!'", "none")),
     ({"port": "http"}, ("--port", "'http'", "65535")),
     ({"port": "65536"}, ("--port", "'65536'", "65535")),
@@ -195,7 +196,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("settings, words", WRONG, ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    "settings, words", WRONG, ids=lambda value: ",".join(map("=".join, value.items())) if isinstance(value, dict) else ""
+)
 def test_wrong_settings(data: Path, settings: dict[str, str], words: tuple[str, ...]) -> None:
     """Each ends with status 2 and one line that names the setting, the value and what is allowed; no data appear."""
     refused(serve_wrongly(data, **settings), *words)
@@ -212,17 +215,20 @@ def test_port_in_use(data: Path) -> None:
 
 def installed(data: Path, mark: str) -> None:
     """Let a folder look as if the shop had run there."""
-    files_of(data).mkdir(parents=True)
+    files_of(data).mkdir(parents=True, exist_ok=True)
     (files_of(data) / "installation.json").write_text(mark)
 
 
 def test_changed_style(data: Path) -> None:
     """The style of the first start stays; the server and the toolkit's command line both refuse another."""
-    installed(data, '{"checkout": "orchestration"}')
-
-    for settings in ({}, {"checkout": "choreography"}):
-        refused(serve_wrongly(data, **settings), "--checkout", "orchestration", "stored")
-        looked = run("millrace", "--app", "parcomolo", "topics", data=data, **settings)
+    for stored, wanted in (
+        ("improvisation", {}),
+        ("improvisation", {"checkout": "orchestration"}),
+        ("choreography", {"checkout": "orchestration"}),
+    ):
+        installed(data, f'{{"checkout": "{stored}"}}')
+        refused(serve_wrongly(data, **wanted), "--checkout", stored, "stored")
+        looked = run("millrace", "--app", "parcomolo", "topics", data=data, **wanted)
         assert (looked.status, looked.err.count("\n")) == (2, 1), looked
 
 
@@ -384,7 +390,7 @@ def test_nobody_to_simulate_for(data: Path) -> None:
     assert "Traceback" not in ran.err
 
 
-PARTS = ("orders,catalogue", "inventory", "payments", "shipping", "rewards,operations,reports")
+PARTS = ("orders,catalogue", "inventory", "payments", "shipping", "checkout,rewards,operations,reports")
 ROUTES = {
     "/": 0,
     "/orders": 0,
@@ -396,6 +402,7 @@ ROUTES = {
     "/api/rewards/ada": 4,
     "/api/operations/alerts": 4,
     "/api/reports/orders": 4,
+    "/api/sagas": 4,
 }
 """Paths, and which part serves each."""
 

@@ -116,7 +116,7 @@ def test_a_shop_behind_a_pooler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(CHOICE, "sqlite/postgres")
         with (
             RunningShop(data, services="orders,catalogue,inventory", shipping_delay="0") as one,
-            RunningShop(data, services="payments,shipping,rewards,operations,reports", shipping_delay="0"),
+            RunningShop(data, services="payments,shipping,checkout,rewards,operations,reports", shipping_delay="0"),
         ):
             order = one.completed(("cheese", 2))
             assert facts_of(order).count("payment-succeeded") == 1

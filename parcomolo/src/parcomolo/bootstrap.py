@@ -19,8 +19,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,6 +32,7 @@ from millrace.errors import OtherClock
 from millrace.moving import Moved, MoveProgress
 from millrace.moving import move as move_application
 from parcomolo.catalogue import service as catalogue
+from parcomolo.checkout import service as checkout
 from parcomolo.configuration import (
     CLOCK,
     CLOCKS,
@@ -38,17 +41,22 @@ from parcomolo.configuration import (
     HOST,
     KAFKA_CONFIG,
     LOG,
+    ORCHESTRATION,
     PORT,
     RELAY,
     STORE,
+    STYLES,
     TRACING,
     Configuration,
     Setting,
+    check_style,
     clock_of,
     configuration,
-    settle_checkout,
-    stored_checkout,
+    in_style,
+    store_in_files,
+    stored_in_files,
 )
+from parcomolo.installation import note_in_stores, style_in_stores
 from parcomolo.instances import instance_name
 from parcomolo.inventory import service as inventory
 from parcomolo.operations import service as operations
@@ -62,6 +70,7 @@ from parcomolo.rewards import service as rewards
 from parcomolo.shipping import service as shipping
 from parcomolo.shipping.carrier import SimulatedCarrier
 
+T = TypeVar("T")
 GRACE_S = 3
 PROVIDER_LEDGER = "payment-provider.db"
 BACKLOG = 2048
@@ -75,12 +84,16 @@ _ADVICE = {
 def application() -> Application:
     """Return the application as the environment describes it, for those who only look at it or look after it."""
     config = configuration()
-    stored_checkout(config)
-    return assemble(config)
+    try:
+        style = _in_a_loop(_stored(config))
+    except StoreUnavailable:  # commands that look say themselves what cannot be used
+        style = stored_in_files(config)
+    return assemble(in_style(config, style or ""))
 
 
 def assemble(config: Configuration, *, clock: Clock | None = None, instance: str = "") -> Application:
-    """Return the application, not started; see `engine`. Without a clock it has that of the settings."""
+    """Return the application, not started, in the style of its settings; see `engine`. Without a clock it has that of the settings."""
+    config = in_style(config)
     chosen = clock_of(config)
     if clock is None and chosen == CLOCKS[1]:
         clock = VirtualClock()
@@ -147,12 +160,15 @@ def _driver(setting: Setting, extra: str, *, package: str = "millrace") -> Gener
 def services(config: Configuration) -> tuple[Service, ...]:
     """Return every service, those that run elsewhere too: their messages are part of the application."""
     behaviour, outages = config.behaviour, Outages(config.data)
+    orchestrated = in_style(config).checkout == ORCHESTRATION
+    provider = SimulatedProvider(config.data / PROVIDER_LEDGER, outage=outages.provider)
     return (
         catalogue.build(),
-        orders.build(),
-        inventory.build(behaviour),
-        payments.build(SimulatedProvider(config.data / PROVIDER_LEDGER, outage=outages.provider)),
-        shipping.build(behaviour, SimulatedCarrier(outages.carrier)),
+        orders.build(orchestrated=orchestrated),
+        inventory.build(behaviour, orchestrated=orchestrated),
+        payments.build(provider, orchestrated=orchestrated),
+        shipping.build(behaviour, SimulatedCarrier(outages.carrier), orchestrated=orchestrated),
+        *([checkout.build()] if orchestrated else []),
         rewards.build(),
         operations.build(behaviour),
         reports.build(),
@@ -170,7 +186,7 @@ async def serve(config: Configuration) -> None:
     from parcomolo.web.events import Streams
     from parcomolo.web.guard import Guard
 
-    settle_checkout(config)
+    config = await _using_servers(_settled(config), config)
     listener = _listener(config)
     streams = Streams()
     with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
@@ -209,14 +225,18 @@ def _tracing(app: Application, config: Configuration) -> tuple[Any, Callable[[],
 
 
 async def _start(app: Application, config: Configuration) -> None:
-    """Start it; where a server does not answer, say which setting names it and what to do.
+    await _using_servers(app.start(), config)
+
+
+async def _using_servers(work: Coroutine[Any, Any, T], config: Configuration) -> T:
+    """Await it; where a server does not answer, say which setting names it and what to do.
 
     Raises:
         ConfigurationError: a server cannot be used.
         StoreUnavailable: the data cannot be used.
     """
     try:
-        await app.start()
+        return await work
     except OtherClock as error:
         raise ConfigurationError(f"{CLOCK.option} ({CLOCK.variable}) is {clock_of(config)!r}: {error}") from error
     except StoreUnavailable as error:
@@ -225,6 +245,48 @@ async def _start(app: Application, config: Configuration) -> None:
             raise
         said = str(error).removesuffix("; trying again")
         raise ConfigurationError(f"{setting.option} ({setting.variable}) cannot be used: {said}; {_ADVICE[error.reason]}") from error
+
+
+async def _stored(config: Configuration) -> str | None:
+    """Return the checkout style that the first start has stored, in the folder or on the server; None before it.
+
+    Raises:
+        ConfigurationError: it is another one than is asked for, or cannot be read.
+        StoreUnavailable: the server cannot be used.
+    """
+    in_files = stored_in_files(config)
+    if config.store == EMBEDDED:
+        return in_files
+    stored = set((await style_in_stores(_stores(config).reading())).values())
+    for style in stored:
+        check_style(replace(config, checkout=in_files or config.checkout), style, place="the services' stores")
+    return next(iter(stored), in_files)
+
+
+async def _settled(config: Configuration) -> Configuration:
+    """Return the settings with the checkout style of the installation; the first start stores it.
+
+    Raises:
+        ConfigurationError: another style is stored, or the folder cannot be used.
+        StoreUnavailable: the server cannot be used.
+    """
+    config = in_style(config, await _stored(config) or "")
+    if config.store != EMBEDDED:
+        check_style(config, await note_in_stores(_stores(config), config.services, config.checkout), place="the services' stores")
+    store_in_files(config, config.checkout)
+    return config
+
+
+def _stores(config: Configuration) -> Any:
+    """Return the engine that keeps the stores alone."""
+    whole = engine(config)
+    return getattr(whole, "of_stores", whole)
+
+
+def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end in a loop of its own, whether or not one runs here."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def _listener(config: Configuration) -> socket.socket:
@@ -306,8 +368,11 @@ def move(source: Configuration, target: Configuration, *, report: Callable[[Move
         ConfigurationError: an address cannot be used.
         StoreUnavailable: a server or file cannot be used, or the target holds something else.
     """
-    stored_checkout(source)
-    return asyncio.run(move_application(assemble(source), engine(target), report=report))
+    style = stored_in_files(source) or STYLES[0]
+    source = in_style(source, style)
+    moved = asyncio.run(move_application(assemble(source), engine(target), report=report))
+    asyncio.run(note_in_stores(_stores(target), source.services, style))
+    return moved
 
 
 def places(config: Configuration) -> str:

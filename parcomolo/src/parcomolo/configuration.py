@@ -12,15 +12,19 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from millrace import ConfigurationError
 from parcomolo.settings import Settings
 
-SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", "rewards", "operations", "reports")
-STYLES = ("choreography",)
+ORCHESTRATION, CHOREOGRAPHY = "orchestration", "choreography"
+STYLES = (ORCHESTRATION, CHOREOGRAPHY)
+"""How the services work together; the first is what a new installation gets."""
+ORCHESTRATOR = "checkout"
+"""The service that exists in orchestration only."""
+SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", ORCHESTRATOR, "rewards", "operations", "reports")
 CLOCKS = ("system", "virtual")
 SWITCH = ("on", "off")
 FORMATS = ("text", "json")
@@ -40,7 +44,8 @@ class Configuration:
         store: address of what the services keep; may hold a password, so it is in no `repr`.
         namespace: what the names of topics, groups and schemas begin with; empty for none.
         kafka_config: file of client properties for Kafka; None for none.
-        services: those that run in this process.
+        services: those that run in this process, as far as the style has them.
+        named: whether somebody has chosen them by name.
         relaying: whether this process publishes what they say.
         consuming: whether it runs what reads topics, keeps views and fires timers.
         checkout: how the services work together; empty: as stored, else the default.
@@ -59,6 +64,7 @@ class Configuration:
     namespace: str = ""
     kafka_config: Path | None = None
     services: tuple[str, ...]
+    named: bool = False
     relaying: bool = True
     consuming: bool = True
     checkout: str
@@ -103,7 +109,9 @@ LOG = Setting("log", EMBEDDED, "where the topics are: sqlite: or kafka://host:po
 STORE = Setting("store", EMBEDDED, "where the services keep their state: sqlite: or postgresql://user@host:port/database")
 NAMESPACE = Setting("namespace", "", "what the names of topics, groups and schemas begin with: several installations on one server")
 KAFKA_CONFIG = Setting("kafka-config", "", "file of client properties for Kafka: TLS, SASL")
-CHECKOUT = Setting("checkout", "", "how the services work together: choreography", f"as stored at the first start, else {STYLES[0]}")
+CHECKOUT = Setting(
+    "checkout", "", f"how the services work together: {' or '.join(STYLES)}", f"as stored at the first start, else {STYLES[0]}"
+)
 CLOCK = Setting(
     "clock", "", "system, or virtual: one that tests and demonstrations move forward", f"as stored at the first start, else {CLOCKS[0]}"
 )
@@ -143,7 +151,7 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         raise NAMESPACE.wrong(namespace, "at most 30 of a-z, 0-9, '_' and '-', a letter first; or none")
     if values["tracing"] not in {"", "otlp"} and not _COLLECTOR.fullmatch(values["tracing"]):
         raise TRACING.wrong(values["tracing"], "otlp, or a collector's address: http://host:4318")
-    _require(CHECKOUT, values, ("", *STYLES), note=" (others come with a later version)")
+    _require(CHECKOUT, values, ("", *STYLES))
     _require(CLOCK, values, ("", *CLOCKS))
     return Configuration(
         host=values["host"],
@@ -154,6 +162,7 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         namespace=namespace,
         kafka_config=_file(KAFKA_CONFIG, values),
         services=_services(values["services"]),
+        named=bool(values["services"]),
         relaying=_is_on(RELAY, values),
         consuming=_is_on(CONSUME, values),
         checkout=values["checkout"],
@@ -188,10 +197,9 @@ def _token() -> str:
     return token
 
 
-def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ...], *, note: str = "") -> None:
+def _require(setting: Setting, values: Mapping[str, str], allowed: tuple[str, ...]) -> None:
     if values[setting.name] not in allowed:
-        words = ", ".join(value or "none" for value in allowed if value or len(allowed) == 1)
-        raise setting.wrong(values[setting.name], f"{words}{note}")
+        raise setting.wrong(values[setting.name], ", ".join(value for value in allowed if value))
 
 
 def _require_address(setting: Setting, values: Mapping[str, str], pattern: re.Pattern[str]) -> None:
@@ -239,30 +247,31 @@ def _services(text: str) -> tuple[str, ...]:
     return tuple(name for name in SERVICES if name in wanted)
 
 
-def settle_checkout(config: Configuration) -> str:
-    """Return the checkout style of the installation; the first start stores it.
+def in_style(config: Configuration, style: str = "") -> Configuration:
+    """Return the settings with a checkout style: the one given, else the one asked for, else the default.
 
     Raises:
-        ConfigurationError: another style is stored, or the folder cannot be used.
+        ConfigurationError: a service is named that the style does not have.
     """
-    try:
-        config.data.mkdir(parents=True, exist_ok=True)
-        if not (config.data / INSTALLATION).exists():
-            _store(config.data / INSTALLATION, {"checkout": config.checkout or STYLES[0], "clock": config.clock or CLOCKS[0]})
-    except OSError as error:
-        raise DATA.wrong(str(config.data), f"a folder that can be written ({error.strerror})") from error
-    return stored_checkout(config) or STYLES[0]
+    style = style or config.checkout or STYLES[0]
+    services = config.services
+    if style != ORCHESTRATION and ORCHESTRATOR in services:
+        if config.named:
+            allowed = ", ".join(name for name in SERVICES if name != ORCHESTRATOR)
+            raise CHOSEN.wrong(",".join(services), f"{allowed}; there is no service {ORCHESTRATOR} with {CHECKOUT.option} {style}")
+        services = tuple(name for name in services if name != ORCHESTRATOR)
+    return replace(config, checkout=style, services=services)
 
 
-def stored_checkout(config: Configuration) -> str | None:
-    """Return the checkout style that the first start has stored, or None before it.
+def stored_in_files(config: Configuration) -> str | None:
+    """Return the checkout style that the first start has stored in the folder, or None before it.
 
     Raises:
         ConfigurationError: it is another one than is asked for, or cannot be read.
     """
     stored = _stored(config, "checkout")
-    if stored is not None and (stored not in STYLES or config.checkout not in ("", stored)):
-        raise CHECKOUT.wrong(config.checkout or stored, f"{stored}, as stored at the first start in {config.data / INSTALLATION}")
+    if stored is not None:
+        check_style(config, stored, place=str(config.data / INSTALLATION))
     return stored
 
 
@@ -287,6 +296,31 @@ def _stored(config: Configuration, name: str, *, before: str | None = None) -> s
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DATA.wrong(str(config.data), f"a folder whose {INSTALLATION} can be read ({error})") from error
+
+
+def store_in_files(config: Configuration, style: str) -> str:
+    """Store the checkout style in the folder unless one is stored; return what is stored then.
+
+    Raises:
+        ConfigurationError: another style is stored, or the folder cannot be used.
+    """
+    try:
+        config.data.mkdir(parents=True, exist_ok=True)
+        if not (config.data / INSTALLATION).exists():
+            _store(config.data / INSTALLATION, {"checkout": style, "clock": config.clock or CLOCKS[0]})
+    except OSError as error:
+        raise DATA.wrong(str(config.data), f"a folder that can be written ({error.strerror})") from error
+    return stored_in_files(config) or style
+
+
+def check_style(config: Configuration, stored: str, *, place: str) -> None:
+    """Refuse a stored style that is not the one asked for.
+
+    Raises:
+        ConfigurationError: it is another one.
+    """
+    if stored not in STYLES or config.checkout not in ("", stored):
+        raise CHECKOUT.wrong(config.checkout or stored, f"{stored}, as stored at the first start in {place}")
 
 
 def _store(path: Path, content: Mapping[str, str]) -> None:

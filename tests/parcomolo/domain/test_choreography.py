@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from millrace import Delete
+from parcomolo.configuration import CHOREOGRAPHY
 from parcomolo.contracts.inventory import OutOfStock, ReservationExpired, StockCommitted
 from parcomolo.contracts.orders import (
     CancelOrder,
@@ -59,7 +60,7 @@ def orders():
 
 def run(seed: int, wanted: list[dict], stock: dict[str, int] = PLENTY) -> World:
     """Return the world after all orders have ended, with changes and cancellations at any moment."""
-    world = World(seed=seed, stock=stock)
+    world = World(seed=seed, stock=stock, style=CHOREOGRAPHY)
     for number, order in enumerate(wanted):
         lines = tuple(line(sku, quantity) for sku, quantity in order["lines"])
         review = 3_600 if order["review"] else 0

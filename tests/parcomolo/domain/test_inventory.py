@@ -11,9 +11,11 @@ from millrace import Cancel, NotYet, Rejected, Timer
 from parcomolo.contracts.inventory import (
     AdjustStock,
     CommitStock,
+    KeepStock,
     OutOfStock,
     ReceiveStock,
     ReleaseStock,
+    ReservationExpired,
     ReserveStock,
     StockAdjusted,
     StockCommitted,
@@ -57,7 +59,7 @@ def test_twenty_six_of_twenty_five_reserve_nothing():
     items = place(placed("o1", line(A_LOT, 26)), shelf())
     short = (Shortage(sku=A_LOT, requested=26, available=25),)
     assert items == [
-        Reservation(order_id="o1", status="short", lines=(pieces(A_LOT, 26),)),
+        Reservation(order_id="o1", status="short", lines=(pieces(A_LOT, 26),), short=short),
         OutOfStock(order_id="o1", short=short),
     ]
 
@@ -177,14 +179,34 @@ def test_what_was_shipped_leaves_on_hand_and_reserved():
 
 
 def test_commands_share_the_decisions():
-    """Orchestrated, the same rules hold: once per order, and commit only what is reserved."""
+    """Orchestrated, the same rules hold: once per order, and commit only what is reserved; what is paid does not expire."""
     command = ReserveStock(order_id="o1", lines=(pieces("cheese", 2),), expires_at=NOON)
     items = domain.reserve_on_command(command, {"cheese": shelf("cheese")}, None, ttl=TTL)
     assert items[-1] == Timer("expiry", ExpireReservation(order_id="o1", lines=command.lines), at=NOON)
-    assert domain.reserve_on_command(command, {"cheese": shelf("cheese")}, reserved(), ttl=TTL) == []
+    assert domain.note_payment(KeepStock(order_id="o1"), {}, reserved(), ttl=TTL) == [reserved(paid=True), Cancel("expiry")]
     with pytest.raises(Rejected, match="nothing_reserved"):
         domain.commit_on_command(CommitStock(order_id="o1"), {}, None)
-    assert domain.commit_on_command(CommitStock(order_id="o1"), {}, reserved(status="committed")) == []
+    air = domain.commit_on_command(CommitStock(order_id="o1"), {}, reserved(status="short", paid=True))
+    assert air == [StockCommitted(order_id="o1", lines=())]
+
+
+def test_a_repeated_command_is_answered_again():
+    """Whoever has missed the first answer gets it, and no row changes."""
+    command = ReserveStock(order_id="o1", lines=(pieces("cheese", 2),))
+    short = (Shortage(sku="cheese", requested=2, available=1),)
+    answers = {
+        "reserved": StockReserved(order_id="o1", lines=(pieces("cheese", 2),)),
+        "short": OutOfStock(order_id="o1", short=short),
+        "expired": ReservationExpired(order_id="o1", lines=(pieces("cheese", 2),)),
+    }
+    for status, answer in answers.items():
+        known = reserved(status=status, short=short if status == "short" else ())
+        assert domain.reserve_on_command(command, {"cheese": shelf("cheese")}, known, ttl=TTL) == [answer]
+    for status in ("released", "committed"):
+        with pytest.raises(Rejected, match=f"already_{status}"):
+            domain.reserve_on_command(command, {"cheese": shelf("cheese")}, reserved(status=status), ttl=TTL)
+    again = domain.commit_on_command(CommitStock(order_id="o1"), {}, reserved(status="committed"))
+    assert again == [StockCommitted(order_id="o1", lines=())]
 
 
 def test_an_adjustment_below_what_is_reserved_is_refused():

@@ -32,7 +32,7 @@ TWO = (pieces("cheese", 2), pieces("bland", 1))
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[Application]:
     """Inventory alone, with the opening stock: 50 of cheese, 100 of bland."""
-    application = Application("parcomolo", [build(Settings())], engine=SqliteEngine(tmp_path), clock=ManualClock(NOON))
+    application = Application("parcomolo", [build(Settings(), orchestrated=False)], engine=SqliteEngine(tmp_path), clock=ManualClock(NOON))
     async with application:
         yield application
 

@@ -26,12 +26,14 @@ from parcomolo.contracts.orders import (
     OrderPlaced,
     OrderRejected,
     OrderReviewEnded,
+    OrderStandsCompleted,
+    OrderStandsConfirmed,
     RejectOrder,
 )
 from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled, ShippingFailed, ShippingScheduled
 from parcomolo.orders.content import number_of
-from parcomolo.orders.domain import decide
+from parcomolo.orders.domain import decide, decide_as_told
 from parcomolo.orders.messages import AddLine, CheckoutProgressed, DeliverOrder, EndReview, RemoveLine
 from parcomolo.orders.order import Order, evolve
 from parcomolo.orders.prices import Price, priced
@@ -331,6 +333,46 @@ def test_an_orchestrator_is_obeyed_while_it_fits():
     rejected = Story(RejectOrder(order_id="o1", reason="risk", detail="rule 3")).said[-1]
     assert isinstance(rejected, OrderRejected)
     assert (rejected.reason, rejected.detail) == ("risk", "rule 3")
+
+
+def as_told(order, message, *, by="/parcomolo/checkout"):
+    """Return what the order says where somebody orchestrates."""
+    return decide_as_told(message, order, at(source=by))
+
+
+def test_facts_end_no_order_that_is_told_its_end():
+    """They move the axes, and refuse a cancellation once the parcel has left; what is said again is no news."""
+    order = Story().order
+    for fact in (RESERVED, PAID, SCHEDULED, SHIPPED, COMMITTED):
+        [step] = as_told(order, fact)
+        order = evolve(order, step)
+        assert as_told(order, fact) == []
+    assert (order.status, order.payment_status, order.fulfilment_status) == ("pending", "paid", "shipped")
+    cancelling = Story(RESERVED, PAID, CANCEL).order
+    assert as_told(cancelling, SHIPPED)[1:] == [OrderCancellationRefused(order_id="o1", reason="already_shipped")]
+
+
+def test_the_orchestrator_is_answered_again_and_ends_what_is_being_cancelled():
+    """Repeats of others are refused as ever, and nobody else ends a cancellation or lets an order expire."""
+    confirmed, cancelling = ConfirmOrder(order_id="o1"), Story(CANCEL).order
+    expired = RejectOrder(order_id="o1", reason="reservation_expired")
+    done = CancelOrder(order_id="o1", reason="x", compensations=("stock_released",))
+    assert as_told(Story(confirmed).order, confirmed) == [OrderStandsConfirmed(order_id="o1")]
+    completed = CompleteOrder(order_id="o1")
+    assert as_told(Story(confirmed, completed).order, completed) == [OrderStandsCompleted(order_id="o1")]
+    for command in (done, RejectOrder(order_id="o1", reason="payment_failed", compensations=("stock_released",))):
+        [cancelled] = as_told(cancelling, command)
+        assert (cancelled.reason, cancelled.compensations) == ("changed my mind", ("stock_released",))
+    assert [type(fact) for fact in as_told(Story(confirmed, CANCEL).order, completed)] == [OrderCancellationRefused, OrderCompleted]
+    assert isinstance(as_told(Story().order, expired)[0], OrderExpired)
+    assert isinstance(as_told(Story().order, expired, by="/somebody")[0], OrderRejected)
+    for order, command, by in (
+        (Story(confirmed).order, confirmed, "/somebody"),
+        (cancelling, done, "/somebody"),
+        (Story(confirmed).order, done, "/parcomolo/checkout"),
+    ):
+        with pytest.raises(Rejected):
+            as_told(order, command, by=by)
 
 
 def test_an_event_before_the_first_is_a_broken_stream():

@@ -79,12 +79,25 @@ def test_a_reservation_that_overtook_the_order_waits():
 
 
 def test_an_order_is_charged_once():
-    """A second reservation, a second command, a late or repeated answer: nothing."""
+    """A second reservation, a late or repeated answer: nothing."""
     for status in ("charging", "retrying", "succeeded", "failed", "refunding", "refunded"):
         assert domain.charge_reserved(StockReserved(order_id="o1", lines=(pieces(),)), case(status)) == []
-        assert domain.charge_on_command(ProcessPayment(order_id="o1", amount=AMOUNT, token="tok_ok"), case(status)) == []
     assert domain.charge_answered(answered("ok"), case("succeeded")) == []
     assert domain.charge_answered(answered("ok", attempt=1), case(attempt=2)) == []
+
+
+def test_a_repeated_command_is_answered_again():
+    """Whoever has missed the first answer gets it; while the provider is asked, its answer is on its way."""
+    pay, refund = ProcessPayment(order_id="o1", amount=AMOUNT, token="tok_ok"), RefundPayment(order_id="o1", reason="by_hand")
+    paid = PaymentSucceeded(order_id="o1", payment_id="pay-o1", amount=AMOUNT)
+    refunded = PaymentRefunded(order_id="o1", payment_id="pay-o1", amount=AMOUNT, reason="order_cancelled")
+    declined = PaymentFailed(order_id="o1", payment_id="pay-o1", reason="card_declined", amount=AMOUNT)
+    assert domain.charge_on_command(pay, case("succeeded")) == [paid]
+    for known, said in ((case("refunded", stopped="order_cancelled"), refunded), (case("failed", failure="card_declined"), declined)):
+        assert domain.charge_on_command(pay, known) == domain.stop_on_command(refund, known) == [said]
+    for status in ("charging", "retrying", "refunding"):
+        assert domain.charge_on_command(pay, case(status)) == []
+    assert domain.stop_on_command(refund, case("refunding")) == []
 
 
 def test_a_hard_decline_is_final():
@@ -139,7 +152,7 @@ def test_cancelling_while_the_charge_is_out_refunds_it_when_it_succeeds():
 def test_cancelling_between_two_attempts_asks_no_more():
     """The timer goes, and the key is voided: the last attempt may have charged."""
     items = domain.stop(STOP, case("retrying"))
-    assert items == [Cancel("charge"), case("failed"), failed("order_cancelled"), VOID]
+    assert items == [Cancel("charge"), case("failed", failure="order_cancelled"), failed("order_cancelled"), VOID]
 
 
 def test_cancelling_after_the_payment_refunds_it():
@@ -184,7 +197,7 @@ def test_a_refund_that_fails_is_tried_again_and_said_only_when_it_is_done():
     assert waits == [1, 2, 4, 8, 16]
     stuck, said = items
     assert said == RefundFailed(order_id="o1", payment_id="pay-o1", reason="provider_error")
-    refunding, _ = domain.stop(RefundPayment(order_id="o1", reason="by_hand"), stuck)
+    refunding, _ = domain.stop_on_command(RefundPayment(order_id="o1", reason="by_hand"), stuck)
     yes = RefundAnswered(order_id="o1", attempt=1, refunded=True)
     done, refunded = domain.refund_answered(yes, refunding)
     assert refunded == PaymentRefunded(order_id="o1", payment_id="pay-o1", amount=AMOUNT, reason="by_hand")

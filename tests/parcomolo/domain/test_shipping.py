@@ -34,9 +34,9 @@ CANCEL = OrderCancellationRequested(order_id="o1", reason="changed my mind")
 SHORT = OutOfStock(order_id="o1", short=())
 
 
-def parcel(status="waiting") -> Parcel:
+def parcel(status="waiting", **more) -> Parcel:
     """Return what shipping knows of an order."""
-    return Parcel(order_id="o1", status=status, ship_to=ADA)
+    return Parcel(order_id="o1", status=status, ship_to=ADA, **more)
 
 
 def test_a_paid_order_is_booked_and_leaves_after_the_delay():
@@ -101,6 +101,18 @@ def test_commands_share_the_decisions():
     assert isinstance(domain.cancel_on_command(CancelShipping(order_id="o1"), booking)[-1], UnbookParcel)
     with pytest.raises(Rejected, match="already_shipped"):
         domain.cancel_on_command(CancelShipping(order_id="o1"), parcel("shipped"))
+
+
+def test_a_repeated_command_is_answered_again():
+    """Whoever has missed the first answer gets it; while the carrier is asked, its answer is on its way."""
+    command, cancel = ScheduleShipping(order_id="o1", ship_to=ADA), CancelShipping(order_id="o1")
+    scheduled = ShippingScheduled(order_id="o1", shipment_id="ship-o1")
+    failed = ShippingFailed(order_id="o1", shipment_id="ship-o1", reason="address_unknown")
+    cancelled = ShippingCancelled(order_id="o1", reason="order_cancelled")
+    assert domain.schedule_on_command(command, parcel("scheduled")) == [scheduled]
+    assert domain.schedule_on_command(command, parcel("shipped")) == [scheduled, ItemShipped(order_id="o1", shipment_id="ship-o1")]
+    for known, said in ((parcel("failed", reason="address_unknown"), failed), (parcel("cancelled", reason="order_cancelled"), cancelled)):
+        assert domain.schedule_on_command(command, known) == domain.cancel_on_command(cancel, known) == [said]
 
 
 def test_an_order_without_stock_is_not_sent():

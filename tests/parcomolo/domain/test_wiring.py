@@ -12,6 +12,8 @@ from millrace.testing import ManualClock, advance, settled
 from parcomolo.catalogue import service as catalogue
 from parcomolo.catalogue.domain import Product
 from parcomolo.catalogue.seed import PRODUCTS
+from parcomolo.checkout import service as checkout
+from parcomolo.configuration import ORCHESTRATION, STYLES
 from parcomolo.contracts.lines import ShipTo
 from parcomolo.contracts.orders import CancelOrder
 from parcomolo.inventory import service as inventory
@@ -44,16 +46,24 @@ def clock():
     return ManualClock()
 
 
+@pytest.fixture(params=STYLES)
+def style(request):
+    """Return how the services work together."""
+    return request.param
+
+
 @pytest.fixture
-async def shop(tmp_path, clock):
+async def shop(tmp_path, clock, style):
     """Return the whole platform, started, on a fresh folder."""
     provider = SimulatedProvider(tmp_path / "provider.sqlite")
+    orchestrated = style == ORCHESTRATION
     services = (
         catalogue.build(),
-        orders.build(),
-        inventory.build(SETTINGS),
-        payments.build(provider),
-        shipping.build(SETTINGS, SimulatedCarrier()),
+        orders.build(orchestrated=orchestrated),
+        inventory.build(SETTINGS, orchestrated=orchestrated),
+        payments.build(provider, orchestrated=orchestrated),
+        shipping.build(SETTINGS, SimulatedCarrier(), orchestrated=orchestrated),
+        *([checkout.build()] if orchestrated else []),
         rewards.build(),
         operations.build(SETTINGS),
         reports.build(),

@@ -7,11 +7,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from millrace import ManualClock
+from parcomolo.configuration import STYLES
 from tests.parcomolo.http.shop import Shop, running
 
 
 @pytest.fixture
-async def shop(tmp_path) -> AsyncIterator[Shop]:
+def style() -> str:
+    """How the services work together: the default, or what a module's `in_both_styles` says."""
+    return STYLES[0]
+
+
+@pytest.fixture
+async def shop(tmp_path, style: str) -> AsyncIterator[Shop]:
     """A shop without shipping delay whose clock stands still."""
-    async with running(tmp_path / "data", ManualClock()) as found:
+    async with running(tmp_path / "data", ManualClock(), checkout=style) as found:
         yield found

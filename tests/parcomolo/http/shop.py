@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from millrace import Application, ManualClock, VirtualClock
 from millrace.testing import advance, eventually, settled
 from parcomolo.bootstrap import assemble
-from parcomolo.configuration import configuration
+from parcomolo.configuration import STYLES, configuration, in_style
 from parcomolo.outages import Outages
 from parcomolo.web.application import WebApplication
 from parcomolo.web.assembly import web_application
@@ -28,6 +29,8 @@ from tests.shop_places import settings_of
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+in_both_styles = pytest.mark.parametrize("style", STYLES)
+"""Of a module or a test: whoever asks for a shop gets one of each style."""
 
 
 @dataclass
@@ -97,6 +100,15 @@ class Shop:
         assert (await self.look(order["order_id"]))["status"] == "completed"
         return order["order_id"]
 
+    async def say_again(self, topic: str, order_id: str) -> None:
+        """Say everything that a topic has about an order once more, the last thing first, as somebody else."""
+        for partition in range(self.app.partitions_of(topic)):
+            records = await self.app.parts.log.read(topic, partition, offset=0, limit=10_000)
+            found = [event for record in records if (event := json.loads(record.value))["partitionkey"] == order_id]
+            for event in reversed(found):
+                said = json.dumps({**event, "source": "/elsewhere"}).encode()
+                await self.app.parts.administration.put(topic, [(order_id, said)])
+
     async def published(self, topic: str, name: str) -> list[dict[str, Any]]:
         """Return the events of a short name on a topic, as everybody can read them."""
         found: list[dict[str, Any]] = []
@@ -120,7 +132,7 @@ def facts_of(order: dict[str, Any]) -> set[str]:
 @asynccontextmanager
 async def running(folder: Path, clock: ManualClock | VirtualClock, **settings: str) -> AsyncIterator[Shop]:
     """Run a shop on a folder."""
-    config = configuration({"data": str(folder), "shipping-delay": "0", **settings_of(folder), **settings})
+    config = in_style(configuration({"data": str(folder), "shipping-delay": "0", **settings_of(folder), **settings}))
     async with assemble(config, clock=clock) as app:
         streams = Streams()
         asgi = web_application(app, services=config.services, streams=streams, outages=Outages(config.data))

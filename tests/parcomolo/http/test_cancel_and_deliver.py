@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from millrace import ManualClock
-from tests.parcomolo.http.shop import Shop, facts_of, running
+from tests.parcomolo.http.shop import Shop, facts_of, in_both_styles, running
+
+pytestmark = in_both_styles
 
 
 @pytest.fixture
-async def slow(tmp_path):
+async def slow(tmp_path, style):
     """A shop whose parcels leave after 3 s."""
-    async with running(tmp_path / "data", ManualClock(), **{"shipping-delay": "3"}) as shop:
+    async with running(tmp_path / "data", ManualClock(), checkout=style, **{"shipping-delay": "3"}) as shop:
         yield shop
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from millrace.testing import eventually
-from tests.parcomolo.http.shop import Shop, facts_of
+from tests.parcomolo.http.shop import Shop, facts_of, in_both_styles
+
+pytestmark = in_both_styles
 
 HAPPY = [
     "order-placed",

@@ -39,7 +39,7 @@ def test_help_tells_what_holds_without_a_setting():
     """All services, the first style; only settings that are off say `none`."""
     text = " ".join(parcomolo("serve", "--help").stdout.split())
     assert "(default: all; PARCOMOLO_SERVICES)" in text
-    assert "else choreography; PARCOMOLO_CHECKOUT)" in text
+    assert "else orchestration; PARCOMOLO_CHECKOUT)" in text
     assert "(default: none; PARCOMOLO_NAMESPACE)" in text
     assert "(default: none; PARCOMOLO_KAFKA_CONFIG)" in text
     assert text.count("default: none") == 2
@@ -75,7 +75,7 @@ def test_orders_without_an_end_are_counted_beyond_those_named():
         ("log", "kafka://ada:hidden@localhost:9092", "kafka://host:port"),
         ("store", "mysql://ada:hidden@localhost/shop", "postgresql://"),
         ("kafka-config", "no-such-file", "name=value"),
-        ("checkout", "orchestration", "choreography"),
+        ("checkout", "improvisation", "orchestration, choreography"),
         ("namespace", "Blue", "a-z"),
         ("services", "orders,kitchen", "catalogue, orders"),
         ("services", " ", "catalogue, orders"),
@@ -205,11 +205,12 @@ def test_reset_deletes_only_the_data_of_a_stopped_shop(tmp_path):
 
 
 def test_the_checkout_style_is_stored_at_the_first_start(tmp_path):
-    """And what is stored counts."""
+    """And what is stored counts, for the server and for who looks; the default is only for the first time."""
     folder = tmp_path / "data"
+    assert Server(folder, "--checkout", "choreography").stop()[0] == 0
+    assert "choreography" in (files_of(folder) / "installation.json").read_text()
+    line = one_line(parcomolo("serve", "--port", "0", "--data", str(folder), "--checkout", "orchestration"))
+    assert all(part in line for part in ("--checkout", "orchestration", "choreography", "stored"))
+    line = one_line(parcomolo("serve", "--port", "0", "--data", str(folder), "--services", "checkout"))
+    assert all(part in line for part in ("--services", "checkout", "choreography"))
     assert Server(folder).stop()[0] == 0
-    mark = files_of(folder) / "installation.json"
-    assert "choreography" in mark.read_text()
-    mark.write_text('{"checkout": "orchestration"}')
-    line = one_line(parcomolo("serve", "--port", "0", "--data", str(folder)))
-    assert "--checkout" in line

@@ -9,7 +9,9 @@ import httpx
 from millrace import ManualClock
 from parcomolo.catalogue.messages import ChangePrice
 from parcomolo.contracts.money import Money
-from tests.parcomolo.http.shop import Shop, running
+from tests.parcomolo.http.shop import Shop, in_both_styles, running
+
+pytestmark = in_both_styles
 
 
 async def add(shop: Shop, order: dict[str, Any], sku: str, quantity: int) -> httpx.Response:
@@ -77,9 +79,9 @@ async def test_a_change_is_in_the_reservation(shop: Shop):
     assert await shop.stock("fries") == (200, 3, 197)
 
 
-async def test_the_payment_is_for_the_changed_content(tmp_path):
+async def test_the_payment_is_for_the_changed_content(tmp_path, style):
     """The amount that is charged is the total after the last change."""
-    async with running(tmp_path / "data", ManualClock()) as shop:
+    async with running(tmp_path / "data", ManualClock(), checkout=style) as shop:
         order = await shop.place("cheese", 5, review_seconds=60)
         after = (await add(shop, order, "fries", 3)).json()
         await shop.settled()

@@ -89,6 +89,7 @@ async def test_not_ready_and_not_well_are_503(shop: Shop, monkeypatch):
     "services, there, absent",
     [
         ("orders", ["/api/orders", "/", "/orders", "/ready"], ["/api/stock", "/api/payments", "/api/products"]),
+        ("checkout", ["/api/sagas", "/health"], ["/api/orders", "/", "/api/stock"]),
         ("inventory,payments", ["/api/stock", "/api/payments", "/health"], ["/api/orders", "/", "/api/shipments"]),
     ],
 )

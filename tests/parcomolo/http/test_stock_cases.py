@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.parcomolo.http.shop import Shop
+from tests.parcomolo.http.shop import Shop, in_both_styles
+
+pytestmark = in_both_styles
 
 LOTS = "a-lot-of-cheese"
 

@@ -87,6 +87,12 @@ class ReserveStock(Command, name="reserve-stock", topic="inventory.commands", ke
     expires_at: datetime | None = None
 
 
+class KeepStock(Command, name="keep-stock", topic="inventory.commands", key="order_id"):
+    """The order is paid: its reservation does not expire any more. One that just has is renewed, or answered by `out-of-stock`."""
+
+    order_id: str
+
+
 class ReleaseStock(Command, name="release-stock", topic="inventory.commands", key="order_id"):
     """Give back what is reserved for the order, and never reserve for it again."""
 

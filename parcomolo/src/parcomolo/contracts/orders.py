@@ -49,9 +49,11 @@ class OrderLineRemoved(Event, name="order-line-removed", topic="orders", key="or
 
 
 class OrderReviewEnded(Event, name="order-review-ended", topic="orders", key="order_id"):
-    """The content is final: checkout starts with what the facts before this one add up to."""
+    """The content is final: checkout starts with what the facts before this one add up to, which are these lines and this total."""
 
     order_id: str
+    lines: tuple[Line, ...] = ()
+    total: Money | None = None
 
 
 class OrderConfirmed(Event, name="order-confirmed", topic="orders", key="order_id"):
@@ -64,13 +66,14 @@ class OrderConfirmed(Event, name="order-confirmed", topic="orders", key="order_i
 
 
 class OrderRejected(Event, name="order-rejected", topic="orders", key="order_id"):
-    """The order ended; `reason` is out_of_stock, payment_failed or shipping_failed. Everything done is undone."""
+    """The order ended; `reason` is out_of_stock, payment_failed or shipping_failed. `compensations` names what was undone for it."""
 
     order_id: str
     reason: str
     detail: str = ""
     lines: tuple[Line, ...] = ()
     was_confirmed: bool = False
+    compensations: tuple[str, ...] = ()
 
 
 class OrderCancellationRequested(Event, name="order-cancellation-requested", topic="orders", key="order_id"):
@@ -88,11 +91,15 @@ class OrderCancellationRefused(Event, name="order-cancellation-refused", topic="
 
 
 class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_id"):
-    """The order ended as asked for; `compensations` names what really was undone."""
+    """The order ended as asked for; `compensations` names what really was undone.
+
+    Where somebody orchestrates, `closed` names who of stock, payment and shipping has said that nothing of the order is left there.
+    """
 
     order_id: str
     reason: str
     compensations: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
     was_confirmed: bool = False
 
@@ -103,6 +110,7 @@ class OrderExpired(Event, name="order-expired", topic="orders", key="order_id"):
     order_id: str
     lines: tuple[Line, ...] = ()
     was_confirmed: bool = False
+    compensations: tuple[str, ...] = ()
 
 
 class OrderCompleted(Event, name="order-completed", topic="orders", key="order_id"):
@@ -128,6 +136,18 @@ class OrderCommandRejected(Event, name="command-rejected", topic="orders", key="
     reason: str
 
 
+class OrderStandsConfirmed(Event, topic="internal.orders", key="order_id"):
+    """The answer to a repeated `confirm-order`: the order has been confirmed before, and that fact is not said twice."""
+
+    order_id: str
+
+
+class OrderStandsCompleted(Event, topic="internal.orders", key="order_id"):
+    """The answer to a repeated `complete-order`."""
+
+    order_id: str
+
+
 class ConfirmOrder(Command, name="confirm-order", topic="orders.commands", key="order_id"):
     """Stock is reserved and paid: confirm."""
 
@@ -135,18 +155,29 @@ class ConfirmOrder(Command, name="confirm-order", topic="orders.commands", key="
 
 
 class RejectOrder(Command, name="reject-order", topic="orders.commands", key="order_id"):
-    """Everything is undone: end the order with this reason."""
+    """Everything is undone, which `compensations` names: end the order with this reason.
+
+    From whoever orchestrates, the reason `reservation_expired` makes it expire, and an order that is being cancelled by then is cancelled.
+    """
 
     order_id: str
     reason: str
     detail: str = ""
+    compensations: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
 
 
 class CancelOrder(Command, name="cancel-order", topic="orders.commands", key="order_id"):
-    """Cancel, if the parcel has not left; the reason is kept and published."""
+    """Cancel, if the parcel has not left; the reason is kept and published.
+
+    `compensations` is for whoever orchestrates: what is asked for is done, and this is what really was undone for it; with `closed` as
+    `order-cancelled` has it.
+    """
 
     order_id: str
     reason: str
+    compensations: tuple[str, ...] | None = None
+    closed: tuple[str, ...] = ()
 
 
 class CompleteOrder(Command, name="complete-order", topic="orders.commands", key="order_id"):

@@ -10,6 +10,9 @@ from typing import Annotated
 from millrace import Command, Event, Personal
 from parcomolo.contracts.money import Money
 
+VOIDED_BECAUSE = frozenset({"order_cancelled", "reservation_expired", "out_of_stock"})
+"""Reasons of `payment-failed` that no card is to blame for: the money was not wanted any more."""
+
 
 class PaymentSucceeded(Event, name="payment-succeeded", topic="payments", key="order_id"):
     """The money was taken, once."""

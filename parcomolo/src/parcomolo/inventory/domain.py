@@ -8,7 +8,7 @@
 
 Every order gets exactly one last answer. Facts of other contexts may overtake each other (payments, shipping and
 orders are different topics); what arrives early is remembered in the reservation, even before the order itself is
-known.
+known. Whoever commands gets an answer each time: to a repeated command the first one again, and nothing happens twice.
 
 Neighbours: `stock` does the arithmetic; `service` loads the rows and hands them in.
 """
@@ -24,6 +24,7 @@ from millrace import Cancel, Event, NotYet, Rejected, State, Timer
 from parcomolo.contracts.inventory import (
     AdjustStock,
     CommitStock,
+    KeepStock,
     OutOfStock,
     ReceiveStock,
     ReleaseStock,
@@ -34,7 +35,7 @@ from parcomolo.contracts.inventory import (
     StockReleased,
     StockReserved,
 )
-from parcomolo.contracts.lines import StockLine, summed
+from parcomolo.contracts.lines import Shortage, StockLine, summed
 from parcomolo.contracts.orders import OrderLineAdded, OrderLineRemoved, OrderPlaced, OrderReviewEnded
 from parcomolo.contracts.payments import PaymentFailed, PaymentSucceeded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled, ShippingFailed
@@ -46,12 +47,13 @@ EXPIRY = "expiry"
 
 
 class Reservation(State, key="order_id"):
-    """What is, was or will be reserved for an order. `paid` stops the expiry."""
+    """What is, was or will be reserved for an order. `paid` stops the expiry; `short` is what there was too little of."""
 
     order_id: str
     status: Literal["collecting", "reserved", "short", "released", "expired", "committed"] = "collecting"
     lines: tuple[StockLine, ...] = ()
     paid: bool = False
+    short: tuple[Shortage, ...] = ()
 
 
 def place(event: OrderPlaced, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
@@ -63,17 +65,33 @@ def place(event: OrderPlaced, stock: StockRows, reservation: Reservation | None,
 
 
 def reserve_on_command(command: ReserveStock, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
-    """Reserve what the command says; an order that has an answer gets no second one."""
+    """Reserve what the command says; an order that has an answer gets the same one again.
+
+    Raises:
+        Rejected: nothing is reserved for it any more.
+    """
     if reservation is not None:
-        return []
+        return [_answer_again(reservation)]
     wanted = Reservation(order_id=command.order_id, lines=summed(command.lines))
     return reserve(wanted, stock, ttl=ttl, expires_at=command.expires_at)
+
+
+def _answer_again(reservation: Reservation) -> Event:
+    match reservation.status:
+        case "reserved":
+            return StockReserved(order_id=reservation.order_id, lines=reservation.lines)
+        case "short":
+            return OutOfStock(order_id=reservation.order_id, short=reservation.short)
+        case "expired":
+            return ReservationExpired(order_id=reservation.order_id, lines=reservation.lines)
+        case other:
+            raise Rejected(f"already_{other}", order_id=reservation.order_id)
 
 
 def reserve(wanted: Reservation, stock: StockRows, *, ttl: timedelta, expires_at: datetime | None = None) -> Items:
     """Reserve all or nothing; the quantities are summed per product, so two lines of 20 are 40."""
     if short := shortages(wanted.lines, stock):
-        return [replace(wanted, status="short"), OutOfStock(order_id=wanted.order_id, short=short)]
+        return [replace(wanted, status="short", short=short), OutOfStock(order_id=wanted.order_id, short=short)]
     answer = StockReserved(order_id=wanted.order_id, lines=wanted.lines)
     items: Items = [replace(wanted, status="reserved"), *moved(wanted.lines, stock, reserved=+1), answer]
     return items if wanted.paid else [*items, _expiry(wanted, ttl, expires_at)]
@@ -100,7 +118,7 @@ def end_review(_event: OrderReviewEnded, stock: StockRows, reservation: Reservat
     return reserve(reservation, stock, ttl=ttl)
 
 
-def note_payment(_event: PaymentSucceeded, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
+def note_payment(_event: PaymentSucceeded | KeepStock, stock: StockRows, reservation: Reservation | None, *, ttl: timedelta) -> Items:
     """A paid reservation does not expire. If it just did, the payment won the race: try to reserve again."""
     if reservation is None or reservation.status not in ("reserved", "expired") or reservation.paid:
         return []
@@ -160,10 +178,18 @@ def ship(event: ItemShipped, stock: StockRows, reservation: Reservation | None) 
 
 
 def commit_on_command(command: CommitStock, stock: StockRows, reservation: Reservation | None) -> Items:
-    """Commit what is reserved; a reservation that is not there, or lapsed, is refused."""
-    if reservation is None or reservation.status not in ("reserved", "committed"):
-        raise Rejected("nothing_reserved", order_id=command.order_id)
-    return _take_out(reservation, stock) if reservation.status == "reserved" else []
+    """Commit what is reserved. What was paid and could not be renewed leaves empty-handed.
+
+    Raises:
+        Rejected: nothing is reserved.
+    """
+    if reservation is not None and reservation.status == "reserved":
+        return _take_out(reservation, stock)
+    if reservation is not None and reservation.status == "committed":
+        return [StockCommitted(order_id=command.order_id, lines=())]  # nothing leaves a second time
+    if reservation is not None and reservation.status == "short" and reservation.paid:
+        return [StockCommitted(order_id=command.order_id, lines=())]
+    raise Rejected("nothing_reserved", order_id=command.order_id)
 
 
 def _take_out(reservation: Reservation, stock: StockRows) -> Items:

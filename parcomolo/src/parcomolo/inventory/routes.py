@@ -11,7 +11,7 @@ from parcomolo.contracts.inventory import AdjustStock, StockAdjusted
 from parcomolo.inventory.stock import Stock
 from parcomolo.web.endpoint import Answer, Call, Endpoint, Text, encode, ok
 from parcomolo.web.idempotency import keys_of
-from parcomolo.web.positions import catch_up, position_header
+from parcomolo.web.positions import catch_up, follow_up, position_header
 from parcomolo.web.problems import field_problem, not_found
 
 ALL = 1000
@@ -63,14 +63,18 @@ class StockRoutes:
     def __init__(self, app: Application) -> None:
         self._app = app
 
+    async def _read_up(self, call: Call) -> None:
+        await catch_up(self._app, call, Stock)
+        await follow_up(self._app, call)
+
     async def browse(self, call: Call) -> Answer:
         """List all products."""
-        await catch_up(self._app, call, Stock)
+        await self._read_up(call)
         return ok([_level(row) for row in (await self._app.states(Stock).list(limit=ALL)).items])
 
     async def show(self, call: Call) -> Answer:
         """Return one product."""
-        await catch_up(self._app, call, Stock)
+        await self._read_up(call)
         row = await self._app.states(Stock).get(call.params["sku"])
         if row is None:
             raise not_found("product", call.params["sku"])

@@ -1,7 +1,7 @@
 """The service inventory: which message reaches which decision, with which rows.
 
-Choreography: it reacts to the facts of orders, payments and shipping. The commands on `inventory.commands` share the
-same decisions. Most facts that move stock name an order and not its products: the order's reservation names their rows.
+In choreography it reacts to the facts of orders, payments and shipping, in orchestration to commands alone; both share the same decisions,
+and commands are obeyed in both. Most messages that move stock name an order and not its products: the order's reservation names their rows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Protocol
 from millrace import Application, IdempotencyKey, Service
 from parcomolo.contracts import inventory as says
 from parcomolo.contracts.inventory import (
+    KeepStock,
     ReserveStock,
     StockCommandRejected,
 )
@@ -51,35 +52,44 @@ def _skus_to_renew(reservation: Reservation) -> list[str]:
     return _skus(reservation) if reservation.status == "expired" else []
 
 
-def build(settings: Settings) -> Service:
-    """Return the service, wired to react to facts and commands."""
+def build(settings: Settings, *, orchestrated: bool) -> Service:
+    """Return the service, wired to obey commands, and to follow facts unless somebody orchestrates."""
     inventory = Service("inventory", says=FACTS, rejection=StockCommandRejected)
-    _reserve(inventory, settings)
-    _follow(inventory, settings)
+    _obey(inventory, settings)
+    if not orchestrated:
+        _follow(inventory, settings)
     _keep_shelves(inventory)
     return inventory
 
 
-def _reserve(inventory: Service, settings: Settings) -> None:
+def _obey(inventory: Service, settings: Settings) -> None:
     reservation, stock, ttl = Reservation.by("order_id"), Stock.by(_skus), settings.reservation_ttl
-
-    @inventory.handler(stock=stock, reservation=reservation)
-    def place(event: OrderPlaced, stock: StockRows, reservation: Reservation | None) -> Items:
-        return domain.place(event, stock, reservation, ttl=ttl)
 
     @inventory.handler(stock=stock, reservation=reservation)
     def reserve(command: ReserveStock, stock: StockRows, reservation: Reservation | None) -> Items:
         return domain.reserve_on_command(command, stock, reservation, ttl=ttl)
 
+    @inventory.handler(stock=Stock.of("reservation", _skus_to_renew), reservation=reservation, patient=True)
+    def keep(command: KeepStock, stock: StockRows, reservation: Reservation | None) -> Items:
+        return domain.note_payment(command, stock, reservation, ttl=ttl)
+
     inventory.handler(stock=stock, reservation=reservation)(domain.expire)
+    by_order = inventory.handler(stock=Stock.of("reservation", _skus), reservation=reservation)
+    for decision in (domain.release_on_command, domain.commit_on_command):
+        by_order(decision)
 
 
 def _follow(inventory: Service, settings: Settings) -> None:
     reservation, ttl = Reservation.by("order_id"), settings.reservation_ttl
     stock = Stock.of("reservation", _skus)
+
+    @inventory.handler(stock=Stock.by(_skus), reservation=reservation)
+    def place(event: OrderPlaced, stock: StockRows, reservation: Reservation | None) -> Items:
+        return domain.place(event, stock, reservation, ttl=ttl)
+
     inventory.handler(reservation=reservation)(domain.change_content)
     by_order = inventory.handler(stock=stock, reservation=reservation)
-    for decision in (domain.release_unpaid, domain.stop, domain.ship, domain.release_on_command, domain.commit_on_command):
+    for decision in (domain.release_unpaid, domain.stop, domain.ship):
         by_order(decision)
 
     @inventory.handler(stock=stock, reservation=reservation)

@@ -113,15 +113,29 @@ def story_as_placed(events: Sequence[Recorded]) -> OrderStory | None:
 
 
 def story_as_of(order: Order, events: Sequence[Recorded], view: OrderStatus | None) -> OrderStory:
-    """Return the order as it was after these events: their own facts, and of other services what they followed."""
-    known = {entry.id: entry for entry in view.timeline} if view is not None else {}
-    entries: list[Entry] = []
-    for recorded in events:
-        if type(recorded.message) in STORY:
-            entries.append(own_entry(recorded))
-        elif recorded.envelope.causationid in known:
-            entries.append(known[recorded.envelope.causationid])
-    return story_of(order, entries)
+    """Return the order as it was after its first events: those, and of other services what they followed.
+
+    Args:
+        order: as of then.
+        events: all of the order's, of which it has `version`.
+        view: tells what others said.
+    """
+    past, later = events[: order.version], events[order.version :]
+    entries = [own_entry(recorded) for recorded in past if type(recorded.message) in STORY]
+    mixed = _told_before(view.timeline if view is not None else (), {entry.id for entry in entries})
+    told = {entry.id for entry in mixed}
+    for recorded in later:
+        if isinstance(recorded.message, CheckoutProgressed) and recorded.envelope.causationid in told:
+            order = msgspec.structs.replace(evolve(order, recorded.message), version=order.version)
+    causes = {recorded.envelope.causationid for recorded in past}
+    others = [entry for entry in view.timeline if entry.id in causes and entry.id not in told] if view is not None else []
+    return story_of(order, [*mixed, *(entry for entry in entries if entry.id not in told), *others])
+
+
+def _told_before(timeline: Sequence[Entry], own: Collection[str]) -> list[Entry]:
+    """Return what a story tells up to the last of the order's own events, without those that came later."""
+    last = max((number for number, entry in enumerate(timeline) if entry.id in own), default=-1)
+    return [entry for entry in timeline[: last + 1] if entry.service != "orders" or entry.id in own]
 
 
 def own_entry(recorded: Recorded) -> Entry:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from parcomolo.contracts.inventory import OutOfStock, ReservationExpired, StockCommitted, StockReleased, StockReserved
-from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from parcomolo.contracts.payments import VOIDED_BECAUSE, PaymentFailed, PaymentRefunded, PaymentSucceeded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled, ShippingFailed, ShippingScheduled
 from parcomolo.orders.messages import CheckoutProgressed
 
@@ -25,8 +25,9 @@ PaymentFact = PaymentSucceeded | PaymentFailed | PaymentRefunded
 ShippingFact = ShippingScheduled | ItemShipped | ShippingFailed | ShippingCancelled
 CheckoutFact = StockFact | PaymentFact | ShippingFact
 
-VOIDED_BECAUSE = frozenset({"order_cancelled", "reservation_expired", "out_of_stock"})
-"""Reasons of `payment-failed` that no card is to blame for: the money was not wanted any more."""
+
+FINAL = frozenset({"released", "committed", "refunded", "shipped", "cancelled"})
+"""States of an axis after which there is no other; what was short may still leave empty-handed."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +115,9 @@ def _shipping(fact: ShippingFact) -> CheckoutProgressed:
 
 
 def advanced(progress: Progress, step: CheckoutProgressed) -> Progress:
-    """Return the progress after a step."""
+    """Return the progress after a step. What an axis ended with stays, whoever says again what was before."""
+    if getattr(progress, step.axis) in FINAL:
+        return progress
     return Progress(
         stock=step.state if step.axis == "stock" else progress.stock,
         payment=step.state if step.axis == "payment" else progress.payment,

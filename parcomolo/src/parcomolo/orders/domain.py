@@ -6,8 +6,10 @@
     pending, confirmed -> cancelling -> cancelled           shipping says that nothing will leave; all is undone
     cancelling -> pending, confirmed -> completed           the parcel had already left: the cancellation is refused
 
-An end is only said after the answers of everybody who has something to undo. `next_fact` is the whole rule: a
-function of what the order remembers, so it does not matter in which order the answers come in.
+An end is only said after the answers of everybody who has something to undo. In choreography (`decide`) `next_fact` is the whole rule: a
+function of what the order remembers, so it does not matter in which order the answers come in. In orchestration (`decide_as_told`) whoever
+orchestrates knows that and says so by commands (`obey`, `told`); the facts of the others are remembered for the order's axes, and for
+refusing a cancellation once the parcel has left.
 
 Neighbours: `content` decides about lines; `order` folds the events; `checkout` reads the facts of the others.
 """
@@ -30,13 +32,17 @@ from parcomolo.contracts.orders import (
     OrderExpired,
     OrderRejected,
     OrderReviewEnded,
+    OrderStandsCompleted,
+    OrderStandsConfirmed,
     RejectOrder,
 )
-from parcomolo.orders.checkout import CheckoutFact, progressed
+from parcomolo.orders.checkout import CheckoutFact, advanced, progressed
 from parcomolo.orders.content import REVIEW, Items, add_line, place, remove_line
-from parcomolo.orders.messages import AddLine, DeliverOrder, EndReview, PlaceOrder, RemoveLine
+from parcomolo.orders.messages import AddLine, CheckoutProgressed, DeliverOrder, EndReview, PlaceOrder, RemoveLine
 from parcomolo.orders.order import Order, StatusFact, evolve
 
+ORCHESTRATOR = "/checkout"
+"""How the source of the service ends that runs the checkout."""
 OrderCommand = AddLine | RemoveLine | CancelOrder | DeliverOrder | EndReview | ConfirmOrder | RejectOrder | CompleteOrder
 
 
@@ -46,16 +52,29 @@ def decide(message: PlaceOrder | OrderCommand | CheckoutFact, order: Order | Non
     Raises:
         Rejected: the command cannot be done now; its reason is stable.
     """
-    if isinstance(message, PlaceOrder):
-        return place(message, order, context.now)
     if isinstance(message, CheckoutFact):
         return follow(message, order)
-    if order is None:
-        raise Rejected("order_unknown", order_id=message.order_id)
     return _command(message, order, context.now)
 
 
-def _command(command: OrderCommand, order: Order, now: datetime) -> Items:
+def decide_as_told(message: PlaceOrder | OrderCommand | CheckoutFact, order: Order | None, context: Context) -> Items:
+    """Return what a message leads to where somebody orchestrates.
+
+    Raises:
+        Rejected: the command cannot be done now; its reason is stable.
+    """
+    if isinstance(message, CheckoutFact):
+        return remember(message, order)
+    if order is not None and context.source.endswith(ORCHESTRATOR) and (said := told(message, order)):
+        return said
+    return _command(message, order, context.now)
+
+
+def _command(command: PlaceOrder | OrderCommand, order: Order | None, now: datetime) -> Items:
+    if isinstance(command, PlaceOrder):
+        return place(command, order, now)
+    if order is None:
+        raise Rejected("order_unknown", order_id=command.order_id)
     match command:
         case AddLine():
             return add_line(command, order, now)
@@ -66,7 +85,7 @@ def _command(command: OrderCommand, order: Order, now: datetime) -> Items:
         case DeliverOrder():
             return deliver(order, now)
         case EndReview():
-            return [OrderReviewEnded(order_id=order.order_id)] if order.in_review else []
+            return [OrderReviewEnded(order_id=order.order_id, lines=order.lines, total=order.total)] if order.in_review else []
         case ConfirmOrder() | RejectOrder() | CompleteOrder():
             return obey(command, order)
 
@@ -101,10 +120,24 @@ def deliver(order: Order, now: datetime) -> Items:
 
 def follow(fact: CheckoutFact, order: Order | None) -> Items:
     """Remember what another context said, and say what follows from it."""
-    if order is None:
+    if order is None or not (step := _news(fact, order)):
         return []
-    step = progressed(fact)
     return [step, *settled(evolve(order, step))]
+
+
+def remember(fact: CheckoutFact, order: Order | None) -> Items:
+    """Remember what another context said; say only that it is too late to cancel."""
+    if order is None or not (step := _news(fact, order)):
+        return []
+    after = evolve(order, step)
+    too_late = after.status == "cancelling" and after.progress.shipping == "shipped"
+    return [step, _refused(order)] if too_late else [step]
+
+
+def _news(fact: CheckoutFact, order: Order) -> CheckoutProgressed | None:
+    """Return a fact as the order remembers it; None for one that is said again."""
+    step = progressed(fact)
+    return step if advanced(order.progress, step) != order.progress else None
 
 
 def settled(order: Order) -> list[StatusFact]:
@@ -132,16 +165,25 @@ def next_fact(order: Order) -> StatusFact | None:
 def _cancellation(order: Order) -> StatusFact | None:
     progress = order.progress
     if progress.shipping == "shipped":
-        return OrderCancellationRefused(order_id=order.order_id, reason="already_shipped")
+        return _refused(order)
     if progress.shipping_undone and progress.stock_undone and progress.payment_undone:
-        return OrderCancelled(
-            order_id=order.order_id,
-            reason=order.reason or "",
-            compensations=progress.undone,
-            lines=order.lines,
-            was_confirmed=order.confirmed,
-        )
+        return _cancelled(order, progress.undone, closed=())
     return None
+
+
+def _refused(order: Order) -> OrderCancellationRefused:
+    return OrderCancellationRefused(order_id=order.order_id, reason="already_shipped")
+
+
+def _cancelled(order: Order, compensations: tuple[str, ...], *, closed: tuple[str, ...]) -> OrderCancelled:
+    return OrderCancelled(
+        order_id=order.order_id,
+        reason=order.reason or "",
+        compensations=compensations,
+        closed=closed,
+        lines=order.lines,
+        was_confirmed=order.confirmed,
+    )
 
 
 def _failure(order: Order) -> StatusFact | None:
@@ -155,19 +197,24 @@ def _failure(order: Order) -> StatusFact | None:
     if progress.stock == "short" and (progress.payment_undone or not progress.lapsed):
         return _rejected(order, "out_of_stock", progress.stock_detail)
     if progress.payment in ("failed", "voided") and progress.stock == "expired":
-        return OrderExpired(order_id=order.order_id, lines=order.lines, was_confirmed=order.confirmed)
+        return _expired(order, progress.undone)
     if progress.payment in ("failed", "voided") and progress.stock == "released":
         return _rejected(order, "payment_failed", progress.payment_detail)
     return None
 
 
-def _rejected(order: Order, reason: str, detail: str) -> OrderRejected:
+def _expired(order: Order, compensations: tuple[str, ...]) -> OrderExpired:
+    return OrderExpired(order_id=order.order_id, lines=order.lines, was_confirmed=order.confirmed, compensations=compensations)
+
+
+def _rejected(order: Order, reason: str, detail: str, *, compensations: tuple[str, ...] | None = None) -> OrderRejected:
     return OrderRejected(
         order_id=order.order_id,
         reason=reason,
         detail=detail,
         lines=order.lines,
         was_confirmed=order.confirmed,
+        compensations=order.progress.undone if compensations is None else compensations,
     )
 
 
@@ -192,13 +239,36 @@ def _confirmed(order: Order) -> OrderConfirmed:
 
 
 def obey(command: ConfirmOrder | RejectOrder | CompleteOrder, order: Order) -> Items:
-    """Do what the orchestrator found out; a command that does not fit the order's status is refused."""
+    """Do what somebody has found out; a command that does not fit the order's status is refused."""
     match command, order.status:
         case ConfirmOrder(), "pending":
             return [_confirmed(order)]
         case RejectOrder(), "pending" | "confirmed":
-            return [_rejected(order, command.reason, command.detail)]
+            return [_rejected(order, command.reason, command.detail, compensations=command.compensations)]
         case CompleteOrder(), "confirmed":
             return [OrderCompleted(order_id=order.order_id)]
         case _:
             raise Rejected(f"order_{order.status}", order_id=order.order_id)
+
+
+def told(message: PlaceOrder | OrderCommand, order: Order) -> Items:
+    """Return what only the orchestrator may say: how a cancellation ends, that the order has expired; and the answer to what it repeats.
+
+    Raises:
+        Rejected: nobody has asked for the cancellation that it ends.
+    """
+    match message, order.status:
+        case ConfirmOrder(), _ if order.confirmed:
+            return [OrderStandsConfirmed(order_id=order.order_id)]
+        case CompleteOrder(), "completed":
+            return [OrderStandsCompleted(order_id=order.order_id)]
+        case CompleteOrder(), "cancelling" if order.confirmed:
+            return [_refused(order), OrderCompleted(order_id=order.order_id)]
+        case ((RejectOrder(compensations=done, closed=closed) | CancelOrder(compensations=tuple(done), closed=closed)), "cancelling"):
+            return [_cancelled(order, done, closed=closed)]
+        case CancelOrder(compensations=tuple()), _:
+            raise Rejected(f"order_{order.status}", order_id=order.order_id)
+        case RejectOrder(reason="reservation_expired", compensations=done), "pending" | "confirmed":
+            return [_expired(order, done)]
+        case _:
+            return []

@@ -115,7 +115,7 @@ class OrderRoutes:
             raise Problem(404, "unknown-version", "The order has no such version yet.", detail=detail)
         stream = await self._app.load(Order, order_id, version=version)
         assert stream is not None  # noqa: S101  # it has events
-        return story_as_of(cast("Order", stream.state), events[:version], view)
+        return story_as_of(cast("Order", stream.state), events, view)
 
     async def browse(self, call: Call) -> Answer:
         """List orders."""

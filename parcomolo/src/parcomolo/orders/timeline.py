@@ -14,7 +14,7 @@ import msgspec
 
 from millrace import Context, Event
 from parcomolo.contracts import inventory, operations, orders, payments, shipping
-from parcomolo.orders.checkout import VOIDED_BECAUSE
+from parcomolo.contracts.payments import VOIDED_BECAUSE
 
 Sentence = Callable[[Any], str]
 
@@ -103,15 +103,23 @@ def entry_of(fact: Event, context: Context) -> Entry:
     )
 
 
+CANCELLED = "order_cancelled"
+"""The reason of whatever is undone because a customer has asked for it."""
+NO_ANSWER = "no_answer"
+"""What `order-rejected` says in detail where a step got no answer, so that no fact stands behind it."""
+FAILURES = {"out_of_stock": "out-of-stock", "payment_failed": "payment-failed", "shipping_failed": "shipping-failed"}
 _FACT_ID = re.compile(r"(orders|inventory|payments|shipping|operations)-\d+-\d+")
+_COMMANDED = re.compile(r"checkout-\d+-\d+")
+"""The id of a command of whoever orchestrates. Commands are no part of the story, so `TOLD_AFTER` says what stood behind them."""
 _STOCK_UNDONE = {"stock-released", "out-of-stock"}
 _PAYMENT_UNDONE = {"payment-failed", "payment-refunded"}
+_SHIPPING_UNDONE = {"shipping-cancelled", "shipping-failed"}
 
 ONLY_AFTER: dict[str, tuple[set[str], ...]] = {
     "order-confirmed": ({"stock-reserved"}, {"payment-succeeded"}),
     "order-completed": ({"item-shipped"}, {"stock-committed"}),
     "order-cancellation-refused": ({"item-shipped"},),
-    "order-cancelled": ({"shipping-cancelled", "shipping-failed"}, _STOCK_UNDONE, _PAYMENT_UNDONE),
+    "order-cancelled": (_SHIPPING_UNDONE, _STOCK_UNDONE, _PAYMENT_UNDONE),
     "order-expired": ({"reservation-expired"}, {"payment-failed"}),
     "order-rejected/out_of_stock": ({"out-of-stock"},),
     "order-rejected/payment_failed": ({"payment-failed"}, {"stock-released"}),
@@ -119,13 +127,62 @@ ONLY_AFTER: dict[str, tuple[set[str], ...]] = {
 }
 """What a turn of the order stands on: one fact of each set. Its direct cause is only the last of them."""
 
+TOLD_AFTER: dict[str, tuple[set[str], ...]] = {
+    "payment-succeeded": ({"stock-reserved"},),
+    "order-confirmed": ({"stock-reserved"}, {"payment-succeeded"}),
+    "shipping-scheduled": ({"order-confirmed"},),
+    "shipping-failed": ({"order-confirmed"},),
+    "stock-committed": ({"item-shipped"},),
+    "order-completed": ({"item-shipped"}, {"stock-committed"}),
+    "order-cancellation-refused": ({"item-shipped"},),
+    "order-expired": ({"reservation-expired"},),
+    CANCELLED: ({"order-cancellation-requested"},),
+    "stock_released": ({"stock-released"},),
+    "payment_refunded": ({"payment-refunded"},),
+    "payment_voided": ({"payment-failed"},),
+    "shipping_cancelled": ({"shipping-cancelled"},),
+    "stock": (_STOCK_UNDONE,),
+    "payment": (_PAYMENT_UNDONE,),
+    "shipping": (_SHIPPING_UNDONE,),
+}
+"""The same where whoever orchestrates commanded it, after these: by the fact's name, its reason, and what it names as undone or closed.
 
-def missing(fact: Event, entries: Collection[Entry], causation_id: str) -> str | None:
-    """Return what must be in the story before the fact, or None when everything is."""
+Only what has surely happened is listed: an operator may have skipped an undo, and a step may have got no answer at all.
+"""
+
+
+def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_review: bool = False) -> str | None:
+    """Return what must be in the story before the fact, or None when everything is.
+
+    Args:
+        fact: what is to be told.
+        entries: what has been told.
+        causation_id: of the fact's envelope.
+        in_review: as told so far, the order's content may still change.
+    """
     if _FACT_ID.fullmatch(causation_id) and all(entry.id != causation_id for entry in entries):
         return f"its cause {causation_id}"
     told = {entry.type for entry in entries}
-    return next((" or ".join(sorted(ground)) for ground in _grounds(fact, told) if not ground & told), None)
+    commanded = _COMMANDED.fullmatch(causation_id) is not None
+    if commanded and in_review and not isinstance(fact, orders.OrderCancelled):
+        return "order-review-ended"
+    grounds = _grounds_of_command(fact) if commanded else _grounds(fact, told)
+    return next((" or ".join(sorted(ground)) for ground in grounds if not ground & told), None)
+
+
+def _grounds_of_command(fact: Event) -> tuple[set[str], ...]:
+    """Return what the orchestrator knew when it sent the command that led to the fact."""
+    names = [STORY[type(fact)][0], *getattr(fact, "compensations", ()), *getattr(fact, "closed", ())]
+    seen: tuple[set[str], ...] = ()
+    if isinstance(fact, orders.OrderRejected) and fact.detail != NO_ANSWER and fact.reason in FAILURES:
+        seen = ({FAILURES[fact.reason]},)
+    if getattr(fact, "reason", "") == CANCELLED:
+        names.append(CANCELLED)
+    if isinstance(fact, payments.PaymentFailed) and fact.amount is not None:
+        names.append("payment-succeeded")  # it was asked for, and so has the same ground
+    if isinstance(fact, shipping.ShippingCancelled) and fact.shipment_id is not None:
+        names.append("shipping-scheduled")
+    return (*seen, *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
 
 
 def _grounds(fact: Event, told: set[str]) -> tuple[set[str], ...]:

@@ -37,8 +37,11 @@ def order_status(view: OrderStatus | None, event: Fact, context: Context) -> Ord
     told = view.timeline if view is not None else ()
     if any(entry.id == context.id for entry in told):
         return None
-    order = _after(view.order if view is not None else None, event)
-    if reason := missing(event, told, context.causation_id):
+    before = view.order if view is not None else None
+    order = _after(before, event)
+    if before is not None and isinstance(event, CheckoutFact) and order.progress == before.progress:
+        return None  # the answer to a repeated command, said again
+    if reason := missing(event, told, context.causation_id, in_review=before is not None and before.in_review):
         raise NotYet(reason)
     return OrderStatus(
         order_id=order.order_id,

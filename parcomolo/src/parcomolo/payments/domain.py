@@ -8,7 +8,8 @@ The outcome of a charge may stay unknown. Then the provider is asked again with 
 most, and in the end the key is voided, which keeps the money out even if a charge went through. (Source: Stripe's
 rules for idempotency keys; retry soft declines, never hard ones.)
 
-Stopping an order may come at any time, even before the order is known here: `stop` remembers it.
+Stopping an order may come at any time, even before the order is known here: `stop` remembers it. Whoever commands gets an answer each
+time: to a repeated command the first one again, unless the provider is being asked, whose answer is the answer then.
 
 Neighbours: `service` calls the provider with the requests decided here, and hands its answers to the decisions about them.
 """
@@ -60,7 +61,10 @@ RETRY_REFUND = "refund"
 
 
 class PaymentCase(State, key="order_id"):
-    """What payments knows of an order. `stopped`: why the money is not wanted any more, while a charge is out."""
+    """What payments knows of an order.
+
+    `stopped`: why the money is not wanted any more, while a charge is out; `failure`: why no money is kept, as it was told.
+    """
 
     order_id: str
     status: Literal["waiting", "charging", "retrying", "succeeded", "failed", "refunding", "refund_failed", "refunded"] = "waiting"
@@ -69,6 +73,8 @@ class PaymentCase(State, key="order_id"):
     amount: Money | None = None
     attempt: int = 0
     stopped: str | None = None
+    failure: str = ""
+    retryable: bool = False
 
     @property
     def payment_id(self) -> str:
@@ -118,7 +124,9 @@ def charge_reserved(event: StockReserved, case: PaymentCase | None) -> Items:
 def charge_on_command(command: ProcessPayment, case: PaymentCase | None) -> Items:
     """Charge what the command says; an order that was charged, or stopped, is not charged again."""
     known = case or PaymentCase(order_id=command.order_id)
-    return _begin(replace(known, token=command.token), command.amount) if known.status == "waiting" else []
+    if known.status == "waiting":
+        return _begin(replace(known, token=command.token), command.amount)
+    return [_succeeded_again(known)] if known.status == "succeeded" else _undone_again(known)
 
 
 def charge_again(_command: ChargeAgain, case: PaymentCase | None) -> Items:
@@ -155,25 +163,53 @@ def _ask(case: PaymentCase) -> Items:
 
 def _succeeded(case: PaymentCase) -> Items:
     paid = replace(case, status="succeeded")
-    said = PaymentSucceeded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked)
+    said = _succeeded_again(case)
     if case.stopped is None:
         return [paid, said]
     return [said, *_refund(paid, case.stopped)]
 
 
+def _succeeded_again(case: PaymentCase) -> PaymentSucceeded:
+    return PaymentSucceeded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked)
+
+
 def _failed(case: PaymentCase, reason: str, *, retryable: bool = False, void: bool = False) -> Items:
-    said = PaymentFailed(order_id=case.order_id, payment_id=case.payment_id, reason=reason, retryable=retryable, amount=case.amount)
-    items: Items = [replace(case, status="failed"), said]
+    failed = replace(case, status="failed", failure=reason, retryable=retryable)
+    items: Items = [failed, _failed_again(failed)]
     return [*items, VoidCard(order_id=case.order_id, payment_id=case.payment_id)] if void else items
+
+
+def _failed_again(case: PaymentCase) -> PaymentFailed:
+    order_id, payment_id = case.order_id, case.payment_id
+    return PaymentFailed(order_id=order_id, payment_id=payment_id, reason=case.failure, retryable=case.retryable, amount=case.amount)
 
 
 # Stopping, and giving it back
 
 
-def stop(event: ShippingCancelled | ShippingFailed | RefundPayment, case: PaymentCase | None) -> Items:
+def stop(event: ShippingCancelled | ShippingFailed, case: PaymentCase | None) -> Items:
     """Nothing will leave for this order: never charge, or give back. Every order gets exactly one last answer."""
     reason = "shipping_failed" if isinstance(event, ShippingFailed) else event.reason
-    known = case or PaymentCase(order_id=event.order_id)
+    return _stop(case or PaymentCase(order_id=event.order_id), reason)
+
+
+def stop_on_command(command: RefundPayment, case: PaymentCase | None) -> Items:
+    """Like `stop`, but whoever commands is told again what was done before."""
+    known = case or PaymentCase(order_id=command.order_id)
+    return _undone_again(known) or _stop(known, command.reason)
+
+
+def _undone_again(case: PaymentCase) -> Items:
+    match case.status:
+        case "failed":
+            return [_failed_again(case)]
+        case "refunded":
+            return [_refunded_again(case)]
+        case _:
+            return []
+
+
+def _stop(known: PaymentCase, reason: str) -> Items:
     match known.status:
         case "waiting":
             return _failed(known, reason)
@@ -204,7 +240,7 @@ def close(_event: OrderCancelled | OrderRejected | OrderExpired, case: PaymentCa
     if case is None:
         return []
     if case.status == "waiting":
-        return [replace(case, status="failed")]
+        return [replace(case, status="failed", failure="order_ended")]
     if case.status == "charging":
         return [replace(case, stopped=case.stopped or "order_ended")]
     return _refund(case, "order_ended") if case.status == "succeeded" else []
@@ -220,13 +256,15 @@ def refund_answered(answer: RefundAnswered, case: PaymentCase | None) -> Items:
     if case is None or case.status != "refunding" or answer.attempt != case.attempt:
         return []
     if answer.refunded:
-        reason = case.stopped or ""
-        said = PaymentRefunded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, reason=reason)
-        return [replace(case, status="refunded"), said]
+        return [replace(case, status="refunded"), _refunded_again(case)]
     if case.attempt <= len(REFUND_DELAYS):
         return [Timer(RETRY_REFUND, RefundAgain(order_id=case.order_id), after=REFUND_DELAYS[case.attempt - 1])]
     failed = RefundFailed(order_id=case.order_id, payment_id=case.payment_id, reason=answer.reason)
     return [replace(case, status="refund_failed"), failed]
+
+
+def _refunded_again(case: PaymentCase) -> PaymentRefunded:
+    return PaymentRefunded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, reason=case.stopped or "")
 
 
 def _refund(case: PaymentCase, reason: str) -> Items:

@@ -12,6 +12,7 @@ outside of a transaction safe. A real one takes the place of the simulation by i
     tok_timeout_then_ok       charged, but the first answer is lost
     tok_timeout               charged, and every answer is lost
     tok_refund_fails_twice    charged; two refunds fail, the third succeeds
+    tok_refund_fails          charged; every refund fails
     anything else             hard decline: unknown_token
 """
 
@@ -203,7 +204,8 @@ def give_back(ledger: Ledger, key: str, amount: Money) -> RefundResult:
     if known is None or known.state == "declined" or known.amount != amount:
         return RefundResult(refunded=False, reason="nothing_to_refund")
     asked = msgspec.structs.replace(known, refunds_asked=known.refunds_asked + 1)
-    fails = known.token == "tok_refund_fails_twice" and asked.refunds_asked <= _REFUNDS_THAT_FAIL
+    twice = known.token == "tok_refund_fails_twice" and asked.refunds_asked <= _REFUNDS_THAT_FAIL
+    fails = twice or known.token == "tok_refund_fails"
     state = "refunded" if known.state == "charged" and not fails else known.state
     ledger.save(msgspec.structs.replace(asked, state=state))
     return RefundResult(refunded=state != "charged", reason="provider_error" if state == "charged" else "")
@@ -218,7 +220,7 @@ def leave_nothing(ledger: Ledger, key: str) -> None:
 
 def _act(charge: Charge) -> tuple[ChargeState, ChargeResult]:
     match charge.token:
-        case "tok_ok" | "tok_refund_fails_twice":
+        case "tok_ok" | "tok_refund_fails_twice" | "tok_refund_fails":
             return "charged", ChargeResult("ok")
         case "tok_declined":
             return "declined", ChargeResult("declined_hard", "card_declined")

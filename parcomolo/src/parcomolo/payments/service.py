@@ -1,4 +1,5 @@
-"""The service payments: reacts to facts, asks the provider, and decides what follows from its answers.
+"""The service payments: reacts to facts, or to commands alone where somebody orchestrates, asks the provider, and decides what follows from
+its answers.
 
 Two processors: `handlers` decides (pure), `provider` calls the outside world (at least once, keyed by the payment's
 id) and decides about the answer in the transaction that notes the request as answered. Requests go over the internal topic,
@@ -23,17 +24,8 @@ from parcomolo.payments.provider import PaymentProvider
 from parcomolo.payments.views import Payment, payment
 
 SAYS = (PaymentSucceeded, PaymentFailed, PaymentRefunded, RefundFailed, ChargeCard, RefundCard, VoidCard)
-DECISIONS = (
-    domain.remember,
-    domain.change_content,
-    domain.charge_reserved,
-    domain.charge_on_command,
-    domain.charge_again,
-    domain.stop,
-    domain.void_expired,
-    domain.close,
-    domain.refund_again,
-)
+OBEYS = (domain.charge_on_command, domain.stop_on_command, domain.charge_again, domain.refund_again)
+FOLLOWS = (domain.remember, domain.change_content, domain.charge_reserved, domain.stop, domain.void_expired, domain.close)
 
 
 RETRIES = RetryPolicy(attempts=10, first_s=0.2, factor=2.0, most_s=30.0)
@@ -43,10 +35,10 @@ PROVIDER = Breaker("payment-provider", failures=5, first_s=1.0, factor=2.0, most
 """While nothing is answered, orders wait and one request at a time looks for the provider."""
 
 
-def build(provider: PaymentProvider) -> Service:
-    """Return the service, wired to a provider."""
+def build(provider: PaymentProvider, *, orchestrated: bool) -> Service:
+    """Return the service, wired to a provider; it obeys commands, and follows facts unless somebody orchestrates."""
     payments = Service("payments", says=SAYS, rejection=PaymentCommandRejected)
-    for decision in DECISIONS:
+    for decision in OBEYS if orchestrated else (*OBEYS, *FOLLOWS):
         payments.handler(case=PaymentCase.by("order_id"))(decision)
     payments.view(Payment)(payment)
     _call_provider(payments, provider)

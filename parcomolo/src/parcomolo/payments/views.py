@@ -20,8 +20,8 @@ class Payment(View, key="payment_id", lookups=("order_id", "status"), sort="at",
     at: datetime
 
 
-def payment(_view: Payment | None, event: PaymentSucceeded | PaymentFailed | PaymentRefunded, context: Context) -> Payment | None:
-    """Show the latest fact. A payment for which the provider was never asked is none."""
+def payment(view: Payment | None, event: PaymentSucceeded | PaymentFailed | PaymentRefunded, context: Context) -> Payment | None:
+    """Show the latest fact; what is said again is none. A payment for which the provider was never asked is none."""
     if event.amount is None:
         return None
     match event:
@@ -31,4 +31,6 @@ def payment(_view: Payment | None, event: PaymentSucceeded | PaymentFailed | Pay
             status = "failed"
         case PaymentRefunded():
             status = "refunded"
+    if view is not None and view.status in (status, "refunded"):
+        return None
     return Payment(payment_id=event.payment_id, order_id=event.order_id, amount=event.amount, status=status, at=context.time)

@@ -7,7 +7,7 @@
 
 `cancelled` and `shipped` exclude each other, and both are decided here, one message at a time per order: whichever
 comes first wins, and everybody else follows the fact. A cancellation is remembered even before the order is known
-here.
+here. Whoever commands gets an answer each time: to a repeated command the first one again.
 
 Neighbours: `service` books with the carrier what is decided here and brings its answer back.
 """
@@ -42,11 +42,12 @@ PICK_UP = "pick-up"
 
 
 class Parcel(State, key="order_id"):
-    """What shipping knows of an order."""
+    """What shipping knows of an order; `reason` is why it failed or was cancelled."""
 
     order_id: str
     status: Literal["waiting", "booking", "scheduled", "shipped", "failed", "cancelled", "withheld"] = "waiting"
     ship_to: ShipTo | None = None
+    reason: str = ""
 
     @property
     def shipment_id(self) -> str:
@@ -74,9 +75,26 @@ def schedule_paid(event: PaymentSucceeded, parcel: Parcel | None) -> Items:
 
 
 def schedule_on_command(command: ScheduleShipping, parcel: Parcel | None) -> Items:
-    """Book a parcel as the command says, once."""
+    """Book a parcel as the command says, once. While the carrier is asked, its answer is the answer."""
     known = parcel or Parcel(order_id=command.order_id)
-    return _book(replace(known, ship_to=command.ship_to)) if known.status == "waiting" else []
+    if known.status == "waiting":
+        return _book(replace(known, ship_to=command.ship_to))
+    return _answer_again(known)
+
+
+def _answer_again(parcel: Parcel) -> Items:
+    order_id, shipment_id = parcel.order_id, parcel.shipment_id
+    match parcel.status:
+        case "scheduled":
+            return [ShippingScheduled(order_id=order_id, shipment_id=shipment_id)]
+        case "shipped":
+            return [ShippingScheduled(order_id=order_id, shipment_id=shipment_id), ItemShipped(order_id=order_id, shipment_id=shipment_id)]
+        case "failed":
+            return [ShippingFailed(order_id=order_id, shipment_id=shipment_id, reason=parcel.reason)]
+        case "cancelled" | "withheld":
+            return [ShippingCancelled(order_id=order_id, reason=parcel.reason)]
+        case _:
+            return []
 
 
 def _book(parcel: Parcel) -> Items:
@@ -91,7 +109,7 @@ def booked(answer: ParcelBooked, parcel: Parcel | None, *, delay: timedelta) -> 
     order_id, shipment_id = parcel.order_id, parcel.shipment_id
     if answer.refusal is not None:
         failed = ShippingFailed(order_id=order_id, shipment_id=shipment_id, reason=answer.refusal)
-        return [replace(parcel, status="failed"), failed]
+        return [replace(parcel, status="failed", reason=answer.refusal), failed]
     waiting, scheduled = replace(parcel, status="scheduled"), ShippingScheduled(order_id=order_id, shipment_id=shipment_id)
     pick_up = SendParcel(order_id=order_id)
     if not delay:
@@ -113,11 +131,15 @@ def cancel(event: OrderCancellationRequested, parcel: Parcel | None) -> Items:
 
 
 def cancel_on_command(command: CancelShipping, parcel: Parcel | None) -> Items:
-    """Like `cancel`, but whoever commands is told when it is too late."""
+    """Like `cancel`, but whoever commands is told when it is too late, or has been done.
+
+    Raises:
+        Rejected: the parcel has left.
+    """
     known = parcel or Parcel(order_id=command.order_id)
     if known.status == "shipped":
         raise Rejected("already_shipped", order_id=command.order_id)
-    return _cancelled(known, command.reason) if known.status not in ("failed", "cancelled") else []
+    return _answer_again(known) if known.status in ("failed", "cancelled") else _cancelled(known, command.reason)
 
 
 def withhold(event: OutOfStock, parcel: Parcel | None) -> Items:
@@ -131,5 +153,5 @@ def withhold(event: OutOfStock, parcel: Parcel | None) -> Items:
 def _cancelled(parcel: Parcel, reason: str) -> Items:
     booked_id = parcel.shipment_id if parcel.status in ("booking", "scheduled") else None
     said = ShippingCancelled(order_id=parcel.order_id, reason=reason, shipment_id=booked_id)
-    items: Items = [replace(parcel, status="cancelled"), Cancel(PICK_UP), said]
+    items: Items = [replace(parcel, status="cancelled", reason=reason), Cancel(PICK_UP), said]
     return [*items, UnbookParcel(order_id=parcel.order_id, shipment_id=booked_id)] if booked_id else items

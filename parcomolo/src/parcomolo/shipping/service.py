@@ -1,4 +1,5 @@
-"""The service shipping: reacts to facts, books with the carrier, and decides what follows from its answer.
+"""The service shipping: reacts to facts, or to commands alone where somebody orchestrates, books with the carrier, and decides what follows
+from its answer.
 
 Two processors: `handlers` decides (pure), `carrier` calls the outside world (at least once, keyed by the shipment's
 id) and decides about the answer in the transaction that notes the request as answered. Requests go over the internal topic,
@@ -25,15 +26,8 @@ from parcomolo.shipping.messages import BookParcel, UnbookParcel
 from parcomolo.shipping.views import Shipment, shipment, shipments_of
 
 SAYS = (ShippingScheduled, ItemShipped, ShippingFailed, ShippingCancelled, BookParcel, UnbookParcel)
-DECISIONS = (
-    domain.remember,
-    domain.schedule_paid,
-    domain.schedule_on_command,
-    domain.send,
-    domain.cancel,
-    domain.cancel_on_command,
-    domain.withhold,
-)
+OBEYS = (domain.schedule_on_command, domain.cancel_on_command, domain.send)
+FOLLOWS = (domain.remember, domain.schedule_paid, domain.cancel, domain.withhold)
 
 
 RETRIES = RetryPolicy(attempts=10, first_s=0.2, factor=2.0, most_s=30.0)
@@ -42,10 +36,10 @@ CARRIER = Breaker("carrier", failures=5, first_s=1.0, factor=2.0, most_s=15.0)
 """While nothing is answered, parcels wait and one request at a time looks for the carrier."""
 
 
-def build(settings: Settings, carrier: Carrier) -> Service:
-    """Return the service, wired to a carrier."""
+def build(settings: Settings, carrier: Carrier, *, orchestrated: bool) -> Service:
+    """Return the service, wired to a carrier; it obeys commands, and follows facts unless somebody orchestrates."""
     shipping = Service("shipping", says=SAYS, rejection=ShippingCommandRejected)
-    for decision in DECISIONS:
+    for decision in OBEYS if orchestrated else (*OBEYS, *FOLLOWS):
         shipping.handler(parcel=Parcel.by("order_id"))(decision)
     shipping.view(Shipment, key=shipments_of)(shipment)
     _call_carrier(shipping, carrier, delay=settings.shipping_delay)

@@ -27,11 +27,11 @@ def shipments_of(event: ShipmentFact) -> list[str]:
 
 
 def shipment(
-    _view: Shipment | None,
+    view: Shipment | None,
     event: ShipmentFact,
     context: Context,
 ) -> Shipment | None:
-    """Show the latest fact."""
+    """Show the latest fact; what is said again is none."""
     if event.shipment_id is None:
         return None
     match event:
@@ -43,4 +43,6 @@ def shipment(
             status = "cancelled"
         case ShippingFailed():
             status = "failed"
+    if view is not None and (status == "scheduled" or view.status != "scheduled"):
+        return None
     return Shipment(shipment_id=event.shipment_id, order_id=event.order_id, status=status, at=context.time)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from millrace import Application
 from parcomolo.catalogue import routes as catalogue
+from parcomolo.checkout import routes as checkout
 from parcomolo.inventory import routes as inventory
 from parcomolo.operations import routes as operations
 from parcomolo.orders import routes as orders
@@ -62,6 +63,8 @@ def web_application(
     for name, context in CONTEXTS.items():
         if name in services:
             found += context.endpoints(app)
+    if "checkout" in services or ("orders" in services and not checkout.exists(app)):
+        found += checkout.endpoints(app, guard or Guard())
     found += probes.endpoints(app)
     if app.on_log:
         guard = guard or Guard()

@@ -6,6 +6,7 @@ Neighbours: routes of every context; the header is `Millrace-Position`.
 from __future__ import annotations
 
 from millrace import Application, Outcome, Position, State
+from parcomolo.configuration import ORCHESTRATOR
 from parcomolo.web.endpoint import Call
 from parcomolo.web.problems import Problem, unavailable
 
@@ -32,6 +33,16 @@ def asked_position(call: Call) -> Position | None:
         return Position.parse(text)
     except ValueError as error:
         raise Problem(400, "malformed-position", "The position cannot be read.", detail=f"{HEADER}: {error}") from error
+
+
+async def follow_up(app: Application, call: Call) -> None:
+    """Wait until whoever orchestrates here has read what a call names, and its commands are read: an order reaches stock by a command.
+
+    Where it is orchestrated in another process, only what has come from there is seen. A consumer that stands still is not waited for long.
+    """
+    if asked_position(call) is not None and ORCHESTRATOR in app.hosts:
+        for _ in ("the order", "the command"):
+            await app.caught_up()
 
 
 async def catch_up(app: Application, call: Call, kept: type[State], *, key: str | None = None) -> None:

@@ -1,0 +1,109 @@
+"""The orchestrated checkout among faults: answers lost, said twice, late or out of order, processes that die, deadlines at any moment.
+
+    lost       an answer does not reach the saga; only what a repeated command brings again (the log itself loses nothing)
+    twice      a message is handled once more, as after a redelivery; the provider is asked twice by what follows
+    dead       what was decided on a message is gone, though the provider and the carrier were asked; it is handled again
+    reloaded   an instance is what its stored bytes say
+    late       a deadline comes although the answer lies there already; topics and readers lag as in `World`
+
+Then the faults end, and an operator repeats what is stuck: after that everything must be at its end. The view and the alerts are left out,
+and the provider keeps its ledger in memory, because tens of thousands of runs have to fit into a minute.
+
+Neighbours: `test_interleavings` says what must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from millrace import Event
+from millrace.saga_course import Course
+from millrace.saga_instance import SagaInstance
+from millrace.saga_progress import Occasion
+from parcomolo.contracts.inventory import ReservationExpired
+from parcomolo.contracts.orders import OrderCancellationRequested, OrderPlaced, OrderReviewEnded
+from parcomolo.contracts.shipping import ItemShipped
+from parcomolo.payments.provider import Charge
+from tests.parcomolo.domain.world import EPOCH, MICROS, Said, World
+
+NEVER_LOST = (OrderPlaced, OrderReviewEnded, OrderCancellationRequested, ItemShipped, ReservationExpired)
+"""What no command repeats."""
+OUTSIDE = ("provider", "carrier")
+LEFT_OUT = ("status", "operations")
+LOST, TWICE, DEAD, RELOADED = 0.04, 0.06, 0.06, 0.3
+RETRIES_MAX = 20
+_decode = msgspec.json.Decoder(SagaInstance).decode
+
+
+class MemoryLedger:
+    """What a provider keeps, in memory."""
+
+    def __init__(self) -> None:
+        self.charges: dict[str, Charge] = {}
+
+    def find(self, key: str) -> Charge | None:
+        """Return a charge."""
+        return self.charges.get(key)
+
+    def save(self, charge: Charge) -> None:
+        """Keep a charge."""
+        self.charges[charge.key] = charge
+
+
+class FaultyWorld(World):
+    """See the module. `faulty` ends with the faults."""
+
+    def __init__(self, **world: Any) -> None:
+        self.faulty = True
+        self.ledger = MemoryLedger()
+        self.stuck = 0
+        super().__init__(**world)
+        for reader in LEFT_OUT:
+            del self._readers[reader]
+
+    def settle(self) -> None:
+        """End the faults, and let an operator repeat what is stuck until everything is at its end."""
+        self.faulty, self._in_time, self._impatience = False, True, 0.0
+        self.run()
+        for _ in range(RETRIES_MAX):
+            stuck = [key for key, instance in self.sagas.items() if instance.status == "stuck"]
+            if not stuck:
+                return
+            for key in stuck:
+                self._operate(key, lambda course: course.retry("operator"))
+            self.run()
+
+    def _operate(self, key: str, act: Callable[[Course], None]) -> None:
+        self.stuck += 1
+        course = Course(self.saga, self.sagas[key], Occasion((self.now - EPOCH) // MICROS), id=key)
+        act(course)
+        self._moved(key, course.end(), Said(OrderReviewEnded(order_id=key), "", "", "operator", self.now))
+
+    def _deliver(self, place: tuple[str, str, str]) -> None:
+        if self.faulty:
+            chance = self.random.random()
+            if chance < DEAD:
+                self._die(place)
+                return
+            if chance < DEAD + TWICE and place[0] not in OUTSIDE:
+                self._queues[place].insert(0, self._queues[place][0])
+        super()._deliver(place)
+
+    def _die(self, place: tuple[str, str, str]) -> None:
+        if place[0] in OUTSIDE:
+            self._ask(self._queues[place][0].message)
+
+    def _moved(self, key: str, after: Any, said: Said) -> None:
+        super()._moved(key, after, said)
+        if self.faulty and key in self.sagas and self.random.random() < RELOADED:
+            self.sagas[key] = _decode(msgspec.json.encode(self.sagas[key]))
+
+    def _loses(self, reader: str, message: Any) -> bool:
+        lossy = self.faulty and reader == "checkout" and isinstance(message, Event) and not isinstance(message, NEVER_LOST)
+        return lossy and self.random.random() < LOST
+
+    def _at_the_provider(self, work: Callable[[Any], Any]) -> Any:
+        return work(self.ledger)
