@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from millrace import Application, ConfigurationError, Sagas, UnknownMessage
+from millrace import Application, ConfigurationError, UnknownMessage
 from millrace.errors import SagaRefused
+from millrace.operators import Sagas
 from parcomolo.web.endpoint import Answer, Call, Cursor, Endpoint, Limit, Text, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem, not_found
