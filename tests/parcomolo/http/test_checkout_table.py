@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from millrace import Consumers, ManualClock
+from millrace import ManualClock
+from millrace.operators import Consumers
 from parcomolo.configuration import ORCHESTRATION
 from tests.parcomolo.http.shop import Shop, facts_of, in_both_styles, running
 
