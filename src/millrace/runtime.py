@@ -49,6 +49,8 @@ log = logging.getLogger("millrace")
 
 BATCH_MAX = 1000
 STUCK_S = 30.0
+PORTION = 50
+"""Records per turn while commands come in: who waits for an answer waits for the turns that share its commit."""
 EARLY_S = 0.001
 """A timer of the event loop may wake this much too early; going to sleep again for less would only spin."""
 IDLE_S = 0.5
@@ -340,10 +342,15 @@ class Loop:
             self._in_hand = {}
         return True
 
+    @property
+    def _most(self) -> int:
+        """Return how many records make a full turn."""
+        return min(self._batch_max, PORTION) if self._writer.is_asked else self._batch_max
+
     async def _gather(self) -> None:
         """Where nothing is ever urgent, do not even read before the beat: what comes until then is read at once."""
         left = self._pace.left_s()
-        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._batch_max:
+        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._most:
             await self._hurry.wait(self._hurry.calls, left)
             self._idle_until = time.monotonic()
 
@@ -460,7 +467,7 @@ class Loop:
         places = sorted(place for place, offset in offsets.items() if ends.get(place, 0) > offset)
         if not places:
             return chunks
-        left = self._batch_max
+        left = self._most
         self._rotation += 1
         for i in range(len(places)):
             place = places[(i + self._rotation) % len(places)]
@@ -517,7 +524,7 @@ class Loop:
         now, taken = time.monotonic(), sum(len(chunk.deliveries) + len(chunk.again) for chunk in chunks)
         until = now + (self._pace.left_s() if taken else IDLE_S)
         self._idle_until = min(self._idle_until or until, until)
-        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._batch_max
+        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._most
         if self._hurried or many or now + EARLY_S >= self._idle_until or any(chunk.urgent for chunk in chunks):
             self._idle_until = 0.0
             return False
