@@ -41,7 +41,7 @@ from millrace.position_check import check_positions
 from millrace.processor import Mode
 from millrace.read_position import Replay
 from millrace.replay import part
-from millrace.turn import Chunk, Place, Turn
+from millrace.turn import CHAIN_MAX, Chunk, Place, Turn
 from millrace.workers import Workers
 from millrace.writer import Writer
 
@@ -409,7 +409,10 @@ class Loop:
         return Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, due_keys=due, timers=timers, blocked=self._blocked)
 
     def _due_keys(self, now: int) -> list[tuple[str, int, str]]:
-        """Return the keys whose first held message is to be tried, and is not being called."""
+        """Return the keys whose first held message is to be tried and is not being called, as many as one turn can try.
+
+        Where there are more, those come first that were woken, and then who has waited longest: so the tries go round.
+        """
         due = [
             place
             for place, (state, due) in self._blocked.items()
@@ -418,8 +421,10 @@ class Loop:
             and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
             and not (self._workers is not None and self._workers.asks(place))
         ]
-        self._again.clear()
-        return due
+        if len(due) > CHAIN_MAX:
+            due.sort(key=lambda place: (place[1:] not in self._again, self._blocked[place][1]))
+        self._again.intersection_update(place[1:] for place in due[CHAIN_MAX:])
+        return due[:CHAIN_MAX]
 
     def _due_timers(self, now: int) -> dict[int, bool]:
         """Return the partitions whose timers are due and not being called, with whether their input is drained."""
@@ -551,7 +556,7 @@ class Loop:
         if self._workers is not None:
             self._workers.drop(turn.moved)
             self._workers.learn(self._blocked)
-        self._again = turn.wake
+        self._again |= turn.wake
         if turn.fired:
             self._timers = await self._store.reader.timers.next(self.name)
 
