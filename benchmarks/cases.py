@@ -128,14 +128,15 @@ LATENCY_SERVERS = Case(
 RELAY = "benchmarks.sides.relay"
 RELAY_SERVERS = Case(
     "servers-relay",
-    "200,000 journal rows, 100 per transaction, published while they are written; then 500 rows/s, from insert until visible",
+    "200,000 journal rows, 100 per transaction, published meanwhile and afterwards; then 500 rows/s, from insert until visible",
     (
         Side("Debezium, tuned", RELAY, ("debezium", "--tuned"), ("debezium", "--tuned", "--rows", "60000", "--seconds", "3")),
         Side("Debezium", RELAY, ("debezium",), ("debezium", "--rows", "60000", "--seconds", "3")),
         Side("Millrace", RELAY, ("millrace",), ("millrace", "--rows", "60000", "--seconds", "3")),
     ),
     (
-        Metric("rate", "rows/s", ratio=1.2, beside={"Debezium": 1.2}),
+        Metric("rate", "rows/s while they are written", ratio=1.2, beside={"Debezium": 1.2}),
+        Metric("drained_rate", "rows/s from a backlog", ratio=1.2, beside={"Debezium": 1.2}),
         Metric("written_rate", "rows/s written meanwhile"),
         Metric("p50_ms", "p50 ms", lower_is_better=True, digits=1),
         Metric("p99_ms", "p99 ms", lower_is_better=True, ratio=1, beside={"Debezium": 1}, digits=1),
@@ -155,7 +156,8 @@ JOURNAL_SERVERS = Case(
         ),
     ),
     (
-        Metric("rate", "rows/s", ratio=0.8),
+        Metric("drained_rate", "rows/s from a backlog", ratio=0.8),
+        Metric("rate", "rows/s while they are written", ratio=0.8),
         Metric("p99_ms", "p99 ms", lower_is_better=True, digits=1),
         Metric("cpu_us", "relay CPU us a row", lower_is_better=True, digits=1),
     ),

@@ -1,9 +1,10 @@
 """Outbox relays side by side: Millrace's, as a process of its own, and Debezium's connector.
 
 Small rows of 1,000 keys are written 100 per transaction as fast as one connection can, while the relay runs; the rate is that of the last
-70 % in the topic. Then 500 rows/s, one per transaction: from just before its insert until a reader of the topic has it. Millrace's rows go
-into a service's journal through its store, Debezium's into a table of Debezium's shape by COPY. With ``--journal`` the journal holds so
-many rows before, all of them published.
+70 % in the topic, which the writer limits where the relay is faster. Then as many are written while the relay stands still, so that the
+rate at which it comes after is its own. Then 500 rows/s, one per transaction: from just before its insert until a reader of the topic has
+it. Millrace's rows go into a service's journal through its store, Debezium's into a table of Debezium's shape by COPY. With ``--journal``
+the journal holds so many rows before, all of them published.
 
 Verified: every row is in the topic once, those of a key in their order. Prints one JSON object.
 
@@ -197,6 +198,17 @@ class Driver:
         writing.join()
         return {"rate": rate, "cpu_us": cpu * 1e6, "written_rate": times * TOGETHER / writing.seconds}
 
+    def drain(self, rows: int, *, lost: int, process: "subprocess.Popen[bytes]") -> dict[str, float]:
+        """Write while the relay is stopped; answer how fast it comes after."""
+        process.send_signal(signal.SIGSTOP)
+        before = self.written - lost
+        for _ in range(rows // TOGETHER):
+            self.write(TOGETHER)
+        process.send_signal(signal.SIGCONT)
+        written = self.written - lost
+        rate, _ = slope(self._ends, TOPIC, written, share=(before + WARM * rows) / written, watch=lambda: 0.0)
+        return {"drained_rate": rate}
+
     def trickle(self, seconds: float) -> dict[str, float]:
         """Write 500 rows/s, each alone; answer when they were seen, after two seconds of warm-up."""
         arrivals = Arrivals(self._found, TOPIC, name_of=self._name_of)
@@ -255,6 +267,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         try:
             lost = driver.begin()
             figures = driver.flood(args.rows, lost=lost, watch=lambda: usage(process.pid).cpu)
+            figures |= driver.drain(args.rows, lost=lost, process=process)
             figures |= driver.trickle(args.seconds)
         finally:
             process.send_signal(signal.SIGTERM)
