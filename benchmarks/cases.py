@@ -220,7 +220,42 @@ WORKERS = Case(
         Metric("cpu_us", "CPU us a message", lower_is_better=True),
     ),
 )
-EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS)
+ONE_BAD_KEY = Case(
+    "one-bad-key",
+    "A handler that always fails for one key of a thousand: what is left of the others' rate",
+    (
+        Side("no failure", "benchmarks.sides.one_bad_key", (), ("--n", "50000")),
+        Side("one bad key", "benchmarks.sides.one_bad_key", ("--failing",), ("--failing", "--n", "50000")),
+    ),
+    (
+        Metric("rate", "messages/s of the other keys", ratio=0.9),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1),
+    ),
+)
+_TIMERS = ("--timers", "1000000")
+TIMERS = Case(
+    "timers",
+    "W1 while a million timers wait in the same store for the same processor, beside W1 without any",
+    (
+        Side("no timers", "benchmarks.sides.w1", (), ("--n", "100000")),
+        Side("a million timers", "benchmarks.sides.w1", _TIMERS, ("--n", "100000", *_TIMERS)),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=0.95),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1),
+        Metric("rss_peak_mib", "peak memory, MiB", lower_is_better=True),
+    ),
+)
+TIMERS_SERVERS = Case(
+    "servers-timers",
+    "The same on Kafka and PostgreSQL",
+    (
+        Side("no timers", "benchmarks.sides.w1", ("--on", "servers"), ("--on", "servers", "--n", "50000")),
+        Side("a million timers", "benchmarks.sides.w1", ("--on", "servers", *_TIMERS), ("--on", "servers", "--n", "50000", *_TIMERS)),
+    ),
+    (Metric("warm_rate", "messages/s", ratio=0.95), Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1)),
+)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, TIMERS)
 SERVERS = (
     W1_SERVERS,
     HTTP_SERVERS,
@@ -230,5 +265,6 @@ SERVERS = (
     PROCESSES_SERVERS,
     WORKERS_SERVERS,
     IDLE_SERVERS,
+    TIMERS_SERVERS,
 )
 CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

@@ -9,6 +9,7 @@ without gap or repeat per customer, last counts and sums and the stored state eq
 one JSON object.
 
     python -m benchmarks.sides.w1 --dir DIR [--on servers] [--n 200000] [--keys 10000] [--batch 1000]
+        [--timers 1000000]
 """
 
 import argparse
@@ -28,7 +29,7 @@ from benchmarks.process import usage
 from millrace import Application, Event, Service, State
 from millrace.engines.sqlite import SqliteEngine
 from millrace.partitioning import partition_of
-from millrace.ports import JournalRow, Log, TopicSpec
+from millrace.ports import JournalRow, Log, TimerRow, TopicSpec
 
 INPUT, OUTPUT, PARTITIONS = "orders.in", "totals", 3
 FILL = 5000
@@ -195,16 +196,36 @@ async def verify(app: Application, n: int, expect: Expected, *, partitions: int 
     check(await outputs(app.parts.log) == n, "more outputs than inputs")
 
 
-async def run(make: Engines, *, n: int, keys: int, batch: int) -> dict[str, object]:
+async def set_timers(engine: Any, count: int) -> None:
+    """Let so many timers wait for the processor that is measured; the first is due in a year."""
+    store = engine.store("totals")
+    await store.open()
+    due = time.time_ns() // 1000 + 365 * 86_400_000_000
+    for first in range(0, count, FILL):
+        transaction = await store.begin()
+        rows = [(f"customer-{number}", number % PARTITIONS) for number in range(first, min(first + FILL, count))]
+        await transaction.timers.set(
+            [TimerRow("handlers", key, "late", part, due, False, "twin.in.late.v1", b'{"customer_id":"x"}', key, key) for key, part in rows]
+        )
+        await transaction.commit()
+    check(await store.reader.timers.count() == count, "not every timer waits")
+    await store.close()
+    await engine.stop()
+
+
+async def run(make: Engines, *, n: int, keys: int, batch: int, timers: int) -> dict[str, object]:
     """Fill, process, verify."""
     expect = await fill(make(), n, keys)
+    if timers:
+        await set_timers(make(), timers)
     app = application(make(), batch=batch)
     try:
         figures = await process(app, n)
         await verify(app, n, expect)
+        check(await app.hosts["totals"].store.reader.timers.count() == timers, "a timer fired, or was lost")
     finally:
         await app.stop()
-    return {**figures, "batch": batch, "messages": n, "verified": True}
+    return {**figures, "batch": batch, "messages": n, "timers": timers, "verified": True}
 
 
 def main() -> None:
@@ -215,9 +236,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--timers", type=int, default=0, help="so many wait in the same store")
     args = parser.parse_args()
     with engines(args.on, args.dir) as make:
-        print(json.dumps(asyncio.run(run(make, n=args.n, keys=args.keys, batch=args.batch))))
+        print(json.dumps(asyncio.run(run(make, n=args.n, keys=args.keys, batch=args.batch, timers=args.timers))))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ Outbox, inbox, event store, read models, durable timers and dead letters with on
 Everything public is importable from here; engines are in `millrace.engines`, the testing kit in `millrace.testing`.
 """
 
+from millrace.agenda import Agenda
 from millrace.aggregate import Recorded
 from millrace.application import Application
-from millrace.clock import Clock, ManualClock, SystemClock
+from millrace.breaker import Breaker
+from millrace.clock import Clock, ManualClock, SystemClock, VirtualClock
 from millrace.consumers import Consumers
+from millrace.dead_letters import DeadLetters
 from millrace.delivery import Context
 from millrace.errors import (
     ConfigurationError,
@@ -23,6 +26,8 @@ from millrace.errors import (
 )
 from millrace.execution import IdempotencyKey, Outcome
 from millrace.handler import Transaction
+from millrace.letter_watch import LetterBounds
+from millrace.letters import LetterQuery
 from millrace.message import Command, Event, Message, Personal, masked, name_of, personal_fields
 from millrace.plain_json import PlainJson
 from millrace.ports import TopicSpec
@@ -36,17 +41,22 @@ from millrace.state import Delete, State, View
 from millrace.timers import Cancel, Timer
 
 __all__ = [
+    "Agenda",
     "Application",
+    "Breaker",
     "Cancel",
     "Clock",
     "Command",
     "ConfigurationError",
     "Consumers",
     "Context",
+    "DeadLetters",
     "Delete",
     "Event",
     "IdempotencyConflict",
     "IdempotencyKey",
+    "LetterBounds",
+    "LetterQuery",
     "ManualClock",
     "Message",
     "MillraceError",
@@ -73,6 +83,7 @@ __all__ = [
     "UnknownMessage",
     "VersionConflict",
     "View",
+    "VirtualClock",
     "masked",
     "name_of",
     "personal_fields",

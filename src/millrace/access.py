@@ -8,17 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from millrace.application import Application
+from millrace.clock import VirtualClock
 from millrace.control import CONTROL
 from millrace.errors import ConfigurationError
 from millrace.rights import GuardedLog, GuardedStores, Needs, Right, Role
+from millrace.timekeeping import CLOCK
 
 PRINCIPAL = "User:{service}"
 ROLE = "{service}"
 
 
 def needs_of(app: Application) -> list[Needs]:
-    """Return what each service of an application reads and writes; operators call all of them on one topic, and there they answer."""
-    called = {CONTROL.name}
+    """Return what each service of an application reads and writes; all of them use the topics of the toolkit itself."""
+    called = {CONTROL.name, *([CLOCK.name] if isinstance(app.clock, VirtualClock) else [])}
     return [
         Needs(service.name, tuple(sorted(service.reads(app.catalogue) | called)), tuple(sorted(service.writes() | called)))
         for service in app.services

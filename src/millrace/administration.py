@@ -1,4 +1,4 @@
-"""What operators ask of an installation: topics, consumers, held messages, views, the ledger.
+"""What operators ask of an installation: topics, consumers, views, the ledger.
 
 Neighbours: everything is read from an `Inspection`; `cli` prints the rows, `doctor` judges them, `rebuild_watch` runs
 a rebuild.
@@ -7,22 +7,20 @@ a rebuild.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from millrace.application import Application
-from millrace.consumer_state import STOPPED, Wish, load_wishes
-from millrace.dead_letters import Content, HeldId, content_of
-from millrace.errors import Recovery, UnknownMessage
-from millrace.foreign import unpack
+from millrace.breaker import BREAKER_OPEN, CircuitRow, load_circuits
+from millrace.consumer_state import RUNNING, STOPPED, Wish, load_wishes
+from millrace.errors import Recovery
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
 from millrace.ledger import LedgerLine, check_ledger
-from millrace.ports import HeldRow, LogParts, PositionRow, Store, TopicInfo
+from millrace.ports import LogParts, PositionRow, Store, TopicInfo
 from millrace.rebuild import processor_of
-from millrace.retry import DEAD
-from millrace.serialization import Headers
 from millrace.service import Service
 from millrace.view import topics_of
 
@@ -94,7 +92,7 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     held_keys: int
     """Keys that these messages belong to; later ones of a key wait behind them."""
     state: str
-    """What operators want of the processor: running, paused or stopped."""
+    """What is wanted of the processor: running, paused or stopped; "breaker open" where it would run and waits for what it calls."""
     owner: str | None
     declared: bool
     received: int
@@ -108,6 +106,14 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     """Messages that an operator took away unhandled."""
     waiting: int
     dead: int
+    reason: str = ""
+    """Why it has stopped itself, or why its breaker is open."""
+    since: int | None = None
+    """Since when, in microseconds of business time."""
+    breaker: str | None = None
+    """The dependency that it calls, as it is declared."""
+    probe_at: int | None = None
+    """When the next message is tried, while the breaker is open; in microseconds of business time."""
 
 
 COUNTERS = ("received", "handled", "duplicate", "ignored", "skipped", "waiting", "dead")
@@ -122,11 +128,12 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
         declared = await declared_processors(inspection.app, service, store)
         known = await store.reader.positions.processors()
         held = await store.reader.held.counts()
-        wishes = await load_wishes(store.reader)
+        wishes, circuits = await load_wishes(store.reader), await load_circuits(store.reader)
+        breakers = {each.name: each.breaker.name for each in service.processors(inspection.app.catalogue) if each.breaker is not None}
         for processor in sorted({*declared, *known}):
             group = inspection.app.group_of(service.name, processor)
-            state = wishes.get(processor, Wish()).state
-            owners = await inspection.leases.owners(group) if state != STOPPED else dict[int, str]()
+            standing = _standing_of(wishes.get(processor, Wish()), breakers.get(processor), circuits)
+            owners = await inspection.leases.owners(group) if standing["state"] != STOPPED else dict[int, str]()
             keys = Counter((first.topic, first.partition) for first in await store.reader.held.blocked(processor) if first.key)
             places = await _places(store, processor, declared.get(processor, ()), infos)
             for (topic, partition), row in sorted(places.items()):
@@ -146,13 +153,21 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
                         lag_s=await _age(inspection, topic, partition, max(offset, start)) if end > offset else 0.0,
                         held=sum(held.get((processor, topic, partition), (0, 0))),
                         held_keys=keys[topic, partition],
-                        state=state,
                         owner=owners.get(partition),
                         declared=processor in declared,
+                        **standing,
                         **{name: getattr(counted, name) for name in COUNTERS},
                     )
                 )
     return rows
+
+
+def _standing_of(wish: Wish, breaker: str | None, circuits: Mapping[str, CircuitRow]) -> dict[str, Any]:
+    """Return the fields of a row that say whether a processor does anything, and why not."""
+    if breaker is None or (circuit := circuits.get(breaker)) is None or wish.state != RUNNING:
+        return {"state": wish.state, "reason": wish.reason, "since": wish.since or None, "breaker": breaker}
+    open_since = {"since": circuit.since, "probe_at": circuit.probe_at}
+    return {"state": BREAKER_OPEN, "reason": circuit.reason, "breaker": breaker} | open_since
 
 
 async def declared_processors(app: Application, service: Service, store: Store) -> dict[str, Sequence[str]]:
@@ -187,99 +202,6 @@ async def _age(inspection: Inspection, topic: str, partition: int, offset: int) 
     except Recovery:
         return 0.0  # the record is gone; the ledger and the doctor say so
     return max(0, inspection.now - found[0].at) / 1_000_000 if found and found[0].position >= 0 else 0.0
-
-
-class HeldMessage(msgspec.Struct, frozen=True):
-    """A message that waits or is dead."""
-
-    id: str
-    service: str
-    processor: str
-    topic: str
-    partition: int
-    offset: int
-    key: str
-    state: str
-    reason: str
-    attempts: int
-    first_at: int
-    """When it was held first, in microseconds of business time."""
-
-
-class HeldMessageDetail(msgspec.Struct, frozen=True):
-    """A held message with its content."""
-
-    letter: HeldMessage
-    handler: str | None
-    """The function that takes its type; None when nobody does, or nobody can tell."""
-    detail: str
-    content: Content
-    value: bytes
-    headers: Headers = ()
-    """Of a foreign record."""
-
-
-async def list_held(inspection: Inspection, *, state: str | None, limit: int) -> list[HeldMessage]:
-    """Return held messages of all services, of one state if given, oldest first."""
-    rows = [
-        _held_message(service.name, row)
-        for service, store in inspection.services()
-        for row in await store.reader.held.list(state=state, limit=limit)
-    ]
-    return sorted(rows, key=lambda row: (row.first_at, row.id))[:limit]
-
-
-async def count_held(inspection: Inspection, *, state: str | None) -> int:
-    """Return how many messages are held, dead ones only if `state` says so."""
-    counts = [counts for _, store in inspection.services() for counts in (await store.reader.held.counts()).values()]
-    return sum(dead if state == DEAD else waiting + dead for waiting, dead in counts)
-
-
-async def show_held(inspection: Inspection, name: str) -> HeldMessageDetail:
-    """Return one held message.
-
-    Raises:
-        UnknownMessage: nothing of that name is held.
-    """
-    wanted = HeldId.parse(name)
-    for service, store in inspection.services():
-        if service.name != wanted.service:
-            continue
-        for row in await store.reader.held.load(wanted.processor):
-            if HeldId.of(service.name, row) == wanted:
-                content = content_of(row, inspection.app.catalogue)
-                handler = _handler_of(inspection.app, service, row, content)
-                original = unpack(row.value)
-                return HeldMessageDetail(
-                    _held_message(service.name, row), handler, row.detail, content, original.value, headers=original.headers
-                )
-    raise UnknownMessage(f"nothing is held as {name!r}; `dead-letters list --state all` shows what is")
-
-
-def _held_message(service: str, row: HeldRow) -> HeldMessage:
-    return HeldMessage(
-        id=str(HeldId.of(service, row)),
-        service=service,
-        processor=row.processor,
-        topic=row.topic,
-        partition=row.partition,
-        offset=row.offset,
-        key=row.key,
-        state=row.state,
-        reason=row.reason,
-        attempts=row.attempts,
-        first_at=row.first_at,
-    )
-
-
-def _handler_of(app: Application, service: Service, row: HeldRow, content: Content) -> str | None:
-    for processor in service.processors(app.catalogue):
-        if processor.name == row.processor and content.message in processor.routes:
-            return processor.routes[content.message].name
-    for definition in service.views:
-        if row.processor.rpartition("@")[0] == definition.name:
-            return definition.function.__name__
-    return None
 
 
 class ViewRow(msgspec.Struct, frozen=True):

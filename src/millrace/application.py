@@ -16,6 +16,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,7 +25,7 @@ from millrace.aggregate import Aggregate, Recorded
 from millrace.clock import Clock, SystemClock
 from millrace.collector import calm_the_collector
 from millrace.control import CONTROL, Call, Control
-from millrace.detached import DetachedLog, noted_partitions
+from millrace.detached import DetachedLog, noted_partitions, noted_topics
 from millrace.erasure import Belongings, Erasure
 from millrace.errors import ConfigurationError, PositionUnknown, StoreUnavailable, UnknownMessage
 from millrace.execution import CommandWork, IdempotencyKey, Order, Outcome
@@ -34,10 +35,10 @@ from millrace.keyed import Stream
 from millrace.membership import Membership
 from millrace.message import Command, declaration
 from millrace.pace import Pace
-from millrace.ports import Engine, LogParts, TopicSpec, ViewInfo
+from millrace.ports import Engine, LogParts, TopicSpec
 from millrace.position import Position
+from millrace.reached import has_reached, keepers
 from millrace.reading import StateReader, ViewReader
-from millrace.rebuild import processor_of
 from millrace.relay import TOGETHER_S
 from millrace.retry import RetryPolicy
 from millrace.role import Role
@@ -46,6 +47,7 @@ from millrace.serialization import Catalogue
 from millrace.service import Service, choose_services, retention_of
 from millrace.state import State, View, kind_of
 from millrace.tail import Tail, cursor_at
+from millrace.timekeeping import CLOCK, Timekeeper
 from millrace.trouble import LogTrouble, Patience, Troubles, patiently
 
 S = TypeVar("S", bound=State)
@@ -66,7 +68,7 @@ class Application:
         engine: where log and stores are.
         hosted: names of the services that run in this process, or a `Role` that also says whether they publish and consume here;
             default: all of everything.
-        clock: business time.
+        clock: business time; a `VirtualClock` is shared with all processes and moved by `move_clock`.
         policy: retries of handlers.
         batch_max: records per turn of a processor.
     """
@@ -101,6 +103,7 @@ class Application:
         self._membership = Membership(self._leases, hosts=lambda: list(self.hosts.values()), troubles=self._troubles)
         self._tasks: list[asyncio.Task[Any]] = []
         self._control: Control | None = None
+        self._timekeeper = Timekeeper(self.clock, moved=self._wake, instances=self.instances)
         self._opening: asyncio.Task[bool] | None = None
         self._started = False
         self.hosts: dict[str, Host] = {}
@@ -109,9 +112,15 @@ class Application:
             self.catalogue.add(sorted(service.message_classes(), key=lambda cls: cls.__name__), service=service.name)
 
     async def open(self, *, services: Iterable[Service] | None = None) -> None:
-        """Open log and stores, of the hosted services unless others are named; enough for queries, nothing runs."""
+        """Open log and stores, of the hosted services unless others are named; enough for queries, nothing runs.
+
+        Raises:
+            ConfigurationError: the installation has another kind of clock; or a process without the log lacks what it needs.
+            StoreUnavailable: log or stores cannot be used.
+        """
         opened = list(self._hosted if services is None else services)
         await self._open_log(opened)
+        await self._timekeeper.load(self.parts)
         installation = self._installation()
         for number, service in enumerate(opened):
             await self._open_host(service, installation, shift=number / len(opened))
@@ -119,14 +128,19 @@ class Application:
             for host in self.hosts.values():
                 command = f"millrace relay --services {host.service.name}"
                 self._partitions |= await noted_partitions(host.store, [spec.name for spec in self.topics()], relay=command)
+                self._timekeeper.check(await noted_topics(host.store), ours=(), on_log=False)
 
     async def _open_log(self, services: Iterable[Service]) -> None:
         """Open the log, with the topics that these services read and write."""
         self.parts = self.engine.log() if self.on_log else DetachedLog.parts()
         await self.parts.log.open()
-        concerned = {CONTROL.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
+        concerned = {CONTROL.name, CLOCK.name}.union(*(service.reads(self.catalogue) | service.writes() for service in services))
+        if self.on_log and self._timekeeper.topics:  # before there is its topic
+            self._timekeeper.check([info.name for info in await self.parts.log.topics()], ours=[CONTROL.name])
         await self.parts.log.ensure([spec for spec in self.topics() if spec.name in concerned])
         self._partitions = {info.name: len(info.ranges) for info in await self.parts.log.topics()}
+        if self.on_log:
+            self._timekeeper.check(self._partitions, ours=())
 
     async def _open_host(self, service: Service, installation: Installation, *, shift: float = 0.0) -> Host:
         store = self.engine.store(service.name)
@@ -154,6 +168,7 @@ class Application:
         try:
             await self.open()
             await self._check()
+            self._timekeeper.start()
             for host in self.hosts.values():
                 await host.start()
             await self.engine.start()
@@ -243,25 +258,47 @@ class Application:
             raise
         return host
 
-    async def operate(self, service: Service) -> Host:
-        """Open the store of a service for an operator's changes and run nothing of it, until `stop`."""
+    async def operate(self, *services: Service) -> None:
+        """Open the stores of services, or the log alone, for an operator's changes and run nothing, until `stop`."""
         try:
-            await self.open(services=[service])
-            host = self.hosts[service.name]
-            host.writer.start()
+            await self.open(services=services)
+            for host in self.hosts.values():
+                host.writer.start()
             await self.engine.start()
+            self._timekeeper.start()
         except BaseException:
             await self.stop()
             raise
-        return host
 
     async def instances(self) -> frozenset[str]:
         """Return the processes of the application that run now, as far as is known."""
         return await self._leases.members()
 
     async def _obey(self, call: Call) -> str | None:
+        if call.service == CLOCK.name:
+            return await self._timekeeper.followed(call.processor)
         host = self.hosts.get(call.service)
         return await host.obey(call.processor, renew=call.renew) if host is not None else None
+
+    async def move_clock(self, *, by: timedelta | None = None, to: datetime | None = None) -> datetime:
+        """Move the clock of the whole installation forward, where it is a `VirtualClock`: by a step, or to a moment.
+
+        What is due by then fires at once, in the order of its due times per partition. The move is kept over every restart.
+
+        Returns:
+            The time that every process has now; one that does not answer, because it has just died, is not waited for.
+
+        Raises:
+            ClockRefused: the clock is no virtual one, or would go back; nothing has happened.
+            StoreUnavailable: the log cannot be used.
+        """
+        return await self._timekeeper.move(by=by, to=to)
+
+    def _wake(self) -> None:
+        """The clock was moved: let everybody look at it."""
+        for host in self.hosts.values():
+            for loop in host.loops.values():
+                loop.wake()
 
     async def stop(self) -> None:
         """Finish what is in hand, give partitions back, close; safe to call twice."""
@@ -270,6 +307,7 @@ class Application:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self._timekeeper.stop()
         await self._membership.rest()
         if self._control is not None:
             await self._control.stop()
@@ -297,7 +335,7 @@ class Application:
         groups += [self.group_of(s.name, view.name) for s in self.services for view in s.views]
         names = Belongings(
             services=tuple(service.name for service in self.services),
-            topics=tuple(spec.name for spec in self.topics()),
+            topics=tuple(sorted({CLOCK.name, *(spec.name for spec in self.topics())})),
             groups=tuple(groups),
         )
         try:
@@ -359,9 +397,9 @@ class Application:
         async with asyncio.timeout(timeout):
             while True:
                 seen = host.changed.calls
-                if await self._has_reached(host, view, position, key):
+                if await has_reached(host, view, position, key=key):
                     return
-                for name in await self._keepers(host, view):
+                for name in await keepers(host, view):
                     if name in host.loops:
                         host.loops[name].hurry()
                 await host.changed.wait(seen, 0.25)
@@ -401,30 +439,6 @@ class Application:
             topic, _, partition = place.rpartition("/")
             if int(partition) >= self._partitions.get(topic, 0) and (topic, int(partition)) not in self.parts.feed.ends():
                 raise PositionUnknown(f"{place!r} is no partition of a topic of application {self.name!r}")
-
-    async def _has_reached(self, host: Host, view: type[State], position: Position, key: str | None) -> bool:
-        names = await self._keepers(host, view)
-        return all([await self._processor_has_reached(host, name, position, key) for name in names])
-
-    async def _keepers(self, host: Host, view: type[State]) -> list[str]:
-        """Return the names of the processors that keep a view, or a State class."""
-        if not issubclass(view, View):
-            return host.service.processors_of(view)
-        name = kind_of(view).name
-        return [processor_of(ViewInfo(await host.serving(name), name, 0, ""))]
-
-    async def _processor_has_reached(self, host: Host, name: str, position: Position, key: str | None) -> bool:
-        rows = {f"{row.topic}/{row.partition}": row for row in await host.store.reader.positions.load(name)}
-        origin = f"{position.source}@{position.epoch}"
-        read = set(host.loops[name].topics) if name in host.loops else {row.topic for row in rows.values()}
-        if not read and name not in host.loops:
-            return False  # a build that this process has not met yet
-        for place, wanted in position.places.items():
-            if place.rsplit("/", 1)[0] in read and (place not in rows or rows[place].sources.get(origin, 0) < wanted):
-                return False
-        if key is None:
-            return True
-        return all(row.state == "dead" for row in await host.store.reader.held.load(name, keys=[key]))
 
     def views(self, view: type[V]) -> ViewReader[V]:
         """Return the queries of a view of a service in this process."""
@@ -478,7 +492,7 @@ class Application:
         if not self.on_log:
             DetachedLog.refuse()
         host = self._host_with_view(view)
-        (name,) = await self._keepers(host, view)
+        (name,) = await keepers(host, view)
         read = {(row.topic, row.partition): row.offset for row in await host.store.reader.positions.load(name)}
         for first in await host.store.reader.held.blocked(name):
             if first.state != retry.DEAD and key in {None, first.key}:
@@ -518,9 +532,10 @@ class Application:
         return f"{service}.{processor}"
 
     def topics(self) -> list[TopicSpec]:
-        """Return every topic that the services declare, with its settings, and the control topic."""
+        """Return every topic that the services declare, with its settings, and those of the toolkit itself."""
         names = {topic for cls in self.catalogue.classes() if (topic := declaration(cls).topic)}
-        specs = {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names} | self._specs | {CONTROL.name: CONTROL}
+        own = {spec.name: spec for spec in (CONTROL, *self._timekeeper.topics)}
+        specs = {name: TopicSpec(name, PARTITIONS, retention_of(name)) for name in names} | self._specs | own
         return [specs[name] for name in sorted(specs)]
 
     async def _clean_forever(self) -> None:

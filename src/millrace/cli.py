@@ -5,14 +5,14 @@ exist or cannot be opened. Errors are one line on stderr. Every command works be
 any.
 
 Neighbours: an application is found by entry point or module; the engine is the application's own choice, so none is
-imported here. `command_line` has what commands share, `consumer_commands` the family `consumers`.
+imported here. `command_line` has what commands share, `consumer_commands` the family `consumers`, `letter_commands`
+`dead-letters`, `agenda_commands` `timers`, `schedules` and `clock`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import importlib
 import logging
 import os
@@ -23,6 +23,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 from millrace import access, administration, doctor
+from millrace.agenda_commands import add_agenda
 from millrace.application import Application
 from millrace.command_line import (
     ENDS,
@@ -31,7 +32,6 @@ from millrace.command_line import (
     add_reading,
     complain,
     iso,
-    json_text,
     paint,
     plain,
     print_json,
@@ -43,10 +43,10 @@ from millrace.errors import ConfigurationError, MillraceError, StoreUnavailable
 from millrace.forwarder import RelayStanding, forward
 from millrace.inspection import Inspection
 from millrace.ledger import LedgerLine
+from millrace.letter_commands import add_dead_letters
 from millrace.rebuild_watch import RebuildProgress, rebuild_view
 from millrace.recovery import RecoveryPlan, in_words, recover
-from millrace.retry import DEAD
-from millrace.terminal import moment, printable, retention, span
+from millrace.terminal import printable, retention, span
 
 GROUP = "millrace.applications"
 
@@ -69,8 +69,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _topics(commands)
     add_consumers(commands)
-    _dead_letters(commands)
+    add_dead_letters(commands)
     _views(commands)
+    add_agenda(commands)
     _relay(commands)
     stores = add_family(commands, "stores", "the services' databases")
     roles = add_reading(stores, "roles", print_roles, text="the SQL that makes a database role for each service, for an administrator")
@@ -93,16 +94,6 @@ def _topics(commands: Any) -> None:
     more = listing.add_subparsers(metavar="COMMAND", title="commands")
     rights = add_reading(more, "acls", print_rights, text="the access rights that each service needs on the log, for an administrator")
     rights.add_argument("--principal", default=access.PRINCIPAL, metavar="NAME", help=f"name of a user (default: {access.PRINCIPAL})")
-
-
-def _dead_letters(commands: Any) -> None:
-    letters = add_family(commands, "dead-letters", "messages that could not be handled")
-    listing = add_reading(letters, "list", list_held, text="dead letters of all services, oldest first")
-    listing.add_argument("--state", choices=("dead", "all"), default="dead", help="all: what waits, too (default: dead)")
-    listing.add_argument("--limit", type=_positive, default=100, metavar="N", help="at most so many (default: 100)")
-    showing = add_reading(letters, "show", show_held, text="one message: reason, attempts, content with personal fields masked")
-    showing.add_argument("id", help="as `dead-letters list` shows it")
-    showing.add_argument("--raw", action="store_true", help="the original bytes, unmasked (with --json: as base64)")
 
 
 def _views(commands: Any) -> None:
@@ -147,13 +138,6 @@ def _relay(commands: Any) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -268,77 +252,6 @@ async def print_roles(app: Application, options: argparse.Namespace) -> int:
         return print_json([plain(row) for row in rows])
     print("\n".join(f"-- {row.service}: role {row.role}, schema {row.schema}\n{row.sql}" for row in rows))
     return 0
-
-
-async def list_held(app: Application, options: argparse.Namespace) -> int:
-    """Print dead letters."""
-    state = DEAD if options.state == "dead" else None
-    async with Inspection(app) as inspection:
-        rows = await administration.list_held(inspection, state=state, limit=options.limit)
-        there = await administration.count_held(inspection, state=state)
-    if options.json:
-        return print_json([{**plain(row), "first_at": iso(row.first_at)} for row in rows])
-    cells = [(row.id, row.state, row.reason, row.attempts, moment(row.first_at), row.key) for row in rows]
-    columns = ("id", "state", "reason", ">attempts", "first", "key")
-    none = "there are no dead letters" if state else "nothing waits and nothing is dead"
-    status = print_table(columns, cells, none=none)
-    if there > len(rows):
-        print(f"{len(rows):,} of {there:,}; --limit {there} shows all")
-    return status
-
-
-async def show_held(app: Application, options: argparse.Namespace) -> int:
-    """Print one held message."""
-    async with Inspection(app) as inspection:
-        detail = await administration.show_held(inspection, options.id)
-    if options.json:
-        return print_json(_held_json(detail, raw=options.raw))
-    if options.raw:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(detail.value)
-        sys.stdout.buffer.flush()
-        return 0
-    letter, content = detail.letter, detail.content
-    lines = [
-        ("id", letter.id),
-        ("state", letter.state),
-        ("reason", letter.reason),
-        ("attempts", letter.attempts),
-        ("first", moment(letter.first_at)),
-        ("processor", app.group_of(letter.service, letter.processor)),
-        ("handler", detail.handler),
-        ("key", letter.key),
-        ("bytes", f"{len(detail.value):,} (--raw writes them as they are)"),
-        *((f"  {name}", value) for name, value in content.attributes.items()),
-    ]
-    width = max(len(name) for name, _ in lines)
-    print("\n".join(f"{name.ljust(width)}  {printable('-' if value in (None, '') else str(value))}" for name, value in lines))
-    if content.data is not None:
-        print(f"\ndata\n{_indented(json_text(content.data))}")
-    if content.note:
-        print(f"\nnote\n{_indented(content.note)}")
-    if detail.detail:
-        print(f"\nwhat happened\n{_indented(detail.detail.rstrip())}")
-    return 0
-
-
-def _held_json(detail: administration.HeldMessageDetail, *, raw: bool) -> dict[str, Any]:
-    letter, content = detail.letter, detail.content
-    value: dict[str, Any] = {
-        **plain(letter),
-        "first_at": iso(letter.first_at),
-        "handler": detail.handler,
-        "detail": detail.detail,
-        "type": content.type,
-        "attributes": content.attributes,
-        "data": content.data,
-        "note": content.note,
-        "size": len(detail.value),
-    }
-    if raw:
-        value["value_base64"] = base64.b64encode(detail.value).decode()
-        value["headers_base64"] = [[name, base64.b64encode(found or b"").decode()] for name, found in detail.headers]
-    return value
 
 
 async def list_views(app: Application, options: argparse.Namespace) -> int:
@@ -487,10 +400,6 @@ def _confirmed(question: str) -> bool:
         return input(question).strip().lower() in {"y", "yes"}
     except EOFError:
         return False
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {printable(line)}" for line in text.splitlines())
 
 
 if __name__ == "__main__":

@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from millrace import administration
+from millrace.administration import ConsumerRow
 from millrace.application import Application
+from millrace.breaker import BREAKER_OPEN
+from millrace.clock import from_micros
 from millrace.command_line import add_family, add_reading, complain, plain, print_json, print_table
-from millrace.consumers import ANSWER_S, ConsumerChange, ConsumerMove, Consumers, ConsumerWorkers, operating
+from millrace.consumers import ANSWER_S, BreakerClosed, ConsumerChange, ConsumerMove, Consumers, ConsumerWorkers, operating
 from millrace.control import InstanceAnswers
 from millrace.inspection import Inspection
 from millrace.reset import EARLIEST, LATEST
@@ -37,6 +40,7 @@ def add_consumers(commands: Any) -> None:
     add_reading(consumers, "list", list_consumers, text="position, lag and counts per partition; passed: duplicate, ignored, skipped")
     for verb, (wish, text) in WISHES.items():
         _changing(consumers, verb, _wishing(wish), text=text)
+    _changing(consumers, "close-breaker", close_breaker, text="try everything again at once, though what it calls was down")
     working = _changing(consumers, "workers", workers, text="call so many activities at once in each instance; 0: as declared")
     working.add_argument("count", type=int, metavar="N", help="how many; holds over restarts")
     resetting = _changing(consumers, "reset", reset, text="go on at the first record, or behind the last")
@@ -97,7 +101,19 @@ async def list_consumers(app: Application, options: argparse.Namespace) -> int:
         for row in rows
     ]
     columns = ("group", "state", "topic", ">partition", ">position", ">end", ">lag", ">behind", ">handled", ">passed", ">held", ">keys")
-    return print_table((*columns, "owner"), cells, none="nobody reads anything")
+    status = print_table((*columns, "owner"), cells, none="nobody reads anything")
+    for group, line in {row.group: _why(row) for row in rows if row.reason}.items():
+        print(f"{group}: {line}")
+    return status
+
+
+def _why(row: ConsumerRow) -> str:
+    """Say why a consumer does nothing, and until when."""
+    since = from_micros(row.since or 0).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if row.state != BREAKER_OPEN:
+        return f"has stopped itself at {since}: {row.reason}; `consumers start` when that is mended"
+    probe = from_micros(row.probe_at or 0).strftime("%H:%M:%S")
+    return f"breaker {row.breaker} open since {since}: {row.reason}; next probe at {probe}"
 
 
 async def workers(app: Application, options: argparse.Namespace) -> int:
@@ -108,7 +124,14 @@ async def workers(app: Application, options: argparse.Namespace) -> int:
     return _tell(told, options, {"before": before, "workers": now})
 
 
-def _tell(told: ConsumerChange | ConsumerWorkers, options: argparse.Namespace, figures: dict[str, str]) -> int:
+async def close_breaker(app: Application, options: argparse.Namespace) -> int:
+    """Close a breaker."""
+    async with operating(app, options.name) as consumers:
+        told = await consumers.close_breaker(options.name, timeout=options.timeout)
+    return _tell(told, options, {"breaker": told.breaker, "was": "closed" if told.reason is None else f"open: {told.reason}"})
+
+
+def _tell(told: ConsumerChange | ConsumerWorkers | BreakerClosed, options: argparse.Namespace, figures: dict[str, str]) -> int:
     """Print what was changed, and return the status."""
     if options.json:
         print_json(plain(told))

@@ -2,7 +2,7 @@
 
     running   the default; nothing is stored for it
     paused    it holds its partitions and takes nothing new: no record, no retry, no timer; what falls due meanwhile comes afterwards
-    stopped   as paused, and its partitions are given up
+    stopped   as paused, and its partitions are given up; a consumer that cannot go on stops itself like this, with the reason (`outcomes`)
 
 The wish is a row in the service's own store, so it outlives every process and reaches those that start later. Every instance looks at it
 when it starts, when another process has committed, once a second, and when the control topic calls. Commands that are executed directly are
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
+from millrace.breaker import Circuit
 from millrace.broadcast import Broadcast
 from millrace.ports import StoreReader, StoreTransaction
 
@@ -30,6 +31,10 @@ class Wish(msgspec.Struct, frozen=True):
     state: str = RUNNING
     workers: int = 0
     """How many activities are called at once in each instance; 0: as many as are declared."""
+    reason: str = ""
+    """Why the consumer has stopped itself; empty where an operator wants its state."""
+    since: int = 0
+    """When it did, in microseconds of business time."""
 
 
 async def load_wishes(tables: StoreReader) -> dict[str, Wish]:
@@ -43,6 +48,25 @@ async def save_wish(transaction: StoreTransaction, processor: str, wish: Wish) -
         await transaction.states.delete([(KIND, processor)])
     else:
         await transaction.states.save([(KIND, processor, msgspec.json.encode(wish))])
+
+
+class LoopState(msgspec.Struct):
+    """What the outside may see of a loop."""
+
+    processor: str
+    partitions: list[int]
+    lag: int
+    held: int
+    stuck_s: float
+    last_error: str | None
+    halted: bool = False
+    """It has stopped, or may not read what it has to."""
+    workers: int | None = None
+    """How many activities are called at once; None where none are."""
+    calling: int = 0
+    wanted: str = RUNNING
+    circuit: Circuit | None = None
+    """The breaker of what it calls, if it names something."""
 
 
 class Orders:
@@ -92,4 +116,4 @@ class Orders:
             await self._news.wait(self._news.calls)
 
 
-__all__ = ["PAUSED", "RUNNING", "STOPPED", "Orders", "Wish", "load_wishes", "save_wish"]
+__all__ = ["PAUSED", "RUNNING", "STOPPED", "LoopState", "Orders", "Wish", "load_wishes", "save_wish"]

@@ -1,4 +1,4 @@
-"""What operators do to consumers: pause, resume, stop, start, restart them, change their workers, and move where they read.
+"""What operators do to consumers: pause, resume, stop, start, restart them, change their workers, close breakers, move where they read.
 
     wish      one transaction of the service's store says what is wanted, or moves the positions: from here on it holds
     call      every running instance is told by the control topic, and answers when it is so
@@ -23,6 +23,8 @@ import msgspec
 
 from millrace.administration import ConsumerRow, declared_processors, list_consumers
 from millrace.application import Application
+from millrace.breaker import KIND as BREAKERS
+from millrace.breaker import CircuitRow, save_circuit
 from millrace.consumer_state import KIND, PAUSED, RUNNING, STOPPED, Wish, save_wish
 from millrace.control import Call, InstanceAnswers, call
 from millrace.errors import ConfigurationError, ConsumerRefused, UnknownMessage
@@ -58,6 +60,15 @@ class ConsumerWorkers(msgspec.Struct, frozen=True):
     instances: InstanceAnswers
 
 
+class BreakerClosed(msgspec.Struct, frozen=True):
+    """The breaker of a consumer that an operator closed, and which instances go on; `reason`: why it had opened, None if it had not."""
+
+    consumer: str
+    breaker: str
+    reason: str | None
+    instances: InstanceAnswers
+
+
 class ConsumerMove(msgspec.Struct, frozen=True):
     """How the positions of a consumer moved, or would have, and which instances go on from there."""
 
@@ -88,6 +99,21 @@ async def _wish(unit: UnitOfWork, processor: str) -> Wish:
     return msgspec.json.decode(rows[processor], type=Wish) if processor in rows else Wish()
 
 
+class _Close(Waiting):
+    """Forgets that a breaker is open."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.before: CircuitRow | None = None
+
+    async def run(self, unit: UnitOfWork) -> None:
+        """Forget it."""
+        found = (await unit.transaction.states.load(BREAKERS, [self._name])).get(self._name)
+        self.before = None if found is None else msgspec.json.decode(found, type=CircuitRow)
+        await save_circuit(unit.transaction, self._name, None)
+
+
 class _Change(Waiting):
     """Stores what is wanted, if the state before allows it."""
 
@@ -103,7 +129,8 @@ class _Change(Waiting):
         wish = await _wish(unit, self._processor)
         self.before = wish.state
         if self.allowed:
-            await save_wish(unit.transaction, self._processor, msgspec.structs.replace(wish, state=self._state))
+            wish = wish if self._state == wish.state else msgspec.structs.replace(wish, state=self._state, reason="", since=0)
+            await save_wish(unit.transaction, self._processor, wish)
 
     @property
     def allowed(self) -> bool:
@@ -186,6 +213,27 @@ class Consumers:
         host.writer.submit(change)
         await change.finished
         return ConsumerWorkers(group, change.before, count, await self._call(host, processor, renew=False, timeout=timeout))
+
+    async def close_breaker(self, name: str, *, timeout: float = ANSWER_S) -> BreakerClosed:  # as above
+        """Close the breaker of a consumer, and so of all that share it in the service: everything waiting is tried at once.
+
+        If the dependency is still down it opens again.
+
+        Raises:
+            UnknownMessage: there is no such consumer here.
+            ConfigurationError: it has no breaker.
+            StoreUnavailable: the store cannot be written; nothing has changed.
+        """
+        host, processor, _ = await self._find(name)
+        group = self._app.group_of(host.service.name, processor)
+        breakers = {each.name: each.breaker for each in host.service.processors(self._app.catalogue)}
+        if (breaker := breakers.get(processor)) is None:
+            raise ConfigurationError(f"{group} has no breaker: none of its handlers is declared with breaker=")
+        change = _Close(breaker.name)
+        host.writer.submit(change)
+        await change.finished
+        reason = change.before.reason if change.before is not None else None
+        return BreakerClosed(group, breaker.name, reason, await self._call(host, processor, renew=False, timeout=timeout))
 
     async def reset(self, name: str, *, to: str, dry_run: bool = False, timeout: float = ANSWER_S) -> ConsumerMove:  # as above
         """Go on at the first record there is (`earliest`), or behind the last (`latest`), whatever the consumer's state is.
@@ -278,4 +326,4 @@ async def operating(app: Application, name: str) -> AsyncGenerator[Consumers]:
         await app.stop()
 
 
-__all__ = ["ConsumerChange", "ConsumerMove", "ConsumerWorkers", "Consumers", "find_consumer", "operating"]
+__all__ = ["BreakerClosed", "ConsumerChange", "ConsumerMove", "ConsumerWorkers", "Consumers", "find_consumer", "operating"]

@@ -21,21 +21,20 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from millrace.broadcast import Broadcast
-from millrace.errors import Recovery, StoreUnavailable
+from millrace.errors import StoreUnavailable
+from millrace.following import Follower
 from millrace.ports import LogParts, TopicSpec
 
 CONTROL = TopicSpec("internal.control", partitions=1, retention_s=3600)
 LOOK_S = 0.25
 """How often it is asked who is there while answers are missing."""
 AGAIN_S = 1.0
-TOGETHER = 1000
 
 log = logging.getLogger("millrace")
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
-    """Look at what is wanted of a processor; with `renew`, its positions were moved."""
+    """Look at what is wanted of a processor; with `renew`, its positions were moved. `timekeeping` calls for the clock."""
 
     id: str
     service: str
@@ -82,7 +81,7 @@ class Control:
         self._parts = parts
         self._instance = instance
         self._obey = obey
-        self._topic = _Follower(parts)
+        self._topic = _follow(parts)
         self._following = asyncio.create_task(self._follow(), name="control")
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -129,7 +128,7 @@ async def call(parts: LogParts, members: Members, order: Call, *, timeout: float
     Raises:
         StoreUnavailable: the log cannot be used; what is wanted was stored before and will be found.
     """
-    topic, until, answers = _Follower(parts), time.monotonic() + timeout, dict[str, Answer]()
+    topic, until, answers = _follow(parts), time.monotonic() + timeout, dict[str, Answer]()
     try:
         if silent := await members():
             await _put(parts, order.id, order)
@@ -144,35 +143,8 @@ async def call(parts: LogParts, members: Members, order: Call, *, timeout: float
     return InstanceAnswers(tuple(sorted(answers.keys() - failed.keys())), tuple(sorted(silent)), failed)
 
 
-class _Follower:
-    """Reads the control topic from its end on; costs one look-up where the log grows elsewhere."""
-
-    def __init__(self, parts: LogParts) -> None:
-        self._log, self._feed = parts.log, parts.feed
-        self._offset = self._end()
-        self._wake = Broadcast()
-        self.close = parts.feed.on_change(self._changed)
-
-    def _end(self) -> int:
-        return self._feed.ends().get((CONTROL.name, 0), 0)
-
-    def _changed(self) -> None:
-        if self._end() > self._offset:
-            self._wake.call()
-
-    async def next(self, timeout_s: float | None = None) -> list[Call | Answer]:
-        """Return what was said since; nothing after `timeout_s` seconds."""
-        seen = self._wake.calls
-        if self._end() <= self._offset and not await self._wake.wait(seen, timeout_s):
-            return []
-        try:
-            records = await self._log.read(CONTROL.name, 0, offset=self._offset, limit=TOGETHER)
-        except Recovery:  # who was stopped for long missed what is not kept any more
-            self._offset = self._end()
-            return []
-        if records:
-            self._offset = records[-1].offset + 1
-        return [said for record in records if record.position >= 0 and (said := _read(record.value)) is not None]
+def _follow(parts: LogParts) -> Follower[Call | Answer]:
+    return Follower(parts, CONTROL.name, read=_read)
 
 
 async def _put(parts: LogParts, key: str, record: Call | Answer) -> None:
@@ -187,4 +159,4 @@ def _read(value: bytes) -> Call | Answer | None:
         return None
 
 
-__all__ = ["CONTROL", "Call", "Control", "InstanceAnswers", "call"]
+__all__ = ["CONTROL", "Call", "Control", "InstanceAnswers", "Members", "call"]

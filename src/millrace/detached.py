@@ -24,6 +24,9 @@ NOTES = "@partitions"
 """The kind of the rows that hold a topic's number of partitions; no class of a user can have this name."""
 
 
+MANY = 10_000
+
+
 class DetachedLog:
     """No log."""
 
@@ -137,4 +140,9 @@ async def noted_partitions(store: Store, topics: Sequence[str], *, relay: str) -
     return {topic: int(value) for topic, value in noted.items()}
 
 
-__all__ = ["DetachedLog", "NotePartitions", "noted_partitions"]
+async def noted_topics(store: Store) -> list[str]:
+    """Return the topics that a relay process has noted in a store."""
+    return [topic for topic, _ in await store.reader.states.page(NOTES, after="", limit=MANY)]
+
+
+__all__ = ["DetachedLog", "NotePartitions", "noted_partitions", "noted_topics"]

@@ -14,14 +14,18 @@ from datetime import datetime
 
 import msgspec
 
-from millrace.administration import count_held, list_consumers, newest_at
-from millrace.clock import to_micros
+from millrace.administration import list_consumers, newest_at
+from millrace.breaker import BREAKER_OPEN
+from millrace.clock import VirtualClock, to_micros
 from millrace.errors import DecodeError, MillraceError, StoreUnavailable
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
+from millrace.letter_watch import measure
+from millrace.letters import count_held
 from millrace.ports import LogAdministration, PositionRow, Store, TopicInfo, TopicSpec
 from millrace.retry import DEAD, RELAY
 from millrace.serialization import open_envelope
+from millrace.terminal import span
 
 OK, LOOK, WRONG = "ok", "look", "wrong"
 FUTURE_S = 5.0
@@ -132,6 +136,9 @@ async def _clock(inspection: Inspection) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding("log", "clock", OK, "no record is from the future")
+    clock = inspection.app.clock
+    if isinstance(clock, VirtualClock):
+        yield Finding("application", "clock", LOOK, f"virtual, {span(clock.offset.total_seconds())} ahead of the machine's")
 
 
 async def _topics(inspection: Inspection) -> AsyncIterator[Finding]:
@@ -217,7 +224,13 @@ async def _positions(inspection: Inspection) -> AsyncIterator[Finding]:
                     yield Finding(where, "position", WRONG, text, "restore log and stores from the same backup")
         if not wrong:
             yield Finding(f"store {service.name}", "positions", OK, "every processor stands inside the log")
-    for row in await list_consumers(inspection):
+    consumers = await list_consumers(inspection)
+    for group, row in {row.group: row for row in consumers if row.reason}.items():
+        if row.state == BREAKER_OPEN:
+            yield Finding(group, BREAKER_OPEN, LOOK, row.reason, f"see what is wrong with {row.breaker}; it is tried again by itself")
+        else:
+            yield Finding(group, "stopped itself", WRONG, row.reason, "mend the cause, then `consumers start`")
+    for row in consumers:
         if not row.declared and row.processor != RELAY and row.partition == 0:
             yield Finding(
                 f"{row.group} on {row.topic}",
@@ -245,6 +258,11 @@ def _misplaced(row: PositionRow, infos: dict[str, TopicInfo]) -> str | None:
 async def _held(inspection: Inspection) -> AsyncIterator[Finding]:
     dead = await count_held(inspection, state=DEAD)
     waiting = await count_held(inspection, state=None) - dead
+    now = to_micros(inspection.app.clock.now())
+    for service, store in inspection.services():
+        if beyond := (await measure(store.reader)).beyond(service.letter_bounds, now_micros=now):
+            advice = "see `dead-letters list --group`, then redrive, edit or discard them"
+            yield Finding(f"store {service.name}", "dead letters", WRONG, beyond, advice)
     if dead:
         yield Finding("messages", "dead letters", LOOK, f"{dead:,} dead letters", "see `dead-letters list`")
     if waiting:

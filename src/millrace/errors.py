@@ -3,8 +3,15 @@
     MillraceError
       ConfigurationError        fix the configuration or the code, then start again
         UnknownMessage            a type that nobody here handles, or a name that nobody declared
+        InvalidEdit               the data of an edited message do not fit its class; `field` names where
+        OtherClock                the installation has another kind of clock than this process
+      Fatal                     nothing can be handled like this: the processor stops and keeps the message; fix code or configuration
       Rejected                  a business answer: tell the asker, do not retry
+      Transient                 try the message again later: what it needs is not there just now
+      Poison                    inspect the message: it can never be handled, so it lies in the dead letters
       ConsumerRefused           what an operator wants does not fit the consumer's state: do what the message says first
+      LetterRefused             what an operator wants does not fit the dead letter: look at it again
+      ClockRefused              the clock cannot be moved like that: ask for something else
       VersionConflict           somebody else was faster: load again, decide again
       IdempotencyConflict       the same key with another request: fix the request
       PositionUnknown           a position of another installation or epoch: ask again without it
@@ -35,6 +42,18 @@ class UnknownMessage(ConfigurationError):
     """No service of this application declares or handles the named message."""
 
 
+class InvalidEdit(ConfigurationError):
+    """The data of an edited message do not fit its class; nothing has changed."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class OtherClock(ConfigurationError):
+    """The installation has another kind of clock than this process, which would date facts otherwise."""
+
+
 class Rejected(MillraceError):
     """A business refusal with a stable reason; an answer, never a dead letter.
 
@@ -49,8 +68,38 @@ class Rejected(MillraceError):
         self.detail = detail
 
 
+class Transient(MillraceError):
+    """Raised by a handler: what it needs is not there just now, so the message is to be tried again later."""
+
+
+class Poison(MillraceError):
+    """Raised by a handler: this message can never be handled; it becomes a dead letter at this try."""
+
+
+class Fatal(MillraceError):
+    """Raised by a handler: no message can be handled before code or configuration are mended.
+
+    The processor stops with this message as the reason and keeps the message in hand, which is tried first after `consumers start`.
+    """
+
+
 class ConsumerRefused(MillraceError):
     """What is wanted of a consumer does not fit what it is: resumed though stopped, say; nothing has changed."""
+
+
+class LetterRefused(MillraceError):
+    """What is wanted of a dead letter does not fit what it is: it was handled meanwhile, say; nothing has changed."""
+
+
+class ClockRefused(MillraceError):
+    """A clock cannot be moved as was wanted; nothing has happened.
+
+    `reason` is one of: not_virtual, backwards, too_far, unclear.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class VersionConflict(MillraceError):

@@ -175,7 +175,7 @@ class CommandWork(Waiting):
 
     async def _store(self, unit: UnitOfWork, outcome: Outcome) -> None:
         packed = str(outcome.position).encode() + b"\n" + (outcome.answer or b"")
-        rows = [(key.scope, key.key, StoredAnswer(key.fingerprint, packed, unit.now_micros)) for key in self.order.keys]
+        rows = [(key.scope, key.key, StoredAnswer(key.fingerprint, packed, unit.unmoved_micros)) for key in self.order.keys]
         await unit.transaction.answers.add(rows)
 
     async def result(self) -> Outcome:

@@ -14,13 +14,17 @@ Neighbours: `service` makes these from decorated functions; the runtime calls th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
+from millrace.breaker import Breaker
 from millrace.delivery import Context, Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message
 from millrace.processor import Mode, annotated_messages, items_of, parameter_names, parameter_of_type, says_nothing
+from millrace.retry import RetryPolicy
 from millrace.state import Selector, State
 from millrace.unit_of_work import Dependent, UnitOfWork
 
@@ -31,6 +35,44 @@ class Transaction(Protocol):
     async def execute(self, sql: str, /, *values: Any) -> list[tuple[Any, ...]]:
         """Run SQL in the transaction; placeholders as the engine's driver takes them (`?` on SQLite, `%s` on PostgreSQL)."""
         ...
+
+
+class Failing(msgspec.Struct, frozen=True):
+    """What a handler says of its failures."""
+
+    retry: RetryPolicy | None = None
+    breaker: Breaker | None = None
+
+
+def part_failing(options: Mapping[str, Any]) -> tuple[Failing, dict[str, Selector]]:
+    """Return what a decorator says of failures, and the rows that it asks for.
+
+    Raises:
+        ConfigurationError: an option is none of the two.
+    """
+    failing = {name: value for name, value in options.items() if not isinstance(value, Selector)}
+    retry, breaker = failing.pop("retry", None), failing.pop("breaker", None)
+    if failing or not isinstance(retry, RetryPolicy | None) or not isinstance(breaker, Breaker | None):
+        said = ", ".join(
+            f"{name}={value!r}" for name, value in {"retry": retry, "breaker": breaker, **failing}.items() if value is not None
+        )
+        raise ConfigurationError(f"{said}: give retry=RetryPolicy(...), breaker=Breaker(...), or rows by a State's `by` or `of`")
+    return Failing(retry, breaker), {name: value for name, value in options.items() if isinstance(value, Selector)}
+
+
+def breaker_of(processor: str, handlers: Iterable[PureHandler | AsyncHandler]) -> Breaker | None:
+    """Return the breaker of a processor's handlers.
+
+    Raises:
+        ConfigurationError: they name different ones.
+    """
+    breakers = {handler.failing.breaker for handler in handlers if handler.failing.breaker is not None}
+    if len(breakers) > 1:
+        raise ConfigurationError(
+            f"processor {processor!r}: its handlers name different breakers: {sorted(map(repr, breakers))}; it pauses as a whole, so name "
+            "one, or put them into processors of their own"
+        )
+    return next(iter(breakers), None)
 
 
 class PureHandler:
@@ -46,6 +88,7 @@ class PureHandler:
     """
 
     mode = Mode.PURE
+    failing = Failing()
 
     def __init__(  # how it is declared, all by keyword
         self,
@@ -201,6 +244,7 @@ class AsyncHandler:
     """
 
     quiet = ()
+    failing = Failing()
 
     def __init__(  # how it is declared, all by keyword
         self,

@@ -1,5 +1,8 @@
 """Is it well? One entry per dependency and per processor; unhealthy is who has work and does not advance.
 
+A processor whose breaker is open rests because what it calls is down: its entry says so, and the process is well, for taking it out of
+service would help nobody. A processor that has stopped itself needs somebody: it is failing.
+
 Neighbours: `application.health` makes it; web routes and `doctor` show it. No secret is in it.
 """
 
@@ -9,16 +12,21 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from millrace.consumer_state import PAUSED, RUNNING, STOPPED
+from millrace.breaker import BREAKER_OPEN
+from millrace.consumer_state import PAUSED, RUNNING, STOPPED, LoopState
 from millrace.hosting import Host
 from millrace.runtime import STUCK_S
 
-OK = "ok"
-WELL = {OK, PAUSED, STOPPED}
+OK, ALARM = "ok", "alarm"
+WELL = {OK, ALARM, PAUSED, STOPPED, BREAKER_OPEN}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One dependency or processor; `state` is ok, failing or stuck, and paused or stopped where an operator wants that."""
+    """One dependency, processor or pile of dead letters.
+
+    `state` is ok, failing or stuck; paused or stopped where an operator wants that; breaker open while what it calls is down; alarm where
+    somebody has to look but the process is well.
+    """
 
     name: str
     kind: str
@@ -26,10 +34,14 @@ class Entry(msgspec.Struct, frozen=True):
     lag: int = 0
     held: int = 0
     last_error: str | None = None
+    since: int | None = None
+    """Of an open breaker: since when, in microseconds of business time."""
+    probe_at: int | None = None
+    """Of an open breaker: when the next message is tried."""
 
 
 class Health(msgspec.Struct, frozen=True):
-    """All entries; `status` is ok when each is, or rests because an operator wants that."""
+    """All entries; `status` is ok when each is, rests because an operator wants that, or is an alarm for people."""
 
     status: str
     entries: tuple[Entry, ...]
@@ -53,12 +65,25 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
     found = [_dependency(f"{name} store", host.writer.last_error)]
     if host.relay.here:
         found.append(_dependency(f"{name} relay", host.relay.last_error))
+    if (beyond := host.alarm()) is not None:
+        found.append(Entry(f"{name} dead letters", "dead letters", ALARM, held=host.pile.count, last_error=beyond))
     for loop in host.loops.values():
         state = loop.state()
-        rest = OK if state.wanted == RUNNING else state.wanted
-        word = "failing" if state.halted else "stuck" if state.stuck_s > STUCK_S else rest
-        found.append(Entry(group(name, state.processor), "processor", word, state.lag, state.held, state.last_error))
+        reason = host.gave_up(state.processor)
+        word = "failing" if state.halted or reason else "stuck" if state.stuck_s > STUCK_S else _rest(state)
+        error = reason or state.last_error
+        since = probe_at = None
+        if word == BREAKER_OPEN and state.circuit is not None and (row := state.circuit.row) is not None:
+            error, since, probe_at = row.reason, row.since, row.probe_at
+        found.append(Entry(group(name, state.processor), "processor", word, state.lag, state.held, error, since=since, probe_at=probe_at))
     return found
+
+
+def _rest(state: LoopState) -> str:
+    """Return why a processor that is well does nothing, or that it does."""
+    if state.wanted != RUNNING:
+        return state.wanted
+    return BREAKER_OPEN if state.circuit is not None and state.circuit.open else OK
 
 
 def _dependency(name: str, error: str | None) -> Entry:
@@ -74,7 +99,16 @@ def metrics(hosts: Mapping[str, Host]) -> str:
         "# HELP millrace_commands_waiting Work items that wait for the writer of a service.",
         "# TYPE millrace_commands_waiting gauge",
         *(f'millrace_commands_waiting{{service="{name}"}} {host.writer.waiting}' for name, host in hosts.items()),
+        "# HELP millrace_timers_waiting Timers that wait in the store of a service, as counted some seconds ago.",
+        "# TYPE millrace_timers_waiting gauge",
+        *(f'millrace_timers_waiting{{service="{name}"}} {host.timers.waiting}' for name, host in hosts.items()),
     ]
+    for metric, text, field in (
+        ("millrace_dead_letters", "Dead letters of a service, as measured about once a minute.", "count"),
+        ("millrace_dead_letters_bytes", "Bytes of the dead letters of a service.", "size"),
+    ):
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
+        lines += [f'{metric}{{service="{name}"}} {getattr(host.pile, field)}' for name, host in hosts.items()]
     for metric, kind, text in (
         ("millrace_lag_messages", "gauge", "Records of owned partitions that are not read yet."),
         ("millrace_held_keys", "gauge", "Keys with a message that waits or is dead."),
@@ -95,4 +129,19 @@ def metrics(hosts: Mapping[str, Host]) -> str:
                 }
                 value = values[metric.removeprefix("millrace_")]
                 lines.append(f'{metric}{{service="{name}",processor="{state.processor}"}} {value}')
+    lines += _breaker_lines(hosts)
     return "\n".join(lines) + "\n"
+
+
+def _breaker_lines(hosts: Mapping[str, Host]) -> list[str]:
+    lines: list[str] = []
+    for metric, kind, text in (
+        ("millrace_breaker_open", "gauge", "1 while calls of a dependency are held back, but for probes."),
+        ("millrace_breaker_opened_total", "counter", "How often this process has opened a breaker."),
+    ):
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
+        for name, host in hosts.items():
+            for circuit in host.circuits.all():
+                value = int(circuit.open) if metric == "millrace_breaker_open" else circuit.opened
+                lines.append(f'{metric}{{service="{name}",breaker="{circuit.breaker.name}"}} {value}')
+    return lines

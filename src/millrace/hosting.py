@@ -12,16 +12,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.alarms import TimerCount
 from millrace.broadcast import Broadcast
-from millrace.clock import Clock
+from millrace.circuits import Circuits, Gate
+from millrace.clock import Clock, to_micros
 from millrace.consumer_state import STOPPED, Wish, load_wishes
 from millrace.detached import NotePartitions
 from millrace.errors import ConfigurationError, StoreUnavailable
 from millrace.handler import AsyncHandler
 from millrace.intake import Intake
+from millrace.leasing import GroupSpec
+from millrace.letter_watch import ForgetClosed, Pile, measure
 from millrace.message import Message
 from millrace.pace import Pace
-from millrace.ports import GroupSpec, LogParts, Store, ViewInfo
+from millrace.ports import LogParts, Store, ViewInfo
 from millrace.position_check import check_positions
 from millrace.processor import Mode, Pattern, Processor
 from millrace.rebuild import BUILDING, SERVING, EnsureBuilds, Swap, find_definition, processor_of
@@ -30,6 +34,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
 from millrace.trouble import Troubles
@@ -107,6 +112,7 @@ class Host:
         self.changed = Broadcast()
         self.loops: dict[str, Loop] = {}
         self.builds: dict[int, ViewInfo] = {}
+        self.timers = TimerCount()
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -116,12 +122,18 @@ class Host:
         self._wishes: dict[str, Wish] = {}
         self._looking = asyncio.Lock()
         self._processors: list[Processor] = []
+        self.pile = Pile()
         self._unsubscribe: dict[str, Callable[[], None]] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._stale = Broadcast()
         self.saying: Saying
+        self.circuits: Circuits
         self.writer: Writer
         self.relay: Relay | RelayElsewhere
+
+    def alarm(self) -> str | None:
+        """Return in words which bounds the dead letters pass, by when they were measured last; None where they pass none."""
+        return self.pile.beyond(self.service.letter_bounds, now_micros=to_micros(self._installation.clock.now()))
 
     @property
     def source(self) -> str:
@@ -139,6 +151,9 @@ class Host:
         else:
             self.relay = RelayElsewhere(self.store, installation.parts.log, self.saying, compares=installation.role.consuming)
         self._processors = self.service.processors(installation.catalogue)
+        self.circuits = Circuits(self.writer, wake=self._wake)
+        for breaker in filter(None, [processor.breaker for processor in self._processors]):
+            self.circuits.of(breaker)  # before anything runs, so that one that is open is known to be
         self._check_timers()
         for processor in self._processors:
             for cls, pattern in processor.routes.items():
@@ -184,12 +199,20 @@ class Host:
         await ensure.finished
         if self._installation.role.consuming:
             await self._look_at_wishes()
+            await self._arm_schedules()
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
+        self.pile = await measure(self.store.reader)
         self._follow_changes()
         self.relay.start()
         self.relay.wake()
+
+    async def _arm_schedules(self) -> None:
+        if self.service.schedules:
+            arm = ArmSchedules(self.service.schedules.values())
+            self.writer.submit(arm)
+            await arm.finished
 
     def start_relay(self) -> None:
         """Start the relay and nothing else, in a process of its own."""
@@ -229,11 +252,20 @@ class Host:
 
     async def _look_at_wishes(self) -> None:
         async with self._looking:  # what is read later is newer, so the last to be read is obeyed
+            await self.circuits.look()
             self._wishes = await load_wishes(self.store.reader)
             for name, loop in self.loops.items():
                 wish = self._wishes.get(name, Wish())
                 loop.want_workers(wish.workers)
                 loop.order(wish.state)
+
+    def gave_up(self, processor: str) -> str:
+        """Return why a processor has stopped itself; empty where it has not."""
+        return self._wishes.get(processor, Wish()).reason
+
+    def _wake(self) -> None:
+        for loop in self.loops.values():
+            loop.wake()
 
     def _follow_changes(self) -> None:
         self.store.on_change(self._stale.call)
@@ -260,9 +292,11 @@ class Host:
             rejection=self.service.rejection,
             failed=note,
         )
+        circuit = self.circuits.of(processor.breaker) if processor.breaker is not None else None
+        gate = Gate(name, circuits=self.circuits, circuit=circuit, clock=installation.clock, stopped=self._look_at_wishes)
         loop = Loop(
             intake=intake,
-            topics=processor.topics(),
+            gate=gate,
             writer=self.writer,
             parts=installation.parts,
             clock=installation.clock,
@@ -334,6 +368,7 @@ class Host:
         await self._look_at_wishes()
         for loop in list(self.loops.values()):
             await loop.refresh()
+        await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
             swap = Swap(build)
             self.writer.submit(swap)
@@ -354,7 +389,7 @@ class Host:
                 continue
             definition = find_definition(self.service.views, build.name)
             processor = Processor(processor_of(build), mode=Mode.PURE)
-            processor.add(ViewPattern(definition, build=build.id))
+            processor.add(ViewPattern(definition, build=build.id), retry=definition.retry)
             self._add_loop(processor, processor_of(build))
         if gone or new:
             await self._regroup()
@@ -370,10 +405,18 @@ class Host:
         return next(build.id for build in await self.store.reader.views.list() if build.name == view and build.state == SERVING)
 
     async def clean(self, *, now: int, answers_before: int) -> None:
-        """Forget answers and foreign ids from before a time (microseconds), and published rows that are older than the service wants."""
+        """Forget answers and foreign ids from before a time (microseconds), and what the service wants to be kept no longer.
+
+        That is closed letters, and published rows of its journal.
+        """
         work = Clean(answers_before)
         self.writer.submit(work)
         await work.finished
+        if (closed_kept := self.service.letter_bounds.closed_kept) is not None:
+            forget = ForgetClosed(closed_kept)
+            self.writer.submit(forget)
+            await forget.finished
+        self.pile = await measure(self.store.reader)
         if (kept := self.service.journal_kept) is not None:
             published = await self._installation.parts.log.published(self.source, self.saying.epoch)
             await trim_journal(self.writer, now=now, kept_s=kept.total_seconds(), published=published)

@@ -18,6 +18,7 @@ from millrace.application import Application
 from millrace.errors import StoreUnavailable
 from millrace.ports import LogParts, Store
 from millrace.service import Service
+from millrace.timekeeping import Timekeeper
 
 
 class Inspection:
@@ -65,6 +66,7 @@ class Inspection:
         try:
             await parts.log.open()
             self.parts = parts
+            await Timekeeper(self.app.clock, moved=lambda: None, instances=self.leases.members).load(parts)
         except StoreUnavailable as error:
             self._keep(error)
 

@@ -20,7 +20,6 @@ Neighbours: `runtime` opens what it reads; `turn` reopens what is held and what 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -29,8 +28,9 @@ from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import DecodeError
 from millrace.foreign import Original, Reader, pack, unpack
+from millrace.held import HeldRow
 from millrace.message import Event, Message, declaration, key_of
-from millrace.ports import HeldRow, Record, TimerRow
+from millrace.ports import Record, TimerRow
 from millrace.processor import Mode, Pattern, Processor
 from millrace.retry import RetryPolicy
 from millrace.serialization import UNDECODABLE, Catalogue, Envelope, open_envelope, pack_sequence, seal
@@ -78,7 +78,7 @@ class Intake:
         processor: whose routes decide what is taken.
         service_source: the source of this service; timers come from it.
         catalogue: message classes of the application.
-        policy: retries.
+        policy: of handlers that have none of their own, and the limit at which the consumer stops.
         rejection: event class for refused commands.
         failed: told of every handler failure, for health.
     """
@@ -99,10 +99,12 @@ class Intake:
         self.rejection = rejection
         self.note = failed
         self.mode = processor.mode
+        self.topics = processor.topics()
         self.workers = processor.workers or WORKERS
         self.patient = all(cls in pattern.quiet for cls, pattern in processor.routes.items())
         self.waits = processor.mode is Mode.TRANSACTION or any(pattern.missing for pattern in processor.routes.values())
         """Handling a message may take a look into the store."""
+        self._policies = {cls: policy for cls, policy in processor.retries.items() if policy is not None}
         self._source = service_source
         self._foreign = Reader(catalogue)
         self._origins: dict[tuple[str, str], str] = {}
@@ -112,6 +114,10 @@ class Intake:
             )
             for cls, pattern in processor.routes.items()
         }
+
+    def policy_of(self, delivery: Delivery) -> RetryPolicy:
+        """Return the policy of the handler that takes a message."""
+        return self._policies.get(type(delivery.message), self.policy)
 
     def open(self, topic: str, partition: int, records: Sequence[Record]) -> Opened:
         """Open the records of a partition."""
@@ -192,7 +198,10 @@ class Intake:
         return delivery
 
     def reopen(self, row: HeldRow) -> Delivery:
-        """Return a held message as a delivery; one that still cannot be read has no pattern."""
+        """Return a held message as a delivery; one that still cannot be read has no pattern.
+
+        One that was edited lets causation through: nobody else reads it, so what follows from it names the cause that it has itself.
+        """
         original = unpack(row.value)
         record = Record(row.offset, row.key, original.value, original.at, 0, original.headers)
         place = (row.topic, row.partition, row.offset)
@@ -207,9 +216,9 @@ class Intake:
         delivery = self._deliver(record, envelope, route, trusted=True)
         delivery.value = row.value
         delivery.topic, delivery.partition = row.topic, row.partition
-        delivery.key = row.key
+        delivery.key = row.key or delivery.key
         delivery.attempt = row.attempts + 1
-        delivery.internal = delivery.internal or row.topic == TIMERS
+        delivery.internal = delivery.internal or row.topic == TIMERS or bool(row.replaces)
         return delivery
 
     def timer(self, row: TimerRow) -> Delivery:
@@ -227,7 +236,7 @@ class Intake:
             "",
             msgspec.Raw(row.data),
         )
-        record = Record(_timer_offset(row), row.key, seal(envelope), 0, 0)
+        record = Record(0, row.key, seal(envelope), 0, 0)  # its place among what is held is given when it fails, see `turn`
         route = self._routes.get(row.type)
         if route is None:
             place = (TIMERS, row.partition, record.offset)
@@ -238,8 +247,3 @@ class Intake:
             delivery.topic, delivery.partition, delivery.key, delivery.internal = TIMERS, row.partition, row.key, True
         delivery.timer = row.name
         return delivery
-
-
-def _timer_offset(row: TimerRow) -> int:
-    """Return the place of a timer among held messages: by due time, made unique."""
-    return (row.due // 1000) << 22 | (int.from_bytes(os.urandom(3), "big") >> 2)

@@ -3,7 +3,7 @@
 Equations, checked over what is durable, with a server running or without one:
 
     journal of a service    rows ever appended = rows there + rows removed by retention
-    publication             rows for the log up to the relay's position, removed ones too = rows published + relay's dead letters
+    publication             rows for the log up to the relay's position, removed ones too = rows published + those the log could not take
     log                     records there = end - start of each partition; where nothing expires the start is 0
     processor               position - start + rewound = received = handled + duplicate + ignored + skipped + waiting + dead
     held                    waiting and dead in the position's counters = held rows that are there
@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from millrace.held import FIRST, LetterFilter
 from millrace.ports import LogParts, PositionRow, Store
 from millrace.retry import RELAY
 
@@ -61,8 +62,15 @@ async def _journal_lines(source: str, store: Store, published: dict[tuple[str, i
     journal = store.reader.journal
     position, rows = published.get((source, await store.epoch()), (0, 0))
     ever, there, removed, sent = await journal.counts(position)
-    dead = sum(1 for row in await store.reader.held.list(state="dead", limit=1 << 30) if row.processor == RELAY and row.offset <= position)
+    dead = await refused_by_log(store, position)
     return [LedgerLine("journal", store.name, ever, there + removed), LedgerLine("published", store.name, sent, rows + dead)]
+
+
+async def refused_by_log(store: Store, position: int) -> int:
+    """Return how many rows of a journal up to a position the log could not take, those that an operator has closed too."""
+    held = await store.reader.held.load(RELAY)
+    closed = await store.reader.letters.closed(LetterFilter(processor=RELAY), after=FIRST, limit=1 << 30)
+    return sum(1 for row in (*held, *closed) if row.offset <= position)
 
 
 async def _processor_lines(store: Store) -> list[LedgerLine]:

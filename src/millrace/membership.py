@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 
 from millrace.errors import MillraceError, StoreUnavailable
 from millrace.hosting import Host
-from millrace.ports import GroupSpec, Leases, Progress
+from millrace.leasing import GroupSpec, Leases, Progress
 from millrace.trouble import Troubles
 
 log = logging.getLogger("millrace")

@@ -298,7 +298,7 @@ class Places:
         """Return a row as it is at the target."""
         if table == "position":
             return self._position(row)
-        if table == "held" and row[0] != RELAY and (row[1], row[2]) in self._offsets:
+        if table in {"held", "closed"} and row[0] != RELAY and (row[1], row[2]) in self._offsets:
             return (*row[:3], self._offsets[row[1], row[2]].of(row[3]), *row[4:])
         return row
 

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
+from millrace.held import Held, Letters
+from millrace.leasing import Leases
 from millrace.read_position import PositionRow
 
 Row = TypeVar("Row")
@@ -161,86 +163,6 @@ class LogAdministration(Protocol):
         ...
 
 
-class GroupSpec(msgspec.Struct, frozen=True):
-    """A consumer group: a processor, and what is shared out among the processes that run it.
-
-    Groups of one `unit` are run together by everybody who takes part, so an engine may share them out as one; empty: the group is a unit
-    of its own. Partition n is partition number n of all its topics.
-    """
-
-    partitions: int
-    topics: tuple[str, ...] = ()
-    unit: str = ""
-
-
-class Leases(Protocol):
-    """Who owns which partition, among the processes that share services; `instance` is the name by which `members` knows this one."""
-
-    instance: str
-
-    async def join(self, groups: Mapping[str, GroupSpec]) -> None:
-        """Take part in groups, by name, and in those only: what is held of others is given back."""
-        ...
-
-    async def refresh(self) -> Mapping[str, frozenset[int]]:
-        """Renew, take what is free, give up what is too much; return what is owned now."""
-        ...
-
-    async def release(self, group: str, partition: int) -> None:
-        """Give one partition back."""
-        ...
-
-    async def leave(self) -> None:
-        """Give everything back."""
-        ...
-
-    async def owners(self, group: str) -> Mapping[int, str]:
-        """Return the instance that holds each partition of a group, as far as is known; needs no `join`."""
-        ...
-
-    async def members(self) -> frozenset[str]:
-        """Return every instance that takes part in any group, as far as is known; needs no `join`."""
-        ...
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """What leases may do besides: tell the log's own tools how far groups have read. Nothing of ours reads it."""
-
-    async def reached(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Take the next offset per (topic, partition); called about once a second for what moved."""
-        ...
-
-
-class HeldRow(msgspec.Struct):
-    """A message that waits or is dead (`state` retry, behind, not_yet, dead); times in microseconds, `value` as `foreign.pack` made it."""
-
-    processor: str
-    topic: str
-    partition: int
-    offset: int
-    key: str
-    state: str
-    value: bytes
-    reason: str = ""
-    detail: str = ""
-    attempts: int = 0
-    due: int = 0
-    deadline: int = 0
-    first_at: int = 0
-
-
-class FirstHeld(NamedTuple):
-    """The first held message of a key, behind which the others of the key wait; `due` in microseconds."""
-
-    topic: str
-    partition: int
-    key: str
-    state: str
-    due: int
-    offset: int
-
-
 class TimerRow(msgspec.Struct):
     """A stored timer; `due` in microseconds."""
 
@@ -352,34 +274,6 @@ class Positions(Protocol):
         ...
 
 
-class Held(Protocol):
-    """Messages that wait or are dead, in the order of their offsets."""
-
-    async def load(self, processor: str, *, keys: Sequence[str] | None = None) -> list[HeldRow]:
-        """Return held messages of a processor, of some keys if given, by topic, partition, offset."""
-        ...
-
-    async def blocked(self, processor: str) -> list[FirstHeld]:
-        """Return the first message of each key that is held."""
-        ...
-
-    async def save(self, rows: Sequence[HeldRow]) -> None:
-        """Insert or replace."""
-        ...
-
-    async def remove(self, rows: Sequence[HeldRow]) -> None:
-        """Remove."""
-        ...
-
-    async def list(self, *, state: str | None, limit: int) -> list[HeldRow]:
-        """Return held messages of every processor, oldest first."""
-        ...
-
-    async def counts(self) -> dict[tuple[str, str, int], tuple[int, int]]:
-        """Return (waiting, dead) per (processor, topic, partition)."""
-        ...
-
-
 class Timers(Protocol):
     """Stored timers."""
 
@@ -396,11 +290,19 @@ class Timers(Protocol):
         ...
 
     async def next(self, processor: str) -> dict[int, int]:
-        """Return the earliest due time per partition."""
+        """Return the earliest due time per partition, at the cost of a look-up for each, however many timers wait."""
         ...
 
-    async def count(self) -> int:
-        """Return how many timers wait."""
+    async def page(self, processor: str, *, partition: int, after: tuple[int, str, str], limit: int) -> list[TimerRow]:
+        """Return the timers of a partition above (due, key, name), ascending."""
+        ...
+
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
+        """Return the timers of a key, by name."""
+        ...
+
+    async def count(self, processor: str | None = None, *, partition: int | None = None) -> int:
+        """Return how many timers wait: all, or those of a processor's partition; reads them all, off the hot path."""
         ...
 
 
@@ -500,6 +402,7 @@ class StoreReader(Protocol):
     journal: Journal
     positions: Positions
     held: Held
+    letters: Letters
     timers: Timers
     documents: Documents
     views: Views

@@ -15,9 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import Any, Protocol, Union, get_args, get_origin
 
+from millrace.breaker import Breaker
 from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import Message, declaration
+from millrace.retry import RetryPolicy
 from millrace.state import Delete, State
 from millrace.timers import Cancel, Timer
 from millrace.unit_of_work import UnitOfWork
@@ -73,16 +75,19 @@ class Processor:
         name: unique in its service; part of the consumer group.
         mode: where its functions run.
         workers: how many activities are called at once; None: as many as by default.
+        breaker: of what its functions call; it pauses the processor.
     """
 
-    def __init__(self, name: str, *, mode: Mode = Mode.PURE, workers: int | None = None) -> None:
+    def __init__(self, name: str, *, mode: Mode = Mode.PURE, workers: int | None = None, breaker: Breaker | None = None) -> None:
         self.name = name
         self.mode = mode
         self.workers = workers
+        self.breaker = breaker
         self.routes: dict[type[Message], Pattern] = {}
+        self.retries: dict[type[Message], RetryPolicy | None] = {}
 
-    def add(self, pattern: Pattern) -> None:
-        """Add a pattern.
+    def add(self, pattern: Pattern, *, retry: RetryPolicy | None = None) -> None:
+        """Add a pattern, with a retry policy of its own if it has one.
 
         Raises:
             ConfigurationError: a message type is handled twice, or the pattern runs elsewhere than its neighbours.
@@ -95,7 +100,7 @@ class Processor:
                     f"{cls.__name__} is handled by {self.routes[cls].name} and {pattern.name} in processor {self.name!r}; "
                     "merge them, or put one into a processor of its own with processor='...'"
                 )
-            self.routes[cls] = pattern
+            self.routes[cls], self.retries[cls] = pattern, retry
 
     def topics(self) -> tuple[str, ...]:
         """Return the topics it reads."""

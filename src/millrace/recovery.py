@@ -33,10 +33,11 @@ import msgspec
 from millrace.application import Application
 from millrace.epoch import JournalEpochs, SourceEpochs
 from millrace.errors import ConfigurationError, DecodeError, StoreUnavailable
+from millrace.held import HeldRow
 from millrace.inspection import Inspection
-from millrace.ports import HeldRow, LogParts, PositionRow, Record, Store, StoreTransaction, TopicInfo
+from millrace.ledger import refused_by_log
+from millrace.ports import LogParts, PositionRow, Record, Store, StoreTransaction, TopicInfo
 from millrace.rebuild import processor_of
-from millrace.retry import RELAY
 from millrace.serialization import open_envelope
 
 PATIENCE_S = 10.0
@@ -356,8 +357,7 @@ async def _counted(store: Store | None, position: int) -> tuple[int, int]:
     if store is None:
         return 0, 0
     rows = (await store.reader.journal.counts(position))[3]
-    held = await store.reader.held.load(RELAY)
-    return rows - sum(1 for row in held if row.offset <= position), rows
+    return rows - await refused_by_log(store, position), rows
 
 
 async def _first_row(store: Store, place: Place, *, after: int, until: int) -> int | None:

@@ -32,8 +32,9 @@ from collections.abc import Sequence
 from millrace import retry
 from millrace.broadcast import Broadcast
 from millrace.errors import MillraceError, Recovery, StoreUnavailable
+from millrace.held import HeldRow
 from millrace.pace import Pace
-from millrace.ports import HeldRow, JournalEntry, JournalRow, Log, LogCopies, LogParts, Store, TopicSpec, rows_of
+from millrace.ports import JournalEntry, JournalRow, Log, LogCopies, LogParts, Store, TopicSpec, rows_of
 from millrace.serialization import RECORD_BYTES_MAX
 from millrace.unit_of_work import Saying, UnitOfWork
 from millrace.writer import Waiting, Writer

@@ -9,6 +9,8 @@ One `Loop` per processor. Its life:
     learn      positions that moved, partitions that were fenced, keys that are held now
     wait       until the log has more, a timer or retry is due, or somebody calls
 
+While a breaker is open (see `breaker`) no turn is taken but those that probe, with one message each.
+
 Between two turns it takes note of what operators want: a paused loop keeps its partitions and takes no turn until it is to run again.
 
 Health is by progress: a loop that has work and has not advanced for `STUCK_S` is unhealthy, whatever its tasks look like.
@@ -25,23 +27,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-
-import msgspec
+from typing import Any
 
 from millrace import retry
+from millrace.alarms import Alarms
+from millrace.breaker import Tally
 from millrace.broadcast import Broadcast
+from millrace.circuits import Gate
 from millrace.claim import Claim, places_of
 from millrace.clock import Clock, to_micros
-from millrace.consumer_state import RUNNING, Orders
+from millrace.consumer_state import LoopState, Orders
 from millrace.errors import Recovery, StoreUnavailable
+from millrace.harvest import Harvest
 from millrace.intake import Intake
+from millrace.outcomes import Memory, load_tally
 from millrace.pace import Pace
 from millrace.ports import LogParts
 from millrace.position_check import check_positions
 from millrace.processor import Mode
 from millrace.read_position import Replay
-from millrace.replay import part
-from millrace.turn import CHAIN_MAX, Chunk, Place, Turn
+from millrace.turn import Chunk, Place, Turn
 from millrace.workers import Workers
 from millrace.writer import Writer
 
@@ -49,8 +54,6 @@ log = logging.getLogger("millrace")
 
 BATCH_MAX = 1000
 STUCK_S = 30.0
-PORTION = 50
-"""Records per turn while commands come in: who waits for an answer waits for the turns that share its commit."""
 EARLY_S = 0.001
 """A timer of the event loop may wake this much too early; going to sleep again for less would only spin."""
 IDLE_S = 0.5
@@ -59,29 +62,12 @@ QUIET_S = 0.1
 """What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
 
 
-class LoopState(msgspec.Struct):
-    """What the outside may see of a loop."""
-
-    processor: str
-    partitions: list[int]
-    lag: int
-    held: int
-    stuck_s: float
-    last_error: str | None
-    halted: bool = False
-    """It has stopped, or may not read what it has to."""
-    workers: int | None = None
-    """How many activities are called at once; None where none are."""
-    calling: int = 0
-    wanted: str = RUNNING
-
-
 class Loop:
     """Runs one processor.
 
     Args:
         intake: the processor's records.
-        topics: the topics it reads.
+        gate: may anything be called?
         writer, parts, clock: where it writes and reads.
         pace: the beat in which a store's loops take what is not urgent.
         batch_max: records per turn.
@@ -91,7 +77,7 @@ class Loop:
         self,
         *,
         intake: Intake,
-        topics: tuple[str, ...],
+        gate: Gate,
         writer: Writer,
         parts: LogParts,
         clock: Clock,
@@ -100,12 +86,15 @@ class Loop:
     ) -> None:
         self.name = intake.name
         self._who = f"{writer.store.name}.{intake.name}"
-        self.topics = topics
+        self.topics = intake.topics
         self._intake = intake
+        self.gate = gate
+        self._memory = Memory(Tally(), gate.circuit)
         self._store = writer.store
         self._writer = writer
         self._log = parts.log
         self._feed = parts.feed
+        self._harvest = Harvest(intake, parts)
         self._clock = clock
         self._batch_max = batch_max
         self._pace = pace
@@ -119,12 +108,11 @@ class Loop:
         self._offsets: dict[Place, int] = {}
         self._replays: dict[Place, Replay] = {}
         self._blocked: dict[tuple[str, int, str], tuple[str, int]] = {}
-        self._timers: dict[int, int] = {}
+        self._alarms = Alarms()
         self._again: set[tuple[int, str]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._progress = time.monotonic()
-        self._rotation = 0
         self._ahead: tuple[dict[Place, int], list[Chunk]] = ({}, [])
         self._idle: dict[Place, Chunk] = {}
         self._in_hand: dict[Place, int] = {}
@@ -132,7 +120,9 @@ class Loop:
         self._wished = 0
         self._workers: Workers | None = None
         if intake.mode is Mode.OUTSIDE:
-            self._workers = Workers(intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call)
+            self._workers = Workers(
+                intake=intake, store=self._store, clock=clock, count=intake.workers, changed=self._wake.call, circuit=gate.circuit
+            )
         self.orders = Orders()
         self.assigned = False
         self.halted = False
@@ -186,6 +176,7 @@ class Loop:
         self._idle, self._ahead, self._progress = {}, ({}, []), time.monotonic()
         if self.orders.renewing:
             self._forget()
+        self.gate.leave()
         self.orders.take()
 
     def wake(self) -> None:
@@ -211,21 +202,20 @@ class Loop:
 
     def timer_set(self, partition: int, due: int) -> None:
         """Remember that a timer was set."""
-        if partition in self._owned and due < self._timers.get(partition, 1 << 62):
-            self._timers[partition] = due
+        if partition in self._owned and self._alarms.set(partition, due):
             self._wake.call()
 
     async def refresh(self) -> None:
         """Read held keys and timers again, because another process may have changed them."""
         if self._owned:
             await self._load_blocked()
-            self._timers = await self._store.reader.timers.next(self.name)
+            await self._alarms.load(self._store.reader.timers, self.name)
             self._wake.call()
 
     def state(self) -> LoopState:
         """Return what the outside may see."""
         lag = self.lag()
-        busy = self.orders.running and (lag > 0 or self._due_now())
+        busy = self.orders.running and not self.gate.shut and (lag > 0 or self._due_now())
         stuck = time.monotonic() - self._progress if busy else 0.0
         return LoopState(
             processor=self.name,
@@ -238,6 +228,7 @@ class Loop:
             workers=self._workers.count if self._workers is not None else None,
             calling=self._workers.calling if self._workers is not None else 0,
             wanted=self.orders.state,
+            circuit=self.gate.circuit,
         )
 
     def want_workers(self, count: int) -> None:
@@ -251,7 +242,12 @@ class Loop:
 
     def has_read(self, ends: Mapping[Place, int]) -> bool:
         """Return whether the owned partitions were read up to some ends, or are not to be read now."""
-        return not self.orders.running or (self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items()))
+        return self.resting or (self.assigned and all(offset >= ends.get(place, 0) for place, offset in self._offsets.items()))
+
+    @property
+    def resting(self) -> bool:
+        """Return whether nothing is to be read now, however much there is: operators want that, or a breaker is open."""
+        return not self.orders.running or self.gate.shut
 
     def lag(self) -> int:
         """Return how many records of owned partitions are not read yet."""
@@ -301,7 +297,7 @@ class Loop:
         workers.close()
         await workers.idle()
         try:
-            turn = await self._collect_called(workers)
+            turn = await self._collect_called(workers, begin=False)
             if turn is not None:
                 self._writer.submit(turn)
                 await turn.finished
@@ -312,6 +308,7 @@ class Loop:
     def _forget(self) -> None:
         """Give everything up in memory; the next step claims again what the leases say."""
         self._owned, self._tokens, self._offsets, self._idle, self._replays = frozenset(), {}, {}, {}, {}
+        self.gate.leave()
         if self._workers is not None:
             self._workers.forget()
 
@@ -322,9 +319,7 @@ class Loop:
             await self._assign()
         if not self._owned or not self.orders.running:
             return False
-        if self._intake.patient:
-            await self._gather()
-        turn = await (self._collect() if self._workers is None else self._collect_called(self._workers))
+        turn = await self._next_turn()
         if turn is None:
             self.last_error = None if not self._blocked else self.last_error
             if self._workers is None or not self._workers.pending:
@@ -340,17 +335,26 @@ class Loop:
             await self._learn(turn)
         finally:
             self._in_hand = {}
+            if turn.probing:
+                self.gate.end(called=turn.called)
         return True
 
-    @property
-    def _most(self) -> int:
-        """Return how many records make a full turn."""
-        return min(self._batch_max, PORTION) if self._writer.is_asked else self._batch_max
+    async def _next_turn(self) -> Turn | None:
+        called = await self.gate.opens()
+        if self._workers is not None:
+            return await self._collect_called(self._workers, begin=called)
+        if self.gate.shut:
+            return await self._collect_probe() if called else None
+        if self._intake.patient:
+            await self._gather()
+        return await self._collect()
 
     async def _gather(self) -> None:
         """Where nothing is ever urgent, do not even read before the beat: what comes until then is read at once."""
         left = self._pace.left_s()
-        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._most:
+        if (until := self._until_due()) is not None:
+            left = min(left, until)  # a timer that is due does not wait for company
+        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._writer.most(self._batch_max):
             await self._hurry.wait(self._hurry.calls, left)
             self._idle_until = time.monotonic()
 
@@ -380,7 +384,9 @@ class Loop:
             self._note_loss(self._owned - wanted)
         self._owned = wanted
         await self._load_blocked()
-        self._timers = await self._store.reader.timers.next(self.name)
+        await self._alarms.load(self._store.reader.timers, self.name)
+        if not self.assigned:
+            self._memory.tally = await load_tally(self._store.reader, self.name)
         self.assigned = True
         self._progress = time.monotonic()
 
@@ -394,7 +400,7 @@ class Loop:
 
     async def _load_blocked(self) -> None:
         rows = await self._store.reader.held.blocked(self.name)
-        self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due, _ in rows if key}
+        self._blocked = {(topic, partition, key): (state, due) for topic, partition, key, state, due, _ in rows}
 
     async def _collect(self) -> Turn | None:
         now = to_micros(self._clock.now())
@@ -406,12 +412,40 @@ class Loop:
         if not (due or timers) and self._may_wait(chunks):
             return None
         self._hurried = False  # who asks from now on asks for what comes after this
-        return Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, due_keys=due, timers=timers, blocked=self._blocked)
+        return self._turn(chunks, due_keys=due, timers=timers)
+
+    def _turn(self, chunks: list[Chunk], **rest: Any) -> Turn:
+        rest = {"blocked": self._blocked} | rest
+        turn = Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, **rest)
+        turn.memory = self._memory
+        return turn
+
+    async def _collect_probe(self) -> Turn | None:
+        """Return a turn with one message: something held or something new, whatever is there of the two that did not come last."""
+        self._ahead, self._idle = ({}, []), {}
+        held = self._first_held()
+        chunks = [] if held and self.gate.held_first else await self._read(self._offsets, limit=1)
+        due = {} if held or chunks else dict(list(self._due_timers(to_micros(self._clock.now())).items())[:1])
+        if not (held or chunks or due):
+            return None
+        turn = self._turn(chunks, due_keys=[] if chunks else held, timers=due)
+        turn.probing = True
+        self.gate.begin()
+        return turn
+
+    def _first_held(self) -> list[tuple[str, int, str]]:
+        """Return the key that has waited for its retry longest and is not being called, if there is one."""
+        waiting = [
+            (due, place)
+            for place, (state, due) in self._blocked.items()
+            if state == retry.RETRY and place[1] in self._owned and not (self._workers is not None and self._workers.asks(place))
+        ]
+        return [min(waiting)[1]] if waiting else []
 
     def _due_keys(self, now: int) -> list[tuple[str, int, str]]:
-        """Return the keys whose first held message is to be tried and is not being called, as many as one turn can try.
+        """Return the keys whose first held message is to be tried and is not being called, no more than one turn takes.
 
-        Where there are more, those come first that were woken, and then who has waited longest: so the tries go round.
+        Those come first that were woken, then who has waited longest: so the tries go round.
         """
         due = [
             place
@@ -421,37 +455,39 @@ class Loop:
             and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self._again))
             and not (self._workers is not None and self._workers.asks(place))
         ]
-        if len(due) > CHAIN_MAX:
-            due.sort(key=lambda place: (place[1:] not in self._again, self._blocked[place][1]))
-        self._again.intersection_update(place[1:] for place in due[CHAIN_MAX:])
-        return due[:CHAIN_MAX]
+        due.sort(key=lambda place: (place[1:] not in self._again, self._blocked[place][1]))
+        self._again.intersection_update(place[1:] for place in due[self._batch_max :])
+        return due[: self._batch_max]
 
     def _due_timers(self, now: int) -> dict[int, bool]:
         """Return the partitions whose timers are due and not being called, with whether their input is drained."""
-        due = [partition for partition, due in self._timers.items() if due <= now and partition in self._owned]
+        due = self._alarms.due(self._owned, until=now)
         return {p: self._drained(p) for p in due if self._workers is None or not self._workers.asks_timers(p)}
 
-    async def _collect_called(self, workers: Workers) -> Turn | None:
-        """Read on for the workers, and return what they have done, as far as it may be committed."""
+    async def _collect_called(self, workers: Workers, *, begin: bool) -> Turn | None:
+        """Read on for the workers if calls may begin, and return what they have done, as far as it may be committed."""
         due = dict[int, bool]()
-        if not workers.closed:
+        if not workers.closed and begin:
             await self._read_for(workers)
             now = to_micros(self._clock.now())
-            if (keys := self._due_keys(now)) and not await workers.ask_retries(keys):
+            keys = (self._first_held() if self.gate.held_first else []) if self.gate.shut else self._due_keys(now)
+            if keys and not await workers.ask_retries(keys):
                 await self._load_blocked()  # somebody else has dealt with some
             if due := self._due_timers(now):
                 await workers.ask_timers(due, until=now, ends=self._feed.ends())
         blocked = self._blocked  # what goes behind because of these must be held, even if they are released meanwhile
         workers.block(blocked)
         workers.start()
+        if begin and self.gate.probing and (keys := self._first_held()):  # nothing new can be called, so something held is
+            await workers.ask_retries(keys)
+            workers.start()
         chunks = self._with_idle(workers.take())
         keys, results = workers.take_retries()
         timers, fired = workers.take_timers()
         if not (chunks or keys or timers) or (not (keys or timers or due) and self._may_wait(chunks)):
             return None
         self._hurried = False
-        tokens, results = dict(self._tokens), results | fired
-        return Turn(self._intake, tokens=tokens, chunks=chunks, due_keys=keys, timers=timers, blocked=blocked, results=results)
+        return self._turn(chunks, due_keys=keys, timers=timers, blocked=blocked, results=results | fired)
 
     async def _read_for(self, workers: Workers) -> None:
         """Fill the lanes of the workers."""
@@ -465,56 +501,15 @@ class Loop:
                 records = await self._log.read(*place, offset=offset, limit=room)
                 workers.put(place, offset, records, replay=self._replays.get(place))
 
-    async def _read(self, offsets: dict[Place, int]) -> list[Chunk]:
-        ends, chunks = self._feed.ends(), list[Chunk]()
+    async def _read(self, offsets: dict[Place, int], *, limit: int | None = None) -> list[Chunk]:
         if self._idle:
             offsets = offsets | {place: chunk.next for place, chunk in self._idle.items() if place in offsets}
-        places = sorted(place for place, offset in offsets.items() if ends.get(place, 0) > offset)
-        if not places:
-            return chunks
-        left = self._most
-        self._rotation += 1
-        for i in range(len(places)):
-            place = places[(i + self._rotation) % len(places)]
-            offset = offsets[place]
-            records = await self._log.read(place[0], place[1], offset=offset, limit=left)
-            if not records:
-                continue
-            opened = self._intake.open(place[0], place[1], records)
-            chunk = Chunk(
-                place[0],
-                place[1],
-                offset,
-                records[-1][0] + 1,
-                opened.deliveries,
-                opened.ignored,
-                opened.sources,
-                opened.latest,
-                opened.urgent,
-            )
-            if self._replays and (replay := self._replays.get(place)) is not None and offset < replay.known:
-                parted = part(chunk.deliveries, replay)
-                chunk.deliveries, chunk.again, chunk.repeats = parted.fresh, parted.again, parted.repeats
-            chunks.append(chunk)
-            left -= len(records)
-            if left <= 0:
-                break
-        return chunks
+        return await self._harvest.read(offsets, replays=self._replays, limit=limit or self._writer.most(self._batch_max))
 
     def _with_idle(self, chunks: list[Chunk]) -> list[Chunk]:
         """Put what was read before and could wait in front of what came after it."""
         idle, self._idle = self._idle, {}
-        fresh: list[Chunk] = []
-        for chunk in chunks:
-            place = (chunk.topic, chunk.partition)
-            if (before := idle.get(place)) is None:
-                fresh.append(chunk)
-                continue
-            before.next, before.ignored, before.urgent = chunk.next, before.ignored + chunk.ignored, chunk.urgent
-            before.deliveries = before.deliveries + chunk.deliveries
-            before.again, before.repeats = before.again + chunk.again, before.repeats + chunk.repeats
-            before.sources = before.sources | chunk.sources
-            before.latest = max(before.latest, chunk.latest)
+        fresh = [chunk for chunk in chunks if (before := idle.get((chunk.topic, chunk.partition))) is None or before.extend(chunk)]
         return [*idle.values(), *fresh]
 
     def _may_wait(self, chunks: list[Chunk]) -> bool:
@@ -529,7 +524,7 @@ class Loop:
         now, taken = time.monotonic(), sum(len(chunk.deliveries) + len(chunk.again) for chunk in chunks)
         until = now + (self._pace.left_s() if taken else IDLE_S)
         self._idle_until = min(self._idle_until or until, until)
-        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._most
+        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._writer.most(self._batch_max)
         if self._hurried or many or now + EARLY_S >= self._idle_until or any(chunk.urgent for chunk in chunks):
             self._idle_until = 0.0
             return False
@@ -544,6 +539,10 @@ class Loop:
     async def _learn(self, turn: Turn) -> None:
         self._progress = time.monotonic()
         self.handled += turn.handled
+        if turn.outcomes.stop:
+            self.last_error = turn.outcomes.stop
+            log.error("%s stops: %s", self._who, turn.outcomes.stop)
+            await self.gate.stopped()
         for place, offset in turn.advanced.items():
             if place in self._offsets:
                 self._offsets[place] = offset
@@ -558,7 +557,7 @@ class Loop:
             self._workers.learn(self._blocked)
         self._again |= turn.wake
         if turn.fired:
-            self._timers = await self._store.reader.timers.next(self.name)
+            await self._alarms.load(self._store.reader.timers, self.name)
 
     async def _lose(self, places: set[Place]) -> None:
         """Another owner has written its token: give these partitions up until the leases say otherwise."""
@@ -575,19 +574,21 @@ class Loop:
         log.warning("%s: fenced: partitions %s have another owner; what was in hand is dropped", self._who, lost)
 
     def _due_now(self) -> bool:
-        now = to_micros(self._clock.now())
-        return any(due <= now - 1_000_000 for due in self._timers.values())
+        return bool(self._alarms.due(self._owned, until=to_micros(self._clock.now()) - 1_000_000))
 
     def _until_due(self) -> float | None:
         """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
         if not self.orders.running:
             return None
+        if self.gate.shut:
+            return self.gate.until_s()
         keys = {place: due for place, (state, due) in self._blocked.items() if state != retry.DEAD and place[1] in self._owned}
-        timers = {partition: due for partition, due in self._timers.items() if partition in self._owned}
+        partitions = self._owned
         if (workers := self._workers) is not None:  # what is being called wakes us
             keys = {place: due for place, due in keys.items() if not workers.asks(place)}
-            timers = {partition: due for partition, due in timers.items() if not workers.asks_timers(partition)}
-        dues = [*keys.values(), *timers.values()]
+            partitions = frozenset(partition for partition in partitions if not workers.asks_timers(partition))
+        timer = self._alarms.earliest(partitions)
+        dues = [*keys.values(), *(() if timer is None else (timer,))]
         until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
         if self._idle:
             left = max(0.0, self._idle_until - time.monotonic())

@@ -9,7 +9,8 @@ Neighbours: whoever assembles an application; knows the ports and no engine.
 from __future__ import annotations
 
 from millrace.erasure import Belongings, Erasure
-from millrace.ports import Engine, Leases, LogParts, Store
+from millrace.leasing import Leases
+from millrace.ports import Engine, LogParts, Store
 
 
 class SplitEngine:

@@ -1,6 +1,6 @@
 """What an engine needs so that an installation can be moved to it or away from it: abilities beside the ports.
 
-Everything stored of a service is eleven tables, the same on every engine. They travel as tuples in the order of `TABLES`, sorted by key,
+Everything stored of a service is twelve tables, the same on every engine. They travel as tuples in the order of `TABLES`, sorted by key,
 so that a copy can be cut off anywhere and be compared row by row. A position's row travels as the JSON of `PositionRow` beside its token.
 
 A store that is being filled is marked with where its rows come from and how far they have come, in the same transactions as the rows;
@@ -38,7 +38,8 @@ TABLES = {
     "snapshot": Table(("",), 2),
     "state": Table(("", ""), 3),
     "position": Table(("", "", -1), 5),
-    "held": Table(("", "", -1, -1 << 62), 13),
+    "held": Table(("", "", -1, -1 << 62), 17),
+    "closed": Table(("", "", -1, -1 << 62, -1), 20),
     "timer": Table(("", "", ""), 10),
     "view": Table((0,), 4),
     "document": Table((0, ""), 3),

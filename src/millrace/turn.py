@@ -7,7 +7,8 @@ The heart of the guarantees. Inside the transaction, for each partition of the t
 2. A record whose sequence is not above the last one seen of its source in this partition was published again: dropped, counted. Records
    of foreign producers are recognised by (source, id) in the inbox table. Where an operator has moved the position back, `replay` says
    what is delivered again.
-3. A record whose key is held waits behind it. Everything else is handled by its pattern; what fails is held (see `retry`).
+3. A record whose key is held waits behind it. Everything else is handled by its pattern; what fails is held (see `retry`, `outcomes`).
+   Where the consumer is to stop, the chunk is cut behind what was handled: the rest stays unread.
 4. The position row is advanced with its counters, in the same transaction as everything staged.
 
 Then held messages that are due, then timers that are due: a deadline is judged after the input that was there.
@@ -27,12 +28,14 @@ from typing import Any
 import msgspec
 
 from millrace import retry
+from millrace.breaker import Tally
 from millrace.clock import from_micros, to_text
 from millrace.delivery import Delivery
-from millrace.errors import NotYet, Rejected, StoreUnavailable
+from millrace.errors import NotYet
+from millrace.held import HeldRow
 from millrace.intake import TIMERS, Intake
-from millrace.message import Command, declaration
-from millrace.ports import HeldRow, PositionRow
+from millrace.outcomes import Memory, Outcomes
+from millrace.ports import PositionRow
 from millrace.processor import Mode, Pattern
 from millrace.read_position import Replay
 from millrace.unit_of_work import UnitOfWork
@@ -40,7 +43,7 @@ from millrace.writer import Waiting
 
 Place = tuple[str, int]
 TIMERS_TOGETHER = 500
-CHAIN_MAX = 200
+CHAIN_MAX = 1000
 
 
 class Chunk(msgspec.Struct):
@@ -60,6 +63,14 @@ class Chunk(msgspec.Struct):
     repeats: int = 0
     """How many were dropped there."""
 
+    def extend(self, after: Chunk) -> None:
+        """Add the records that follow."""
+        self.next, self.ignored, self.urgent = after.next, self.ignored + after.ignored, after.urgent
+        self.deliveries = self.deliveries + after.deliveries
+        self.again, self.repeats = self.again + after.again, self.repeats + after.repeats
+        self.sources = self.sources | after.sources
+        self.latest = max(self.latest, after.latest)
+
 
 class Turn(Waiting):
     """A processor's work item.
@@ -72,6 +83,11 @@ class Turn(Waiting):
         timers: partition -> whether its input is drained, for partitions with timers due.
         blocked: the first held state per (topic, partition, key), as the loop knows it.
         results: of activities that were called, for held messages by (topic, partition, offset), for timers by (key, due, name).
+
+    Attributes:
+        memory: of failures, from turn to turn.
+        probing: of what is held, or of timers, only the first is to be tried.
+        called: a function that runs in the transaction was called.
     """
 
     def __init__(  # one value per thing that makes a turn
@@ -87,6 +103,9 @@ class Turn(Waiting):
     ) -> None:
         super().__init__()
         self._intake = intake
+        self.memory = Memory(Tally())
+        self.probing = False
+        self.called = False
         self._tokens = tokens
         self.chunks = chunks
         self._current: list[Chunk] = []
@@ -107,6 +126,7 @@ class Turn(Waiting):
         self.held_changed = False
         self.handled = 0
         self.fired = bool(self._timers)
+        self.outcomes = Outcomes(intake, self.memory, probing=self.probing)
 
     def _reset(self) -> None:
         """Forget a try whose transaction was undone; the writer may prepare an item twice."""
@@ -115,6 +135,7 @@ class Turn(Waiting):
         self._waiting_keys = {(p, k) for (_, p, k), (state, _) in self._blocked.items() if state == retry.NOT_YET}
         self.fenced, self.moved, self.advanced, self.wake = set(), {}, {}, set()
         self.held_changed, self.handled = False, 0
+        self.outcomes = Outcomes(self._intake, self.memory, probing=self.probing)
 
     async def prepare(self, unit: UnitOfWork) -> None:
         """Compare positions, load held messages and timers, name the rows of everything."""
@@ -180,7 +201,7 @@ class Turn(Waiting):
             if not delivery.repeated:
                 known.add(name)
                 fresh.append(name)
-        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.now_micros)
+        await unit.transaction.answers.remember(self._intake.name, fresh, now_micros=unit.unmoved_micros)
 
     async def _drop_held(self, unit: UnitOfWork) -> None:
         """Do not deliver again what waits or is dead: that is still on its way."""
@@ -199,8 +220,10 @@ class Turn(Waiting):
         wanted = {place for place in self._due_keys if place[1] not in lost}
         rows = [r for r in await unit.transaction.held.load(self._intake.name, keys=keys) if (r.topic, r.partition, r.key) in wanted]
         for row in rows:
-            if len(self._held) == CHAIN_MAX:
+            if len(self._held) == (1 if self.probing else CHAIN_MAX):
                 break
+            if row.state == retry.DEAD and not row.key:
+                continue  # nothing waits behind it
             delivery = self._intake.reopen(row)
             if self._results is not None and delivery.pattern is not None:
                 if (row.topic, row.partition, row.offset) not in self._results:
@@ -213,7 +236,8 @@ class Turn(Waiting):
         for partition, drained in self._timers.items():
             if any(place[1] == partition for place in self.fenced):
                 continue
-            rows = await unit.transaction.timers.due(self._intake.name, partition=partition, until=unit.now_micros, limit=TIMERS_TOGETHER)
+            limit = 1 if self.probing else TIMERS_TOGETHER
+            rows = await unit.transaction.timers.due(self._intake.name, partition=partition, until=unit.now_micros, limit=limit)
             for row in rows:
                 if row.event_time and not drained and self._passed(partition) < to_text(from_micros(row.due)):
                     continue
@@ -224,10 +248,17 @@ class Turn(Waiting):
                     delivery.result = self._results[row.key, row.due, row.name]
                 self._want(delivery, unit)
                 self._fired.append(delivery)
+        if len(self._timers) > 1:
+            self._fired.sort(key=lambda delivery: delivery.envelope.time)  # when each was due
 
     async def settle(self, unit: UnitOfWork) -> None:
         """Everything is written and the commit begins: a good moment to read ahead."""
         self._settle()
+
+    def done(self) -> None:
+        """Remember what this turn has counted."""
+        self.outcomes.accept()
+        super().done()
 
     def failed(self, error: BaseException) -> None:
         """Hand the error to the loop."""
@@ -245,11 +276,17 @@ class Turn(Waiting):
     async def run(self, unit: UnitOfWork) -> None:
         """Handle records, then held messages, then timers."""
         for chunk in self._current:
-            await self._run_chunk(chunk, unit)
+            if self.outcomes.cut:
+                self.moved[chunk.topic, chunk.partition] = chunk.first
+            else:
+                await self._run_chunk(chunk, unit)
         await self._run_held(unit)
         for delivery in self._fired:
-            await self._fire(delivery, unit)
-        await self._run_due_at_once(unit)
+            if not self.outcomes.cut:
+                await self._fire(delivery, unit)
+        if not self.outcomes.cut:
+            await self._run_due_at_once(unit)
+        await self.outcomes.write(unit, handled=self.handled)
 
     async def _run_due_at_once(self, unit: UnitOfWork) -> None:
         """Handle the timers that this very turn has set and that are due already: waiting for the next one would help nobody.
@@ -288,11 +325,12 @@ class Turn(Waiting):
             self._hold(held, unit)
 
     def _account_timer(self, held: HeldRow, unit: UnitOfWork) -> None:
-        """Count a timer that failed, so that the ledger misses it when its row is lost."""
+        """Give a timer that failed the next place in its partition, and count it, so that the ledger misses it when it is lost."""
         row = self._rows.get((TIMERS, held.partition))
         if row is None:
             row = PositionRow(self._intake.name, TIMERS, held.partition, identity=TIMERS, sources={})
             self._rows[TIMERS, held.partition] = row
+        held.offset = row.offset
         row.offset += 1
         row.received += 1
         self._count(row, held, +1)
@@ -304,7 +342,11 @@ class Turn(Waiting):
         sources = row.sources
         if row.replay is not None:
             await self._run_again(chunk, row, row.replay, unit)
-        await self._run_deliveries(chunk.deliveries, row, sources, unit)
+        done = 0 if self.outcomes.cut else await self._run_deliveries(chunk.deliveries, row, sources, unit)
+        if done < len(chunk.deliveries):
+            self._cut(chunk, done, row)
+            unit.positions.append(row)
+            return
         row.received += chunk.next - chunk.first
         row.ignored += chunk.ignored
         _raise(sources, chunk.sources)
@@ -312,20 +354,33 @@ class Turn(Waiting):
         unit.positions.append(row)
         self.advanced[chunk.topic, chunk.partition] = chunk.next
 
+    def _cut(self, chunk: Chunk, done: int, row: PositionRow) -> None:
+        """Leave what was not handled unread; no sequence of the chunk's ignored records is noted, so nothing of it looks like a repeat."""
+        end = chunk.deliveries[done].offset
+        row.received += end - chunk.first
+        row.ignored += end - chunk.first - done - len(chunk.again) - chunk.repeats
+        row.offset = end
+        self.moved[chunk.topic, chunk.partition] = end
+
     async def _run_again(self, chunk: Chunk, row: PositionRow, replay: Replay, unit: UnitOfWork) -> None:
         """Handle what lies on known ground, by the sequences that were met since the position was moved back."""
         again = [delivery for delivery in chunk.again if not (delivery.replayed and delivery.repeated)]
         row.duplicate += chunk.repeats + len(chunk.again) - len(again)
         for gap, deliveries in groupby(again, lambda delivery: replay.gap_at(delivery.offset)):
             _raise(replay.sources, gap.sources if gap is not None else {})
-            await self._run_deliveries(deliveries, row, replay.sources, unit)
+            await self._run_deliveries(deliveries, row, replay.sources, unit, whole=True)
         _raise(row.sources, replay.sources)
         row.cross(chunk.first, chunk.next)
 
-    async def _run_deliveries(self, deliveries: Iterable[Delivery], row: PositionRow, sources: dict[str, int], unit: UnitOfWork) -> None:
-        """Handle messages of one partition in order, but for those that `sources` or the inbox know."""
-        blocked, waits = self._blocked, self._intake.waits
-        for delivery in deliveries:
+    async def _run_deliveries(
+        self, deliveries: Iterable[Delivery], row: PositionRow, sources: dict[str, int], unit: UnitOfWork, *, whole: bool = False
+    ) -> int:
+        """Handle messages of one partition in order, but for those that `sources` or the inbox know.
+
+        Returns how many were passed; where the consumer is to stop, that is not all of them unless they are to be taken as a whole.
+        """
+        blocked, waits, done = self._blocked, self._intake.waits, 0
+        for done, delivery in enumerate(deliveries, 1):  # noqa: B007  # it is what is returned
             if origin := delivery.origin:
                 if delivery.sequence <= sources.get(origin, 0):
                     row.duplicate += 1
@@ -345,11 +400,14 @@ class Turn(Waiting):
             else:
                 self._count(row, held, +1)
                 self._hold(held, unit)
+                if self.outcomes.cut and not whole:
+                    break
+        return done
 
     def _attempt(self, delivery: Delivery, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
         """Handle one message; return None when that is done with, or the row that holds it."""
         if delivery.pattern is None:
-            return self._unreadable(delivery, unit.now_micros)
+            return self.outcomes.unreadable(delivery, unit.now_micros, handled=self.handled)
         try:
             delivery.pattern.react(delivery, unit)  # raises what an activity raised
         except (NotYet, asyncio.CancelledError, Exception) as error:  # noqa: BLE001  # whatever a handler raises is its message's failure
@@ -370,8 +428,13 @@ class Turn(Waiting):
         if pattern is None or pattern.mode is not Mode.TRANSACTION:
             return self._attempt(delivery, unit, before)
 
+        circuit = self.memory.circuit
+
         async def work() -> None:
+            self.called = True
             delivery.result = await pattern.call(delivery, unit)
+            if circuit is not None:
+                circuit.answered(probe=self.probing)
             pattern.react(delivery, unit)
 
         try:
@@ -389,43 +452,17 @@ class Turn(Waiting):
             self.wake.add((delivery.partition, delivery.key))
 
     def _failed(self, delivery: Delivery, error: BaseException, unit: UnitOfWork, before: HeldRow | None) -> HeldRow | None:
-        name, now = self._intake.name, unit.now_micros
-        if isinstance(error, NotYet):
-            return retry.not_yet(delivery, error, processor=name, before=before, now_micros=now)
-        if isinstance(error, Rejected):
-            try:
-                self._reply(delivery, error, unit)
-            except Exception as failure:  # noqa: BLE001  # a rejection class that cannot carry the refusal is a failure
-                return self._intake.policy.after_failure(delivery, failure, processor=name, now_micros=now)
+        held = self.outcomes.failed(delivery, error, unit, before=before, handled=self.handled)
+        if held is None:
             self._succeeded(delivery)
-            return None
-        if isinstance(error, asyncio.CancelledError):
-            error = RuntimeError("the function was cancelled by something it awaited")
-        if isinstance(error, StoreUnavailable) and self._intake.mode is Mode.TRANSACTION and error.reason != "failed":
-            raise error  # this very transaction cannot go on; anywhere else it is some other store, and the message's failure
-        if not isinstance(error, Exception):
-            raise error
-        self._intake.note(error)
-        return self._intake.policy.after_failure(delivery, error, processor=name, now_micros=now)
-
-    def _unreadable(self, delivery: Delivery, now: int) -> HeldRow:
-        row = retry.held_row(delivery, retry.DEAD, processor=self._intake.name, now_micros=now)
-        row.reason, row.detail = delivery.result
-        row.attempts = 1
-        return row
-
-    def _reply(self, delivery: Delivery, refusal: Rejected, unit: UnitOfWork) -> None:
-        cls = self._intake.rejection
-        if cls is None or not isinstance(delivery.message, Command) or delivery.topic == TIMERS:
-            return
-        declared = declaration(type(delivery.message))
-        reply: Any = cls(**{declaration(cls).key: delivery.key, "command": declared.name, "reason": refusal.reason})
-        unit.drafts.append(unit.draft(reply, delivery))
+        return held
 
     def _hold(self, held: HeldRow, unit: UnitOfWork) -> None:
         unit.held.append(held)
+        if held.state == retry.BEHIND:
+            return  # who is first of its key is as before
         self.held_changed = True
-        if held.key:
+        if held.key or held.state != retry.DEAD:
             self._blocked[held.topic, held.partition, held.key] = (held.state, held.due)
             if held.state == retry.NOT_YET:
                 self._waiting_keys.add((held.partition, held.key))
@@ -442,12 +479,15 @@ class Turn(Waiting):
         stuck: set[tuple[str, int, str]] = set()
         for before, delivery in self._held:
             place = (before.topic, before.partition, before.key)
+            if self.outcomes.cut:
+                return
             if place in stuck or before.state == retry.DEAD:
-                stuck.add(place)
+                if before.key or before.state != retry.DEAD:
+                    stuck.add(place)
                 continue
             held = await self._try(delivery, unit, before)
             self._move(before, held, unit)
-            if held is not None:
+            if held is not None and (held.key or held.state != retry.DEAD):
                 stuck.add(place)
 
     def _move(self, before: HeldRow, held: HeldRow | None, unit: UnitOfWork) -> None:
@@ -464,7 +504,8 @@ class Turn(Waiting):
         if held is None:
             unit.released.append(before)
         else:
-            held.first_at = before.first_at
+            held.first_at, held.history, held.replaces = before.first_at, before.history, before.replaces
+            held.key = before.key  # of what cannot be read now, and what never blocked a key, too
             unit.held.append(held)
 
 

@@ -12,7 +12,7 @@ Neighbours: patterns stage; the writer opens, flushes and commits it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -21,10 +21,11 @@ import msgspec
 from millrace.clock import to_micros, to_text
 from millrace.delivery import Delivery
 from millrace.errors import ConfigurationError, NotYet
+from millrace.held import HeldRow
 from millrace.keyed import Documents, Rows, Stream
-from millrace.message import Message, declaration
+from millrace.message import Message, declaration, key_of
 from millrace.partitioning import partition_of
-from millrace.ports import HeldRow, JournalEntry, PositionRow, StoredAnswer, StoreTransaction, TimerRow, rows_of
+from millrace.ports import JournalEntry, PositionRow, StoredAnswer, StoreTransaction, TimerRow, rows_of
 from millrace.position import Position
 from millrace.serialization import Catalogue, Envelope, encode_json, seal
 from millrace.state import Delete, State, View, row_key
@@ -75,12 +76,15 @@ class UnitOfWork:
         transaction: open on the service's store.
         saying: who speaks.
         now: the clock's time, the same for everything in this transaction.
+        moved: how far that clock was moved away from real time, in microseconds.
     """
 
-    def __init__(self, transaction: StoreTransaction, saying: Saying, now: datetime) -> None:
+    def __init__(self, transaction: StoreTransaction, saying: Saying, now: datetime, *, moved: int = 0) -> None:
         self.transaction = transaction
         self.now = now
         self.now_micros = to_micros(now)
+        self.unmoved_micros = self.now_micros - moved
+        """What concerns machines is dated by it, because nobody can move it; see `clock`."""
         self._now_text = ""
         self._saying = saying
         self._epoch = str(saying.epoch)
@@ -235,6 +239,13 @@ class UnitOfWork:
             correlation=delivery.correlation_id,
             causation=delivery.cause,
         )
+
+    def timer_of(self, message: Message, *, processor: str, name: str, due: int, topics: Iterable[str]) -> TimerRow:
+        """Return a timer for a processor that reads these topics, as a row of the message's own key; nothing is staged yet."""
+        key, partitions = key_of(message), self._saying.partitions
+        width = max([partitions(topic) for topic in topics], default=partitions(self._saying.service))
+        wire = self._saying.catalogue.type_of(type(message))
+        return TimerRow(processor, key, name, partition_of(key, width), due, False, wire, encode_json(message), "", "")
 
     def put_timer(self, key: str, name: str, row: TimerRow | None, *, processor: str) -> None:
         """Stage a timer, or with None its removal."""

@@ -17,6 +17,7 @@ from millrace.delivery import Context, Delivery
 from millrace.errors import ConfigurationError
 from millrace.message import declaration
 from millrace.processor import Mode, annotated_messages, parameter_of_type
+from millrace.retry import RetryPolicy
 from millrace.serialization import encode_json
 from millrace.state import Delete, Kind, View, kind_of
 from millrace.unit_of_work import UnitOfWork
@@ -29,6 +30,7 @@ class ViewDefinition(msgspec.Struct, frozen=True):
     kind: Kind
     function: Callable[..., Any]
     keys: Callable[[Any], str | Iterable[str]]
+    retry: RetryPolicy | None = None
 
     @property
     def name(self) -> str:

@@ -19,6 +19,9 @@ Four things hold, whatever the workers do and however many there are:
 - **A call that nobody waits for any more keeps its key.** When a partition is lost or a turn failed, lanes are dropped; a call that runs
   cannot be called back, but no second one of its key begins before it has ended.
 
+Where a circuit breaker is open no call begins, but for the one that probes; those that run end as they are. Whether a call went well is
+told to the breaker when it ends, whenever it is committed.
+
 Held messages and timers that are due are called by the same workers, before anything new. A timer's answer is committed when everything
 that was read of its partition before it is: a deadline is judged after the input that was there.
 
@@ -37,13 +40,16 @@ from typing import Any
 
 import msgspec
 
-from millrace.clock import Clock
+from millrace.breaker import Circuit
+from millrace.classification import Kind
+from millrace.clock import Clock, to_micros
 from millrace.delivery import Delivery
 from millrace.errors import NotYet, Rejected
 from millrace.intake import Intake, Opened
 from millrace.ports import Record, Store
 from millrace.read_position import Replay
 from millrace.replay import part
+from millrace.retry import DEAD
 from millrace.turn import Chunk, Place, is_cancelling
 
 AHEAD_PER_WORKER = 4
@@ -101,9 +107,13 @@ class Workers:
         clock: business time.
         count: how many calls run at once.
         changed: called when there is something to take.
+        circuit: of what the activities call.
     """
 
-    def __init__(self, *, intake: Intake, store: Store, clock: Clock, count: int, changed: Callable[[], None]) -> None:
+    def __init__(  # what calling takes, all by keyword
+        self, *, intake: Intake, store: Store, clock: Clock, count: int, changed: Callable[[], None], circuit: Circuit | None = None
+    ) -> None:
+        self._circuit = circuit
         self._intake = intake
         self._store = store
         self._clock = clock
@@ -196,7 +206,7 @@ class Workers:
     async def ask_retries(self, due: Sequence[KeyPlace]) -> bool:
         """Have the first held message of each key called; return whether all of them were found."""
         rows = await self._store.reader.held.load(self._intake.name, keys=sorted({key for _, _, key in due}))
-        first = {(row.topic, row.partition, row.key): row for row in reversed(rows)}
+        first = {(row.topic, row.partition, row.key): row for row in reversed(rows) if row.key or row.state != DEAD}
         for key in due:
             if key in first:
                 delivery = self._intake.reopen(first[key])
@@ -260,7 +270,7 @@ class Workers:
 
     def start(self) -> None:
         """Let workers that are free begin."""
-        while len(self._calls) < self._count and not self._closed:
+        while len(self._calls) < self._count and not self._closed and self._may_begin():
             if (asked := self._next_asked()) is not None:
                 asked.begun = True
                 self._begin(asked.key, asked.deliveries, asked)
@@ -271,6 +281,10 @@ class Workers:
                 self._begin(key, [entry.delivery], entry)
             else:
                 return
+
+    def _may_begin(self) -> bool:
+        circuit = self._circuit
+        return circuit is None or not circuit.open or circuit.grants(self._intake.name)
 
     def _next_asked(self) -> _Asked | None:
         for _ in range(len(self._asked)):
@@ -290,34 +304,56 @@ class Workers:
 
     def _begin(self, key: KeyPlace, deliveries: list[Delivery], who: _Entry | _Asked) -> None:
         self._busy.add(key)
-        task = asyncio.create_task(self._work(key, deliveries, who), name=f"activity {self._intake.name} {key[2]}")
+        probe = self._circuit is not None and self._circuit.begin_probe(self._intake.name)
+        task = asyncio.create_task(self._work(key, deliveries, who, probe=probe), name=f"activity {self._intake.name} {key[2]}")
         self._calls.add(task)
 
-    async def _work(self, key: KeyPlace, deliveries: list[Delivery], who: _Entry | _Asked) -> None:
+    async def _work(self, key: KeyPlace, deliveries: list[Delivery], who: _Entry | _Asked, *, probe: bool) -> None:
         try:
-            failed = await self._call(deliveries)
+            failed = await self._call(deliveries, probe=probe)
         finally:  # where this is cancelled, nothing has ended: it is never taken
             task = asyncio.current_task()
             if task is not None:
                 self._calls.discard(task)
             self._busy.discard(key)
+            if probe:
+                self._end_probe()
         self._end(who, failed=failed)
         if key in self._chains:
             self._ready.append(key)
         self.start()
 
-    async def _call(self, deliveries: list[Delivery]) -> bool:
+    def _end_probe(self) -> None:
+        """The loop looks again, whatever the probe has said: it may call everything now, or plan the next probe."""
+        if self._circuit is not None:
+            self._circuit.release(self._intake.name)
+        self._changed()
+
+    def _note(self, delivery: Delivery, error: BaseException | None, *, probe: bool) -> None:
+        """Tell the breaker how a call ended."""
+        if (circuit := self._circuit) is None:
+            return
+        kind = self._intake.policy_of(delivery).kind_of(error) if isinstance(error, Exception) else None
+        if error is None or kind is Kind.REFUSED:
+            circuit.answered(probe=probe)
+        elif kind is Kind.TRANSIENT:
+            circuit.failed(error, now=to_micros(self._clock.now()), probe=probe)
+
+    async def _call(self, deliveries: list[Delivery], *, probe: bool) -> bool:
         """Call one after the other until one fails; return whether one did."""
         for delivery in deliveries:
             delivery.now = self._clock.now()
             try:
                 delivery.result = await delivery.pattern.call(delivery, None)
+                self._note(delivery, None, probe=probe)
             except Rejected as refusal:
                 delivery.result = refusal
+                self._note(delivery, refusal, probe=probe)
             except (NotYet, asyncio.CancelledError, Exception) as error:  # the message's failure, dealt with in the turn
                 if isinstance(error, asyncio.CancelledError) and is_cancelling():
                     raise
                 delivery.result = error
+                self._note(delivery, error, probe=probe)
                 return True  # it will be held, and the key's later messages behind it
         return False
 

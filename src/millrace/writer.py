@@ -14,7 +14,7 @@ Conflicts. On a server other processes write the same store. A transaction that 
 repeated from `prepare` on, after a short pause whose jitter keeps two losers from meeting again; where the group keeps losing, its items
 go one by one, so that only those with the conflicting keys wait. After `TRIES_MAX` an item fails with the conflict.
 
-Commands that wait for an answer wait for the turns of processors that share their commit; `is_asked` tells these to be short then.
+Commands that wait for an answer wait for the turns of processors that share their commit; `most` tells these to be short then.
 
 Back-pressure: at most `queue_max` commands wait; one more raises `Overloaded`. Processors wait for their turn before they read on.
 
@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from millrace.clock import Clock
+from millrace.clock import Clock, moved_micros
 from millrace.errors import Conflict, MillraceError, NotYet, Overloaded, StoreUnavailable
 from millrace.ports import Store
 from millrace.trouble import Troubles
@@ -39,6 +39,8 @@ QUEUE_MAX = 4096
 TOGETHER_MAX = 256
 TRIES_MAX = 12
 TRIES_TOGETHER = 4
+PORTION = 50
+"""Records per turn while commands come in."""
 ASKED_S = 1.0
 """For how long after a command processors keep their turns short."""
 CONFLICT_PAUSE_S = 0.002
@@ -122,10 +124,9 @@ class Writer:
         self._queue.append(work)
         self._wake.set()
 
-    @property
-    def is_asked(self) -> bool:
-        """Return whether a command has come lately, whose caller waits for its answer."""
-        return time.monotonic() - self._asked < ASKED_S
+    def most(self, batch_max: int) -> int:
+        """Return how many records make a full turn: few while commands come in, whose callers wait for the turns that share a commit."""
+        return min(batch_max, PORTION) if time.monotonic() - self._asked < ASKED_S else batch_max
 
     @property
     def waiting(self) -> int:
@@ -195,7 +196,7 @@ class Writer:
     async def _transact(self, batch: list[Work]) -> UnitOfWork:
         transaction = await self.store.begin()
         try:
-            unit = UnitOfWork(transaction, self._saying, self._clock.now())
+            unit = UnitOfWork(transaction, self._saying, self._clock.now(), moved=moved_micros(self._clock))
             for work in batch:
                 await work.prepare(unit)
             await unit.load()

@@ -18,7 +18,8 @@ from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.driver import Codes, NewTopic
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.ports import GroupSpec, TopicSpec
+from millrace.leasing import GroupSpec
+from millrace.ports import TopicSpec
 from millrace.split import SplitEngine
 from millrace.testing import settled
 from millrace.testing.conformance.lab import balanced, foreign

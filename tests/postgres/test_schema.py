@@ -10,6 +10,7 @@ import pytest
 from millrace.engines.postgres import PostgresEngine, queries, schema
 from millrace.engines.postgres.checkup import judge
 from millrace.errors import ConfigurationError, StoreUnavailable
+from millrace.held import FIRST, LetterFilter
 from millrace.split import SplitEngine
 from millrace.testing.conformance.postgres_kit import PostgresDamage, server_address
 from tests.postgres.conftest import NewEngine
@@ -28,6 +29,22 @@ async def test_instances_that_start_at_once_migrate_once(new_engine: NewEngine, 
             await store.close()
     with psycopg.connect(server_address()) as connection:
         assert connection.execute(f'select n from "{namespace}_s".second').fetchall() == [(1,)]
+
+
+async def test_what_the_first_schema_held_is_kept(new_engine: NewEngine, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead letter of a store of the first schema is there after the migration, and its last failure was when it was held first."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "migrations", lambda: queries.migrations()[:1])
+        store = new_engine().store("s")
+        await store.open()
+        await store.close()
+    with psycopg.connect(server_address()) as connection:
+        connection.execute(f"insert into \"{namespace}_s\".held values ('p', 't', 0, 7, 'k', 'dead', 'v', 'r', 'd', 5, 0, 0, 123)")
+    store = new_engine().store("s")
+    await store.open()
+    (row,) = await store.reader.letters.page(LetterFilter(), after=FIRST, limit=9)
+    assert (row.place, row.attempts, row.last_at, row.fingerprint, row.history) == (("p", "t", 0, 7), 5, 123, "", "")
+    await store.close()
 
 
 async def test_a_failed_migration_leaves_nothing(new_engine: NewEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +68,7 @@ async def test_newer_schemas_are_refused(new_engine: NewEngine, monkeypatch: pyt
         await store.open()
         await store.close()
     for engine in (new_engine(), new_engine().reading()):
-        with pytest.raises(StoreUnavailable, match="schema 2, this release knows 1") as refused:
+        with pytest.raises(StoreUnavailable, match="schema 3, this release knows 2") as refused:
             await engine.store("s").open()
         assert refused.value.reason == "newer_version"
     monkeypatch.setattr(schema, "migrations", lambda: (*queries.migrations(), SECOND, SECOND))
@@ -131,14 +148,14 @@ async def test_roles_see_their_own_schema_only(new_engine: NewEngine, namespace:
 def test_settings_that_lose_data_are_named() -> None:
     """Each finding that is not well says what to change."""
     found = (120_000, "12.9", "off", "off", "off", "minimal", 10_000_000, 20, 15, True, False)
-    findings = {what: (well, text) for what, well, text in judge(found, before=20.0, after=20.1, version=1)}
+    findings = {what: (well, text) for what, well, text in judge(found, before=20.0, after=20.1, version=len(queries.migrations()))}
     assert [what for what, (well, _) in findings.items() if well] == ["schema"]
     for what in ("fsync", "full_page_writes", "synchronous_commit", "wal_level"):
         assert f"set {what}" in findings[what][1] or "set it to on" in findings[what][1]
     assert findings["clock"][1].startswith("-10.000 s")
     assert "max_connections" in findings["connections"][1]
     well = (150_000, "15.1", "on", "on", "on", "replica", 20_050_000, 100, 15, False, True)
-    assert all(well for _, well, _ in judge(well, before=20.0, after=20.1, version=1))
+    assert all(well for _, well, _ in judge(well, before=20.0, after=20.1, version=len(queries.migrations())))
 
 
 def test_an_address_is_never_shown() -> None:

@@ -10,7 +10,8 @@ import pytest
 from millrace.engines.postgres.arrays import escaped, restored
 from millrace.engines.postgres.store import PostgresStore
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.ports import HeldRow, JournalEntry, StoredAnswer, TimerRow
+from millrace.held import HeldRow
+from millrace.ports import JournalEntry, StoredAnswer, TimerRow
 
 STRANGE = ["", "\x00", "\x01", "\x010", "\x00\x01", "a\x00b", "\"'", "\\", "😀", "\u2028", "ä", "a" * 5000, "null", "1", "[1]", "{}", "%s"]
 

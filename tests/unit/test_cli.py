@@ -19,6 +19,7 @@ READING = (
     "topics",
     "consumers list",
     "dead-letters list",
+    "dead-letters list --group",
     "dead-letters list --state all --limit 1",
     "views list",
     "ledger",

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from millrace.consumer_state import Wish, save_wish
 from millrace.ports import PositionRow
+from millrace.unit_of_work import UnitOfWork
+from millrace.writer import Waiting
 from tests.command_line import Millrace, complaint
 from tests.sample_shop import Stock, application, place, settle
 
@@ -103,6 +106,37 @@ def test_mistakes_are_named(data: Path, millrace: Millrace, command: str, names:
     assert ran.status == 2
     line = complaint(ran)
     assert all(name in line for name in names), line
+
+
+async def give_up(reason: str) -> None:
+    """Have the consumer stop itself, as it does when it cannot go on."""
+
+    class GivesUp(Waiting):
+        async def run(self, unit: UnitOfWork) -> None:
+            await save_wish(unit.transaction, "handlers", Wish(state="stopped", reason=reason, since=1_767_225_600_000_000))
+
+    async with application() as app:
+        work = GivesUp()
+        app.hosts["inventory"].writer.submit(work)
+        await work.finished
+
+
+def test_who_has_stopped_itself_says_why(data: Path, millrace: Millrace) -> None:
+    """The list and the doctor tell reason and way out; a start forgets the reason."""
+    asyncio.run(give_up("100 messages in a row became dead letters"))
+    said = f"{GROUP}: has stopped itself at 2026-01-01 00:00:00 UTC: 100 messages in a row became dead letters; `consumers start` when that"
+    assert said in millrace("consumers list").out
+    assert {(row["state"], row["reason"]) for row in rows(millrace, GROUP)} == {("stopped", "100 messages in a row became dead letters")}
+    assert "100 messages in a row" in millrace("doctor").out
+    assert millrace(f"consumers start {GROUP}").status == 0
+    assert {(row["state"], row["reason"]) for row in rows(millrace, GROUP)} == {("running", "")}
+
+
+def test_what_has_no_breaker_has_none_to_close(data: Path, millrace: Millrace) -> None:
+    """The message says how a consumer gets one."""
+    ran = millrace(f"consumers close-breaker {GROUP}")
+    assert ran.status == 2
+    assert f"{GROUP} has no breaker: none of its handlers is declared with breaker=" in complaint(ran)
 
 
 def test_what_was_never_started_has_no_consumers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, millrace: Millrace) -> None:

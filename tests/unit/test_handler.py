@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from millrace import Application, Command, Context, Event, Service, State, Transaction
+from millrace import Application, Breaker, Command, Context, Event, RetryPolicy, Service, State, Transaction
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import ConfigurationError
 from millrace.ports import TopicSpec
@@ -114,6 +114,37 @@ def test_what_cannot_name_rows_is_refused(rows: dict[str, Selector], message: st
     """Rows are named by the message, or by another parameter's rows that the message names."""
     with pytest.raises(ConfigurationError, match=message):
         Service("counting").handler(**rows)(count_all)
+
+
+async def call(command: Add) -> None:
+    """Call something."""
+
+
+async def call_group(command: Join) -> None:
+    """Call something else."""
+
+
+@pytest.mark.parametrize(
+    "declare, message",
+    [
+        (lambda service: service.handler(row=Counter.by("name"), breaker=Breaker("x"))(by_position), "a pure function calls nothing"),
+        (lambda service: service.handler(retries=RetryPolicy())(call), "give retry=RetryPolicy"),
+        (lambda service: service.handler(retry=Breaker("x"))(call), "give retry=RetryPolicy"),
+    ],
+)
+def test_what_says_nothing_of_failures_is_refused(declare: Any, message: str) -> None:
+    """A policy and a breaker have names of their own beside the rows, and a breaker needs something that is called."""
+    with pytest.raises(ConfigurationError, match=message):
+        declare(Service("counting"))
+
+
+def test_a_processor_has_one_breaker() -> None:
+    """A processor pauses as a whole, so its handlers name one dependency."""
+    service = Service("counting")
+    service.handler(processor="outside", breaker=Breaker("x"))(call)
+    service.handler(processor="outside", breaker=Breaker("y"))(call_group)
+    with pytest.raises(ConfigurationError, match="its handlers name different breakers"):
+        service.processors(Catalogue("shop", services=["counting"]))
 
 
 async def test_a_function_that_names_rows_returns_several(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from millrace.engines.sqlite.leases import FileLeases
 from millrace.errors import StoreUnavailable
-from millrace.ports import GroupSpec
+from millrace.leasing import GroupSpec
 
 GROUP = "orders.handlers"
 ALL = frozenset(range(4))

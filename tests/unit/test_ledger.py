@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from millrace.engines.sqlite import SqliteEngine
+from millrace.held import HeldRow
 from millrace.ledger import LedgerLine, check_ledger
-from millrace.ports import HeldRow, JournalEntry, PositionRow, TopicSpec
+from millrace.ports import JournalEntry, PositionRow, TopicSpec
 
 SOUND = PositionRow("p", "t", 0, offset=12, start=2, received=10, handled=4, duplicate=1, ignored=1, skipped=1, waiting=1, dead=2)
 HELD = [HeldRow("p", "t", 0, offset, "k", state, b"") for offset, state in ((3, "dead"), (4, "dead"), (5, "retry"))]

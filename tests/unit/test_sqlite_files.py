@@ -13,10 +13,12 @@ import pytest
 
 from millrace.engines.sqlite import database as database_module
 from millrace.engines.sqlite import filesystem
-from millrace.engines.sqlite.database import Database, reason_of
+from millrace.engines.sqlite.database import APPLICATION_IDS, Database, reason_of
 from millrace.engines.sqlite.filesystem import file_system_of
+from millrace.engines.sqlite.queries import migrations
 from millrace.engines.sqlite.store import SqliteStore
 from millrace.errors import StoreUnavailable
+from millrace.held import FIRST, LetterFilter
 from millrace.ports import JournalEntry
 
 NOBODY = 65534
@@ -58,6 +60,21 @@ def change(path: Path, statement: str) -> None:
     connection = apsw.Connection(str(path))
     connection.execute(statement).fetchall()
     connection.close()
+
+
+async def test_what_the_first_schema_held_is_kept(database: Open) -> None:
+    """A dead letter of a store of the first schema is there after the migration, and its last failure was when it was held first."""
+    file = database()
+    connection = apsw.Connection(str(file.path))
+    connection.execute(migrations("store")[0])
+    connection.execute(f"pragma application_id={APPLICATION_IDS['store']}; pragma user_version=1")
+    connection.execute("insert into held values ('p', 't', 0, 7, 'k', 'dead', x'76', 'r', 'd', 5, 0, 0, 123)")
+    connection.close()
+    store = SqliteStore("orders", file)
+    await store.open()
+    (row,) = await store.reader.letters.page(LetterFilter(), after=FIRST, limit=9)
+    assert (row.place, row.attempts, row.last_at, row.fingerprint, row.history) == (("p", "t", 0, 7), 5, 123, "", "")
+    assert all(well for what, well, _ in await store.check() if what == "schema")
 
 
 async def test_newer_versions_are_not_touched(database: Open) -> None:

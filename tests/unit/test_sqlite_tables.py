@@ -15,7 +15,8 @@ from millrace.engines.sqlite.journal import TAIL_BYTES_MAX
 from millrace.engines.sqlite.log import READ_BYTES_MAX
 from millrace.engines.sqlite.store import SqliteStore, SqliteTransaction
 from millrace.errors import ConfigurationError
-from millrace.ports import HeldRow, JournalEntry, StoredAnswer, TimerRow, TopicSpec
+from millrace.held import HeldRow
+from millrace.ports import JournalEntry, StoredAnswer, TimerRow, TopicSpec
 
 KEYS = st.lists(st.text(), unique=True, min_size=1, max_size=6)
 STRANGE = ["", "\x00", "a\x00b", "\"'", "\\", "😀", "\u2028", "ä", "a" * 5000, "null", "1", "[1]"]

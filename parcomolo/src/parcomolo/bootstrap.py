@@ -24,12 +24,15 @@ from typing import Any
 
 import msgspec
 
-from millrace import Application, Clock, ConfigurationError, Role, Service, SplitEngine, StoreUnavailable
+from millrace import Application, Clock, ConfigurationError, Role, Service, SplitEngine, StoreUnavailable, VirtualClock
 from millrace.engines.sqlite import SqliteEngine
+from millrace.errors import OtherClock
 from millrace.moving import Moved, MoveProgress
 from millrace.moving import move as move_application
 from parcomolo.catalogue import service as catalogue
 from parcomolo.configuration import (
+    CLOCK,
+    CLOCKS,
     CONSUME,
     EMBEDDED,
     HOST,
@@ -40,6 +43,7 @@ from parcomolo.configuration import (
     STORE,
     Configuration,
     Setting,
+    clock_of,
     configuration,
     settle_checkout,
     stored_checkout,
@@ -48,6 +52,7 @@ from parcomolo.instances import instance_name
 from parcomolo.inventory import service as inventory
 from parcomolo.operations import service as operations
 from parcomolo.orders import service as orders
+from parcomolo.outages import Outages
 from parcomolo.payments import service as payments
 from parcomolo.payments.provider import SimulatedProvider
 from parcomolo.reports import service as reports
@@ -74,7 +79,10 @@ def application() -> Application:
 
 
 def assemble(config: Configuration, *, clock: Clock | None = None, instance: str = "") -> Application:
-    """Return the application, not started; see `engine`."""
+    """Return the application, not started; see `engine`. Without a clock it has that of the settings."""
+    chosen = clock_of(config)
+    if clock is None and chosen == CLOCKS[1]:
+        clock = VirtualClock()
     role = Role(services=config.services, relaying=config.relaying, consuming=config.consuming)
     return Application("parcomolo", services(config), engine=engine(config, instance=instance), hosted=role, clock=clock)
 
@@ -136,13 +144,13 @@ def _driver(setting: Setting, extra: str) -> Generator[None]:
 
 def services(config: Configuration) -> tuple[Service, ...]:
     """Return every service, those that run elsewhere too: their messages are part of the application."""
-    behaviour = config.behaviour
+    behaviour, outages = config.behaviour, Outages(config.data)
     return (
         catalogue.build(),
         orders.build(),
         inventory.build(behaviour),
-        payments.build(SimulatedProvider(config.data / PROVIDER_LEDGER)),
-        shipping.build(behaviour, SimulatedCarrier()),
+        payments.build(SimulatedProvider(config.data / PROVIDER_LEDGER, outage=outages.provider)),
+        shipping.build(behaviour, SimulatedCarrier(outages.carrier)),
         rewards.build(),
         operations.build(behaviour),
         reports.build(),
@@ -166,7 +174,7 @@ async def serve(config: Configuration) -> None:
     with contextlib.closing(listener), occupied(config.data), instance_name(config.data) as instance:
         app = assemble(config, instance=instance)
         guard = Guard(config.admin_token, loopback=_is_loopback(listener))
-        server = _server(web_application(app, services=config.services, streams=streams, guard=guard))
+        server = _server(web_application(app, services=config.services, streams=streams, guard=guard, outages=Outages(config.data)))
         _stop_on_signals(server, streams)
         await _start(app, config)
         try:
@@ -188,6 +196,8 @@ async def _start(app: Application, config: Configuration) -> None:
     """
     try:
         await app.start()
+    except OtherClock as error:
+        raise ConfigurationError(f"{CLOCK.option} ({CLOCK.variable}) is {clock_of(config)!r}: {error}") from error
     except StoreUnavailable as error:
         setting = LOG if error.name.startswith("kafka ") else STORE
         if error.reason not in _ADVICE or (config.log if setting is LOG else config.store) == EMBEDDED:

@@ -21,6 +21,7 @@ from parcomolo.settings import Settings
 
 SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", "rewards", "operations", "reports")
 STYLES = ("choreography",)
+CLOCKS = ("system", "virtual")
 SWITCH = ("on", "off")
 EMBEDDED = "sqlite:"
 INSTALLATION = "installation.json"
@@ -42,6 +43,7 @@ class Configuration:
         relaying: whether this process publishes what they say.
         consuming: whether it runs what reads topics, keeps views and fires timers.
         checkout: how the services work together; empty: as stored, else the default.
+        clock: whose time it is, the machine's or one that can be moved; empty: as stored, else the machine's.
         behaviour: durations of the business.
         admin_token: what operators' requests have to carry; empty: none is set. A secret, so it is in no `repr`.
     """
@@ -57,6 +59,7 @@ class Configuration:
     relaying: bool = True
     consuming: bool = True
     checkout: str
+    clock: str = ""
     behaviour: Settings
     admin_token: str = field(default="", repr=False)
 
@@ -96,13 +99,16 @@ STORE = Setting("store", EMBEDDED, "where the services keep their state: sqlite:
 NAMESPACE = Setting("namespace", "", "what the names of topics, groups and schemas begin with: several installations on one server")
 KAFKA_CONFIG = Setting("kafka-config", "", "file of client properties for Kafka: TLS, SASL")
 CHECKOUT = Setting("checkout", "", "how the services work together: choreography", f"as stored at the first start, else {STYLES[0]}")
+CLOCK = Setting(
+    "clock", "", "system, or virtual: one that tests and demonstrations move forward", f"as stored at the first start, else {CLOCKS[0]}"
+)
 SHIPPING_DELAY = Setting("shipping-delay", "3", "seconds from booking a carrier until the parcel leaves")
 LATE_DELIVERY = Setting("late-delivery", "30", "seconds after which a delivery is late")
 TARGET = (LOG, STORE, NAMESPACE, KAFKA_CONFIG)
 ADMIN_TOKEN = Setting("admin-token", "", "what requests that administer the shop have to carry")
 """A secret: read from the environment only, because arguments can be seen by everybody on the machine."""
 PLACES = (DATA, LOG, STORE, NAMESPACE, KAFKA_CONFIG)
-SETTINGS = (HOST, PORT, *PLACES, CHOSEN, RELAY, CONSUME, CHECKOUT, SHIPPING_DELAY, LATE_DELIVERY)
+SETTINGS = (HOST, PORT, *PLACES, CHOSEN, RELAY, CONSUME, CHECKOUT, CLOCK, SHIPPING_DELAY, LATE_DELIVERY)
 _BROKERS = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 _KAFKA = re.compile(rf"kafka://{_BROKERS}(?:,{_BROKERS})*(?:\?.*)?", re.ASCII)
 _POSTGRES = re.compile(r"postgres(?:ql)?://\S+")
@@ -126,6 +132,7 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
     if not _NAMESPACE.fullmatch(namespace := values["namespace"]):
         raise NAMESPACE.wrong(namespace, "at most 30 of a-z, 0-9, '_' and '-', a letter first; or none")
     _require(CHECKOUT, values, ("", *STYLES), note=" (others come with a later version)")
+    _require(CLOCK, values, ("", *CLOCKS))
     return Configuration(
         host=values["host"],
         port=_port(values["port"]),
@@ -138,6 +145,7 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         relaying=_is_on(RELAY, values),
         consuming=_is_on(CONSUME, values),
         checkout=values["checkout"],
+        clock=values["clock"],
         behaviour=Settings(shipping_delay=_seconds(SHIPPING_DELAY, values), late_delivery=_seconds(LATE_DELIVERY, values)),
         admin_token=_token(),
     )
@@ -215,7 +223,7 @@ def settle_checkout(config: Configuration) -> str:
     try:
         config.data.mkdir(parents=True, exist_ok=True)
         if not (config.data / INSTALLATION).exists():
-            _store(config.data / INSTALLATION, {"checkout": config.checkout or STYLES[0]})
+            _store(config.data / INSTALLATION, {"checkout": config.checkout or STYLES[0], "clock": config.clock or CLOCKS[0]})
     except OSError as error:
         raise DATA.wrong(str(config.data), f"a folder that can be written ({error.strerror})") from error
     return stored_checkout(config) or STYLES[0]
@@ -227,16 +235,33 @@ def stored_checkout(config: Configuration) -> str | None:
     Raises:
         ConfigurationError: it is another one than is asked for, or cannot be read.
     """
-    path = config.data / INSTALLATION
+    stored = _stored(config, "checkout")
+    if stored is not None and (stored not in STYLES or config.checkout not in ("", stored)):
+        raise CHECKOUT.wrong(config.checkout or stored, f"{stored}, as stored at the first start in {config.data / INSTALLATION}")
+    return stored
+
+
+def clock_of(config: Configuration) -> str:
+    """Return which clock the installation has: as its first start has stored it, else as it is asked for, else the machine's.
+
+    Raises:
+        ConfigurationError: another one is stored than is asked for, or the folder cannot be read.
+    """
+    stored = _stored(config, "clock", before=CLOCKS[0])
+    if stored is not None and (stored not in CLOCKS or config.clock not in ("", stored)):
+        raise CLOCK.wrong(config.clock or stored, f"{stored}, as stored at the first start in {config.data / INSTALLATION}")
+    return stored or config.clock or CLOCKS[0]
+
+
+def _stored(config: Configuration, name: str, *, before: str | None = None) -> str | None:
+    """Return what the first start has stored of a setting, None where there was none; `before` where the setting came later."""
     try:
-        stored = str(json.loads(path.read_text(encoding="utf-8"))["checkout"])
+        content = json.loads((config.data / INSTALLATION).read_text(encoding="utf-8"))
+        return str(content[name] if before is None else content.get(name, before))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DATA.wrong(str(config.data), f"a folder whose {INSTALLATION} can be read ({error})") from error
-    if stored not in STYLES or config.checkout not in ("", stored):
-        raise CHECKOUT.wrong(config.checkout or stored, f"{stored}, as stored at the first start in {path}")
-    return stored
 
 
 def _store(path: Path, content: Mapping[str, str]) -> None:

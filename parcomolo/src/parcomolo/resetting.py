@@ -20,7 +20,7 @@ from typing import Protocol
 from millrace import StoreUnavailable
 from parcomolo.configuration import DATA, EMBEDDED, INSTALLATION, Configuration
 
-PATTERNS = ("*.db", "*.db-wal", "*.db-shm", "*.db-journal")
+PATTERNS = ("*.db", "*.db-wal", "*.db-shm", "*.db-journal", "*.down")
 FOLDERS = ("leases", "instances")
 
 

@@ -6,8 +6,8 @@ Neighbours: users' tests import from here; the toolkit itself never does. The py
 hands itself to `millrace.testing.conformance`.
 """
 
-from millrace.clock import ManualClock
+from millrace.clock import ManualClock, VirtualClock
 from millrace.testing.settling import NotSettled, advance, eventually, settled
 from millrace.testing.specification import given
 
-__all__ = ["ManualClock", "NotSettled", "advance", "eventually", "given", "settled"]
+__all__ = ["ManualClock", "NotSettled", "VirtualClock", "advance", "eventually", "given", "settled"]

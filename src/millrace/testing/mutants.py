@@ -14,13 +14,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from millrace.ports import Engine, HeldRow, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.breaker import KIND as BREAKERS
+from millrace.held import ClosedRow, HeldRow
+from millrace.ports import Engine, JournalRow, PositionRow, Record, StoredAnswer, StreamRow, TimerRow, TopicInfo
+from millrace.schedule import KIND as SCHEDULES
 from millrace.testing.conformance import (
     EngineKit,
     Promise,
     commands,
     consumers,
+    dead_letters,
     dependent_rows,
+    failing,
     foreign_records,
     g01_fact_and_announcement,
     g02_effects_once,
@@ -31,16 +36,19 @@ from millrace.testing.conformance import (
     g08_restores,
     g09_back_pressure,
     g10_stopping,
+    moved_clock,
     moving,
     recovering,
     relays,
     retaining,
+    schedules,
     streams,
     timers,
     views,
     workers,
 )
 from millrace.testing.wrapping import Wrapped, WrappedEngine
+from millrace.timekeeping import CLOCK
 
 IMPATIENT_S = 1.0
 """How long a check on a mutant waits for what will not happen."""
@@ -170,6 +178,24 @@ class MovesForgotten(Wrapped):
     async def advance(self, rows: Sequence[PositionRow]) -> None:
         """Store positions without it."""
         await self.inner.advance([msgspec.structs.replace(row, replay=None) for row in rows])
+
+
+class BreakersForgotten(Wrapped):
+    """Does not know which breakers are open."""
+
+    async def page(self, kind: str, *, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Read, and leave out those."""
+        return [] if kind == BREAKERS else await self.inner.page(kind, after=after, limit=limit)
+
+
+class AttemptsForgotten(Wrapped):
+    """Keeps what waits as if it had never been tried."""
+
+    async def save(self, rows: Sequence[HeldRow]) -> None:
+        """Save with no attempts."""
+        for row in rows:
+            row.attempts = 0
+        await self.inner.save(rows)
 
 
 class WishesForgotten(Wrapped):
@@ -350,6 +376,21 @@ class CursorsIgnored(Wrapped):
         return await self.inner.page(view, field=field, value=value, before=None, limit=limit)
 
 
+class LettersUnclosed(Wrapped):
+    """Does not keep the letters that operators close."""
+
+    async def close(self, rows: Sequence[ClosedRow]) -> None:
+        """Do nothing."""
+
+
+class SkipsForgotten(Wrapped):
+    """Does not count what operators take away."""
+
+    async def advance(self, rows: Sequence[PositionRow]) -> None:
+        """Store positions without that."""
+        await self.inner.advance([msgspec.structs.replace(row, skipped=0) for row in rows])
+
+
 class TimersEarly(Wrapped):
     """Takes timers for due that will be so in a second."""
 
@@ -360,6 +401,24 @@ class TimersEarly(Wrapped):
     async def next(self, processor: str) -> dict[int, int]:
         """Return when they seem to be due."""
         return {partition: due - 1_000_000 for partition, due in (await self.inner.next(processor)).items()}
+
+
+class MomentsForgotten(Wrapped):
+    """Does not keep which moment of a schedule is next."""
+
+    async def save(self, rows: Sequence[tuple[str, str, bytes]]) -> None:
+        """Keep the first of each schedule."""
+        known = await self.inner.load(SCHEDULES, sorted(key for kind, key, _ in rows if kind == SCHEDULES))
+        await self.inner.save([row for row in rows if row[0] != SCHEDULES or row[1] not in known])
+
+
+class ClockForgotten(Wrapped):
+    """Forgets at each start what it was told on the topic of the clock."""
+
+    async def topics(self) -> list[TopicInfo]:
+        """Say that nothing is there."""
+        found = await self.inner.topics()
+        return [msgspec.structs.replace(info, ranges=((0, 0),)) if info.name == CLOCK.name else info for info in found]
 
 
 def _table(name: str, wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -446,10 +505,31 @@ MUTANTS = (
     Mutant("views", "ignores cursors", {"tables": _table("documents", CursorsIgnored)}, views.pages_cover_everything_once),
     Mutant("workers", "swaps records", {"log": RecordsSwapped}, workers.order_per_key_is_that_of_one_worker),
     Mutant("workers", "jumps ahead", {"tables": _table("positions", PositionsAhead)}, workers.failures_keep_order_beside_other_workers),
+    Mutant(
+        "failing", "forgets breakers", {"tables": _table("states", BreakersForgotten)}, failing.dead_dependency_costs_one_probe_at_a_time
+    ),
+    Mutant("failing", "forgets attempts", {"tables": _table("held", AttemptsForgotten)}, failing.kinds_of_failures_have_their_ways),
+    Mutant("failing", "forgets which keys wait", {"tables": _table("held", HeldKeysForgotten)}, failing.order_is_that_without_failures),
     Mutant("consumers", "forgets wishes", {"tables": _table("states", WishesForgotten)}, consumers.paused_takes_nothing),
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),
     Mutant("consumers", "forgets members", {"leases": MembersForgotten}, consumers.every_instance_obeys),
+    Mutant(
+        "dead_letters",
+        "keeps no closed letters",
+        {"tables": _table("letters", LettersUnclosed)},
+        dead_letters.discarded_letters_are_kept_and_counted,
+    ),
+    Mutant(
+        "dead_letters",
+        "forgets what was skipped",
+        {"tables": _table("positions", SkipsForgotten)},
+        dead_letters.discarded_letters_are_kept_and_counted,
+    ),
+    Mutant("moved_clock", "forgets moves", {"log": ClockForgotten}, moved_clock.time_does_not_go_back),
+    Mutant(
+        "schedules", "forgets moments", {"tables": _table("states", MomentsForgotten)}, schedules.missed_moments_are_caught_up_as_declared
+    ),
     Mutant("timers", "is early", {"tables": _table("timers", TimersEarly)}, timers.timers_fire_when_due),
 )
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from millrace.application import Application
 from millrace.broadcast import Broadcast
-from millrace.clock import ManualClock, to_micros
+from millrace.clock import ManualClock, VirtualClock, to_micros
 from millrace.hosting import Host
 from millrace.retry import BEHIND, RETRY
 from millrace.runtime import Loop
@@ -31,7 +31,7 @@ async def settled(app: Application, *, timeout: float = 5.0) -> None:  # as `App
     """Wait until the application has nothing to do.
 
     Messages that wait for something else (`NotYet`, a retry or timer that is not due, whatever is behind a dead letter) do not count, nor
-    does what a paused or stopped processor has not read.
+    does what a paused or stopped processor has not read, or one whose breaker is open.
 
     Raises:
         NotSettled: after `timeout` seconds.
@@ -74,13 +74,24 @@ async def eventually(app: Application, condition: Condition, *, timeout: float =
         forget()
 
 
-async def advance(app: Application, clock: ManualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
-    """Move the clock, let every processor look at it, and wait until that is dealt with."""
-    clock.advance(step)
+async def advance(app: Application, clock: ManualClock | VirtualClock, step: timedelta, *, timeout: float = 5.0) -> None:  # as above
+    """Move the clock, let every processor look at it, and wait until that is dealt with.
+
+    A `VirtualClock` is moved in every process of the application, as `Application.move_clock` does it.
+    """
+    if isinstance(clock, VirtualClock):
+        await app.move_clock(by=step)
+    else:
+        clock.advance(step)
+    look(app)
+    await settled(app, timeout=timeout)
+
+
+def look(app: Application) -> None:
+    """Let every processor look at the clock, which was moved without telling anybody."""
     for host in app.hosts.values():
         for loop in host.loops.values():
             loop.wake()
-    await settled(app, timeout=timeout)
 
 
 async def pending(app: Application) -> list[str]:
@@ -100,8 +111,8 @@ async def _pending_of(app: Application, host: Host) -> list[str]:
 
 
 async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
-    if not loop.orders.running:
-        return []
+    if loop.resting:
+        return await _probing(host, loop) if loop.orders.running else []
     loop.hurry()
     reader, now = host.store.reader, to_micros(app.clock.now())
     rows = {(row.topic, row.partition): row.offset for row in await reader.positions.load(loop.name)}
@@ -117,6 +128,16 @@ async def _pending_in(app: Application, host: Host, loop: Loop) -> list[str]:
     return found + [f"key {each.key!r} is due for a try" for each in blocked if each.state in {BEHIND, RETRY} and each.due <= now]
 
 
+async def _probing(host: Host, loop: Loop) -> list[str]:
+    """Return whether a probe is due, or under way, or has something to begin with."""
+    if loop.gate.due():
+        return ["a probe is due"]
+    if not loop.gate.busy:
+        return []
+    waiting = [first for first in await host.store.reader.held.blocked(loop.name) if first.state == RETRY]
+    return ["a probe is under way"] if waiting or loop.lag() else []
+
+
 def _commits(app: Application) -> int:
     return sum(host.writer.commits for host in app.hosts.values())
 
@@ -128,4 +149,4 @@ def _source_of(condition: Condition) -> str:
         return repr(condition)
 
 
-__all__ = ["NotSettled", "advance", "eventually", "pending", "settled"]
+__all__ = ["NotSettled", "advance", "eventually", "look", "pending", "settled"]

@@ -16,10 +16,11 @@ from typing import Any
 
 import httpx
 
-from millrace import Application, ManualClock
+from millrace import Application, ManualClock, VirtualClock
 from millrace.testing import advance, eventually, settled
 from parcomolo.bootstrap import assemble
 from parcomolo.configuration import configuration
+from parcomolo.outages import Outages
 from parcomolo.web.application import WebApplication
 from parcomolo.web.assembly import web_application
 from parcomolo.web.events import Streams
@@ -36,7 +37,7 @@ class Shop:
     app: Application
     asgi: WebApplication
     http: httpx.AsyncClient
-    clock: ManualClock
+    clock: ManualClock | VirtualClock
     streams: Streams = field(default_factory=Streams)
 
     async def place(self, sku: str = "cheese", quantity: int = 1, *, token: str = "tok_ok", **more: Any) -> dict[str, Any]:
@@ -117,12 +118,12 @@ def facts_of(order: dict[str, Any]) -> set[str]:
 
 
 @asynccontextmanager
-async def running(folder: Path, clock: ManualClock, **settings: str) -> AsyncIterator[Shop]:
+async def running(folder: Path, clock: ManualClock | VirtualClock, **settings: str) -> AsyncIterator[Shop]:
     """Run a shop on a folder."""
     config = configuration({"data": str(folder), "shipping-delay": "0", **settings_of(folder), **settings})
     async with assemble(config, clock=clock) as app:
         streams = Streams()
-        asgi = web_application(app, services=config.services, streams=streams)
+        asgi = web_application(app, services=config.services, streams=streams, outages=Outages(config.data))
         transport = httpx.ASGITransport(app=asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
             shop = Shop(app, asgi, http, clock, streams)

@@ -28,6 +28,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar, cast
 import msgspec
 
 from parcomolo.contracts.money import Money
+from parcomolo.outages import Outage
 from parcomolo.payments.answers import ChargeOutcome
 
 Answer = TypeVar("Answer")
@@ -60,7 +61,10 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaymentProvider(Protocol):
-    """What payments needs of a provider; every method may be repeated with the same key."""
+    """What payments needs of a provider; every method may be repeated with the same key.
+
+    One that does not answer at all raises an `OSError` (`ConnectionError`, `TimeoutError`): payments asks again later.
+    """
 
     async def charge(self, key: str, *, amount: Money, token: str) -> ChargeResult:
         """Take the amount, once per key."""
@@ -101,10 +105,12 @@ class SimulatedProvider:
     Args:
         path: its ledger, a file of its own, synced on every write; several processes may share it. It is opened when
             it is first needed.
+        outage: says when it does not answer.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, outage: Outage | None = None) -> None:
         self._path = path
+        self._outage = outage
         self._lock = threading.Lock()
         self._asked: list[tuple[Callable[[Ledger], Any], asyncio.Future[Any]]] = []
         self._answering: asyncio.Task[None] | None = None
@@ -135,7 +141,13 @@ class SimulatedProvider:
         return await self._ask(lambda ledger: ledger.find(key))
 
     async def _ask(self, work: Callable[[Ledger], Answer]) -> Answer:
-        """Run `work` on the ledger; requests that wait together share one durable write."""
+        """Run `work` on the ledger; requests that wait together share one durable write.
+
+        Raises:
+            ConnectionError: the provider is down.
+        """
+        if self._outage is not None:
+            self._outage.check()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked.append((work, answer))
         if self._answering is None or self._answering.done():

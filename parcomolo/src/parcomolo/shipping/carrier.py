@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from parcomolo.contracts.lines import ShipTo
+from parcomolo.outages import Outage
 
 REFUSED_NAME = "FAIL_SHIPPING"
 
@@ -29,7 +30,10 @@ class ParcelBooked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Carrier(Protocol):
-    """What shipping needs of a carrier; both may be repeated with the same id."""
+    """What shipping needs of a carrier; both may be repeated with the same id.
+
+    One that does not answer raises an `OSError`: shipping asks again later.
+    """
 
     async def book(self, shipment_id: str, *, ship_to: ShipTo | None) -> Booking:
         """Book a parcel."""
@@ -41,13 +45,30 @@ class Carrier(Protocol):
 
 
 class SimulatedCarrier:
-    """A carrier that takes every parcel, except to an addressee named `FAIL_SHIPPING`. It keeps nothing."""
+    """A carrier that takes every parcel, except to an addressee named `FAIL_SHIPPING`. It keeps nothing.
+
+    Args:
+        outage: says when it does not answer.
+    """
+
+    def __init__(self, outage: Outage | None = None) -> None:
+        self._outage = outage
 
     async def book(self, shipment_id: str, *, ship_to: ShipTo | None) -> Booking:
-        """Book, or refuse the one address that it does not know."""
+        """Book, or refuse the one address that it does not know.
+
+        Raises:
+            ConnectionError: the carrier is down.
+        """
+        self._answer()
         if ship_to is not None and ship_to.name == REFUSED_NAME:
             return Booking(refusal="address_unknown")
         return Booking()
 
     async def unbook(self, shipment_id: str) -> None:
-        """Forget it."""
+        """Forget it; raises as `book` does."""
+        self._answer()
+
+    def _answer(self) -> None:
+        if self._outage is not None:
+            self._outage.check()

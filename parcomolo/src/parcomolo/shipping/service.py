@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from millrace import Service
+from millrace import Breaker, RetryPolicy, Service
 from parcomolo.contracts.shipping import (
     ItemShipped,
     ShippingCancelled,
@@ -36,6 +36,12 @@ DECISIONS = (
 )
 
 
+RETRIES = RetryPolicy(attempts=10, first_s=0.2, factor=2.0, most_s=30.0)
+"""A request that the carrier does not answer is made again with the same id."""
+CARRIER = Breaker("carrier", failures=5, first_s=1.0, factor=2.0, most_s=15.0)
+"""While nothing is answered, parcels wait and one request at a time looks for the carrier."""
+
+
 def build(settings: Settings, carrier: Carrier) -> Service:
     """Return the service, wired to a carrier."""
     shipping = Service("shipping", says=SAYS, rejection=ShippingCommandRejected)
@@ -50,11 +56,11 @@ def _call_carrier(shipping: Service, carrier: Carrier, *, delay: timedelta) -> N
     def booked(answer: ParcelBooked, parcel: Parcel | None) -> Items:
         return domain.booked(answer, parcel, delay=delay)
 
-    @shipping.handler(processor="carrier", then=booked, parcel=Parcel.by("order_id"))
+    @shipping.handler(processor="carrier", retry=RETRIES, breaker=CARRIER, then=booked, parcel=Parcel.by("order_id"))
     async def book(command: BookParcel) -> ParcelBooked:
         booking = await carrier.book(command.shipment_id, ship_to=command.ship_to)
         return ParcelBooked(order_id=command.order_id, refusal=booking.refusal)
 
-    @shipping.handler(processor="carrier")
+    @shipping.handler(processor="carrier", retry=RETRIES, breaker=CARRIER)
     async def unbook(command: UnbookParcel) -> None:
         await carrier.unbook(command.shipment_id)

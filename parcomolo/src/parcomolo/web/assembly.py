@@ -14,11 +14,12 @@ from parcomolo.catalogue import routes as catalogue
 from parcomolo.inventory import routes as inventory
 from parcomolo.operations import routes as operations
 from parcomolo.orders import routes as orders
+from parcomolo.outages import Outages
 from parcomolo.payments import routes as payments
 from parcomolo.reports import routes as reports
 from parcomolo.rewards import routes as rewards
 from parcomolo.shipping import routes as shipping
-from parcomolo.web import assets, consumers, descriptions, events, pages, probes
+from parcomolo.web import agenda, assets, clock, consumers, dead_letters, descriptions, events, faults, pages, probes
 from parcomolo.web.application import WebApplication
 from parcomolo.web.endpoint import Endpoint
 from parcomolo.web.events import Streams
@@ -38,16 +39,34 @@ FAST = (("POST", "/api/orders"),)
 
 
 def web_application(
-    app: Application, *, services: Collection[str], streams: Streams | None = None, guard: Guard | None = None
+    app: Application,
+    *,
+    services: Collection[str],
+    streams: Streams | None = None,
+    guard: Guard | None = None,
+    outages: Outages | None = None,
 ) -> WebApplication:
-    """Return what answers HTTP for an application of which these services run here; without a guard, for this machine alone."""
+    """Return what answers HTTP for an application of which these services run here.
+
+    Args:
+        app: the application.
+        services: those that run here.
+        streams: of events.
+        guard: who may change something; without one, whoever sits at this machine.
+        outages: what can be taken down from the console.
+    """
     found: list[Endpoint] = []
     for name, context in CONTEXTS.items():
         if name in services:
             found += context.endpoints(app)
     found += probes.endpoints(app)
     if app.on_log:
-        found += consumers.endpoints(app, guard or Guard())
+        guard = guard or Guard()
+        found += consumers.endpoints(app, guard)
+        found += dead_letters.endpoints(app, guard)
+        found += clock.endpoints(app, guard)
+        found += agenda.endpoints(app, guard)
+        found += faults.endpoints(outages, guard) if outages is not None else ()
         found += events.endpoints(app, streams or Streams())
     if app.on_log and "orders" in services:
         found += pages.endpoints(app, with_stock="inventory" in services)

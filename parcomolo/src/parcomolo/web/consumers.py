@@ -101,6 +101,12 @@ class ConsumerRoutes:
         name, patience, request = self._named(call), call.ask(Patience), call.read(WorkersRequest)
         return _answer(await _judged(name, self._consumers.workers(name, request.count, timeout=patience.timeout), field="count"))
 
+    async def close_breaker(self, call: Call) -> Answer:
+        """Close the breaker."""
+        self._guard.check(call)
+        name, patience = self._named(call), call.ask(Patience)
+        return _answer(await _judged(name, self._consumers.close_breaker(name, timeout=patience.timeout), field="name"))
+
     async def reset(self, call: Call) -> Answer:
         """Move positions to an end of the log."""
         self._guard.check(call)
@@ -153,7 +159,8 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             path=PATH,
             handler=routes.browse,
             summary="List the consumers",
-            description="Of all services: state, position, lag in records and seconds, what became of the records, who owns the partition.",
+            description="Of all services: state and why, position, lag in records and seconds, what became of the records, who owns "
+            "the partition.",
             tag=TAG,
             answers={200: list[dict[str, Any]]},
             problems=(503,),
@@ -167,6 +174,13 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             summary="Change the workers of a consumer",
             body=WorkersRequest,
             example={"count": 16},
+        ),
+        _change(
+            "close-breaker",
+            routes.close_breaker,
+            "Everything that waits for what the consumer calls is tried at once; if that is still down the breaker opens again. The answer "
+            "has `consumer`, `breaker`, the `reason` for which it had opened, null where it was closed, and",
+            summary="Close the breaker of a consumer",
         ),
         _change(
             "reset",

@@ -9,6 +9,7 @@ Neighbours: the routes of orders do the work; `presentation` and the templates d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from parcomolo.orders.requests import CancelRequest, OrderRequest, OrdersQuery
 from parcomolo.orders.routes import ORDER_ID, OrderRoutes, order_id_of
 from parcomolo.orders.views import OrderStatus
 from parcomolo.web import presentation
+from parcomolo.web.clock import ahead_of
 from parcomolo.web.endpoint import Answer, Call, Endpoint, encode
 from parcomolo.web.html import CONTENT_TYPE, error_page, form_of, page, see_other
 from parcomolo.web.positions import catch_up
@@ -100,6 +102,8 @@ class Pages:
             next=found.next,
             here=here,
             after=after,
+            now=self._app.clock.now(),
+            ahead_ms=ahead_of(self._app.clock) // timedelta(milliseconds=1),
         )
 
     async def order(self, call: Call) -> Answer:

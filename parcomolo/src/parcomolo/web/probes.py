@@ -36,7 +36,8 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
             handler=health,
             summary="Is it well?",
             description="One entry per dependency and per processor: state, lag, last error. Unhealthy is who has work "
-            "and does not advance; who rests because an operator has paused or stopped it says so and is well.",
+            "and does not advance, and who has stopped itself; who rests because an operator has paused or stopped it, or because what it "
+            "calls is down (`breaker open`, with `since` and `probe_at` in microseconds), says so and is well.",
             answers={200: dict[str, Any], 503: dict[str, Any]},
         ),
         Endpoint(

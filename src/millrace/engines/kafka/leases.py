@@ -27,7 +27,7 @@ assignors do not promise, and that each build of a view would join and leave a g
 the brokers set session and heartbeat, five seconds by default: a second member waits for two of them. Rejected: giving partitions up at
 the start of a rebalance.
 
-Neighbours: implements `Leases` and `Progress` of `ports`; the application calls `refresh` twice a second.
+Neighbours: implements `Leases` and `Progress` of `leasing`; the application calls `refresh` twice a second.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from millrace.engines.kafka.driver import Place as Assigned
 from millrace.engines.kafka.fetcher import Place
 from millrace.engines.kafka.relaying import MARKS
 from millrace.engines.kafka.topics import Topics
-from millrace.ports import GroupSpec
+from millrace.leasing import GroupSpec
 
 JOIN_S = 10.0
 """How long the first look waits for an assignment, beyond a session; brokers hold a new group back for 3 s by default."""

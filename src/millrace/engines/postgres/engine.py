@@ -24,7 +24,8 @@ from millrace.engines.postgres.sessions import Sessions
 from millrace.engines.postgres.store import PostgresSnapshot, PostgresStore
 from millrace.erasure import Belongings
 from millrace.errors import ConfigurationError
-from millrace.ports import Leases, LogParts
+from millrace.leasing import Leases
+from millrace.ports import LogParts
 from millrace.rights import Role
 
 

@@ -16,7 +16,8 @@ import msgspec
 
 from millrace.engines.postgres.arrays import blobs, integers, restored, scalar, texts
 from millrace.engines.postgres.table import Table
-from millrace.ports import FirstHeld, HeldRow, PositionRow, TimerRow
+from millrace.held import FirstHeld, HeldRow
+from millrace.ports import PositionRow, TimerRow
 
 _decode: Callable[[bytes], PositionRow] = msgspec.json.Decoder(PositionRow).decode
 _encode = msgspec.json.Encoder().encode
@@ -94,12 +95,12 @@ class PostgresHeld(Table):
         last = {(row.processor, row.topic, row.partition, row.offset): row for row in rows}
         if last:
             columns = zip(*(msgspec.structs.astuple(last[place]) for place in sorted(last)), strict=True)
-            self._put("save_held", *_packed(columns))
+            self._put("save_held", *packed(columns))
 
     async def remove(self, rows: Sequence[HeldRow]) -> None:
         """Remove."""
         if rows:
-            self._put("remove_held", *_packed(zip(*((r.processor, r.topic, r.partition, r.offset) for r in rows), strict=True)))
+            self._put("remove_held", *packed(zip(*((r.processor, r.topic, r.partition, r.offset) for r in rows), strict=True)))
 
     async def list(self, *, state: str | None, limit: int) -> list[HeldRow]:
         """Return held messages of every processor, oldest first."""
@@ -111,7 +112,7 @@ class PostgresHeld(Table):
         return {(restored(p), restored(t), n): (waiting, dead) for p, t, n, waiting, dead in rows}
 
 
-def _packed(columns: Iterable[tuple[Any, ...]]) -> list[bytes]:
+def packed(columns: Iterable[tuple[Any, ...]]) -> list[bytes]:
     """Return columns of one type each as arrays."""
     return [_array_of[type(column[0])](column) for column in columns]
 
@@ -120,10 +121,11 @@ _array_of: dict[type, Callable[[Sequence[Any]], bytes]] = {str: texts, int: inte
 
 
 def _held(rows: Sequence[tuple[Any, ...]]) -> list[HeldRow]:
-    return [HeldRow(*_restored(row)) for row in rows]
+    return [HeldRow(*restored_row(row)) for row in rows]
 
 
-def _restored(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def restored_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row with its texts as they were given."""
     return tuple(restored(value) if isinstance(value, str) else value for value in row)
 
 
@@ -134,24 +136,39 @@ class PostgresTimers(Table):
         """Insert or replace."""
         last = {(row.processor, row.key, row.name): row for row in rows}
         if last:
-            self._put("set_timers", *_packed(zip(*(msgspec.structs.astuple(last[place]) for place in sorted(last)), strict=True)))
+            self._put("set_timers", *packed(zip(*(msgspec.structs.astuple(last[place]) for place in sorted(last)), strict=True)))
 
     async def cancel(self, rows: Sequence[tuple[str, str, str]]) -> list[bool]:
         """Remove; say of each whether it was there."""
         if not rows:
             return []
-        gone = {_restored(row) for row in await self._all("cancel_timers", *_packed(zip(*rows, strict=True)))}
+        gone = {restored_row(row) for row in await self._all("cancel_timers", *packed(zip(*rows, strict=True)))}
         return [row in gone for row in rows]
 
     async def due(self, processor: str, *, partition: int, until: int, limit: int) -> list[TimerRow]:
-        """Return what is due, earliest first; locked in a write transaction, so that nobody cancels what is about to fire."""
+        """Return what is due, earliest first; locked in a write transaction, so that nobody cancels what is about to fire.
+
+        Those of one moment are put in order here: many may be due at midnight, and the server would sort all of them for each page.
+        """
         rows = await self._locked("due_timers", scalar(processor), scalar(partition), scalar(until), scalar(limit))
-        return [TimerRow(*_restored(row)) for row in rows]
+        return sorted((TimerRow(*restored_row(row)) for row in rows), key=lambda row: (row.due, row.key, row.name))
 
     async def next(self, processor: str) -> dict[int, int]:
         """Return the earliest due time per partition."""
         return dict(await self._all("next_timers", scalar(processor)))
 
-    async def count(self) -> int:
+    async def page(self, processor: str, *, partition: int, after: tuple[int, str, str], limit: int) -> list[TimerRow]:
+        """Return the timers of a partition above (due, key, name)."""
+        due, key, name = after
+        values = (scalar(processor), scalar(partition), scalar(due), scalar(key), scalar(name), scalar(limit))
+        return [TimerRow(*restored_row(row)) for row in await self._all("page_timers", *values)]
+
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
+        """Return the timers of a key."""
+        return [TimerRow(*restored_row(row)) for row in await self._all("timers_of_key", scalar(processor), scalar(key))]
+
+    async def count(self, processor: str | None = None, *, partition: int | None = None) -> int:
         """Return how many timers wait."""
-        return (await self._all("count_timers"))[0][0]
+        if processor is None:
+            return (await self._all("count_timers"))[0][0]
+        return (await self._all("count_timers_of", scalar(processor), scalar(partition)))[0][0]

@@ -188,29 +188,33 @@ select distinct processor from {schema}.position order by 1
 
 -- name: load_held, locking
 -- Held messages of a processor in the order of the log.
-select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at,
+    h.fingerprint, h.last_at, h.history, h.replaces
 from {schema}.held h where h.processor = $1::text order by h.topic, h.partition, h."offset"
 
 -- name: load_held_keys, locking
 -- Held messages of some keys in the order of the log.
-select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at,
+    h.fingerprint, h.last_at, h.history, h.replaces
 from unnest($2::text[]) w(key)
 cross join lateral (select * from {schema}.held h where h.processor = $1::text and h.key = w.key offset 0) h
 order by h.topic, h.partition, h."offset"
 
 -- name: blocked
--- The first held message of every key.
+-- The first held message of every key. Nothing waits behind what is dead and has no key.
 select distinct on (topic, partition, key) topic, partition, key, state, due, "offset"
-from {schema}.held where processor = $1::text order by topic, partition, key, "offset"
+from {schema}.held where processor = $1::text and (key <> '' or state <> 'dead') order by topic, partition, key, "offset"
 
 -- name: save_held
 -- Insert or replace.
-insert into {schema}.held (processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at)
+insert into {schema}.held (processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces)
 select * from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[],
-    $10::int8[], $11::int8[], $12::int8[], $13::int8[])
+    $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::text[], $15::int8[], $16::text[], $17::text[])
 on conflict (processor, topic, partition, "offset") do update set key = excluded.key, state = excluded.state, value = excluded.value,
     reason = excluded.reason, detail = excluded.detail, attempts = excluded.attempts, due = excluded.due,
-    deadline = excluded.deadline, first_at = excluded.first_at
+    deadline = excluded.deadline, first_at = excluded.first_at, fingerprint = excluded.fingerprint, last_at = excluded.last_at,
+    history = excluded.history, replaces = excluded.replaces
 
 -- name: remove_held, fresh
 -- Messages that wait no more.
@@ -219,13 +223,94 @@ where h.processor = w.processor and h.topic = w.topic and h.partition = w.partit
 
 -- name: list_held
 -- Held messages of every processor, oldest first.
-select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at
+select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
 from {schema}.held where $1::text is null or state = $1::text order by first_at, processor, topic, partition, "offset" limit $2::int8
 
 -- name: count_held
 -- Waiting and dead per partition.
 select processor, topic, partition, count(*) filter (where state <> 'dead'), count(*) filter (where state = 'dead')
 from {schema}.held group by 1, 2, 3
+
+-- name: page_letters, fresh
+-- Dead letters behind a mark, oldest first.
+select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
+from {schema}.held where state = 'dead'
+    and (first_at, processor, topic, partition, "offset") > ($8::int8, $9::text, $10::text, $11::int8, $12::int8)
+    and ($1::text is null or processor = $1::text) and ($2::text is null or topic = $2::text)
+    and ($3::text is null or key = $3::text) and ($4::text is null or reason = $4::text)
+    and ($5::text is null or fingerprint = $5::text)
+    and ($6::int8 is null or last_at >= $6::int8) and ($7::int8 is null or last_at <= $7::int8)
+order by first_at, processor, topic, partition, "offset" limit $13::int8
+
+-- name: take_letters, locking
+-- What is held at places.
+select h.processor, h.topic, h.partition, h."offset", h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at,
+    h.fingerprint, h.last_at, h.history, h.replaces
+from unnest($1::text[], $2::text[], $3::int8[], $4::int8[]) w(processor, topic, partition, "offset")
+cross join lateral (
+    select * from {schema}.held h
+    where h.processor = w.processor and h.topic = w.topic and h.partition = w.partition and h."offset" = w."offset" offset 0
+) h
+order by h.processor, h.topic, h.partition, h."offset"
+
+-- name: group_letters, fresh
+-- Dead letters that failed in the same way, with the oldest of them.
+select fingerprint, processor, reason, count(*), sum(octet_length(value))::int8, min(first_at), max(last_at),
+    (array_agg(topic order by first_at, topic, partition, "offset"))[1],
+    (array_agg(partition order by first_at, topic, partition, "offset"))[1]::int8,
+    (array_agg("offset" order by first_at, topic, partition, "offset"))[1]
+from {schema}.held where state = 'dead'
+    and ($1::text is null or processor = $1::text) and ($2::text is null or topic = $2::text)
+    and ($3::text is null or key = $3::text) and ($4::text is null or reason = $4::text)
+    and ($5::text is null or fingerprint = $5::text)
+    and ($6::int8 is null or last_at >= $6::int8) and ($7::int8 is null or last_at <= $7::int8)
+group by fingerprint, processor, reason order by count(*) desc, fingerprint, processor, reason
+
+-- name: count_behind
+-- Messages that wait behind one of their key, in the order asked.
+select (
+    select count(*) from {schema}.held h where h.processor = w.processor and h.key = w.key and h.topic = w.topic
+    and h.partition = w.partition and h."offset" > w."offset" and w.key <> ''
+)
+from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::text[])
+    with ordinality w(processor, topic, partition, "offset", key, place)
+order by w.place
+
+-- name: close_letters, fresh
+-- Dead letters are closed; those of one place are numbered.
+insert into {schema}.closed (processor, topic, partition, "offset", number, key, value, reason, detail, attempts, first_at, fingerprint, last_at, history,
+    replaces, how, at, who, note, successor)
+select w.processor, w.topic, w.partition, w."offset", (
+        select coalesce(max(c.number), 0) + 1 from {schema}.closed c
+        where c.processor = w.processor and c.topic = w.topic and c.partition = w.partition and c."offset" = w."offset"
+    ), w.key, w.value, w.reason, w.detail, w.attempts, w.first_at, w.fingerprint, w.last_at, w.history, w.replaces, w.how, w.at, w.who,
+    w.note, w.successor
+from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::int8[], $10::int8[],
+    $11::text[], $12::int8[], $13::text[], $14::text[], $15::text[], $16::int8[], $17::text[], $18::text[], $19::text[])
+    w(processor, topic, partition, "offset", key, value, reason, detail, attempts, first_at, fingerprint, last_at, history, replaces,
+    how, at, who, note, successor)
+
+-- name: closed_letters, fresh
+-- Closed letters behind a mark, in the order of closing.
+select processor, topic, partition, "offset", number, key, value, reason, detail, attempts, first_at, fingerprint, last_at, history,
+    replaces, how, at, who, note, successor
+from {schema}.closed
+where (at, processor, topic, partition, "offset", number) > ($8::int8, $9::text, $10::text, $11::int8, $12::int8, $13::int8)
+    and ($1::text is null or processor = $1::text) and ($2::text is null or topic = $2::text)
+    and ($3::text is null or key = $3::text) and ($4::text is null or reason = $4::text)
+    and ($5::text is null or fingerprint = $5::text)
+    and ($6::int8 is null or last_at >= $6::int8) and ($7::int8 is null or last_at <= $7::int8)
+order by at, processor, topic, partition, "offset", number limit $14::int8
+
+-- name: forget_closed
+-- Letters that were closed long ago; says how many.
+with gone as (delete from {schema}.closed where at < $1::int8 and processor <> 'relay' returning 1) select count(*) from gone
+
+-- name: empty_closed
+-- The ledger counts rows that the log could not take; their bytes go.
+update {schema}.closed set value = '', detail = '' where at < $1::int8 and processor = 'relay' and octet_length(value) > 0
 
 -- name: set_timers
 -- Insert or replace.
@@ -244,15 +329,37 @@ where t.processor = w.processor and t.key = w.key and t.name = w.name returning 
 -- name: due_timers, locking
 -- What is due, earliest first.
 select processor, key, name, partition, due, event_time, type, data, correlation, causation
-from {schema}.timer t where processor = $1::text and partition = $2::int8 and due <= $3::int8 order by due, key, name limit $4::int8
+from {schema}.timer t where processor = $1::text and partition = $2::int8 and due <= $3::int8 order by due limit $4::int8
 
 -- name: next_timers
--- The earliest due time per partition.
-select partition, min(due) from {schema}.timer where processor = $1::text group by partition
+-- The earliest due time per partition: two steps in the index for each, past everything between them.
+with recursive place(partition) as (
+    select min(t.partition) from {schema}.timer t where t.processor = $1::text
+    union all
+    select (select min(t.partition) from {schema}.timer t where t.processor = $1::text and t.partition > p.partition)
+    from place p where p.partition is not null
+)
+select p.partition, (select min(t.due) from {schema}.timer t where t.processor = $1::text and t.partition = p.partition)
+from place p where p.partition is not null
+
+-- name: page_timers
+-- The timers of a partition behind one, by due time, key and name.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from {schema}.timer t where processor = $1::text and partition = $2::int8 and due >= $3::int8
+and (due, key, name) > ($3::int8, $4::text, $5::text) order by due, key, name limit $6::int8
+
+-- name: timers_of_key
+-- The timers of a key.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from {schema}.timer t where processor = $1::text and key = $2::text order by name
 
 -- name: count_timers
 -- How many wait.
 select count(*) from {schema}.timer
+
+-- name: count_timers_of
+-- How many wait in a partition.
+select count(*) from {schema}.timer where processor = $1::text and partition = $2::int8
 
 -- name: load_documents, locking
 -- Documents by key.

@@ -39,13 +39,15 @@ import psycopg
 from millrace.engines.postgres.arrays import Value, scalar
 from millrace.engines.postgres.documents import PostgresDocuments, PostgresViews
 from millrace.engines.postgres.journal import PostgresJournal
+from millrace.engines.postgres.letters import PostgresLetters
 from millrace.engines.postgres.progress import PostgresHeld, PostgresPositions, PostgresTimers
 from millrace.engines.postgres.queries import Statements, quoted
 from millrace.engines.postgres.rows import PostgresAnswers, PostgresStates
 from millrace.engines.postgres.session import OwnSql, Rows, Session, Step
 from millrace.engines.postgres.table import Check, Place
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.ports import Answers, Documents, Held, Journal, Positions, States, Timers, Views
+from millrace.held import Held, Letters
+from millrace.ports import Answers, Documents, Journal, Positions, States, Timers, Views
 
 OUTCOME_S = 10.0
 """How long a commit whose answer was lost is asked after."""
@@ -57,7 +59,7 @@ _ENDS_TRANSACTIONS = re.compile(
 )
 _NEUTRAL = {"savepoint", "release", "undo", "commit", "rollback"}
 """Statements that are not planned."""
-_CHANGING = {"add_view", "cancel_timers", "claim_positions", "expire_answers", "expire_seen", "reserve", "trim_journal"}
+_CHANGING = {"add_view", "cancel_timers", "claim_positions", "expire_answers", "expire_seen", "forget_closed", "reserve", "trim_journal"}
 """Statements that change something and return what."""
 
 
@@ -69,6 +71,7 @@ class PostgresTables:
         self.journal: Journal = PostgresJournal(place)
         self.positions: Positions = PostgresPositions(place)
         self.held: Held = PostgresHeld(place)
+        self.letters: Letters = PostgresLetters(place)
         self.timers: Timers = PostgresTimers(place)
         self.documents: Documents = PostgresDocuments(place)
         self.views: Views = PostgresViews(place)

@@ -42,17 +42,33 @@ select * from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::bytea[]
 
 -- name: extract_held
 -- The next held messages.
-select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at
+select processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
 from {schema}.held where (processor, topic, partition, "offset") > ($1::text, $2::text, $3::int8, $4::int8)
 order by processor, topic, partition, "offset" limit $5::int8
 
 -- name: take_held
 -- More held messages.
 insert into {schema}.held (processor, topic, partition, "offset", key, state, value, reason, detail, attempts, due,
-    deadline, first_at)
+    deadline, first_at, fingerprint, last_at, history, replaces)
 select *
 from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::bytea[], $8::text[],
-    $9::text[], $10::int8[], $11::int8[], $12::int8[], $13::int8[])
+    $9::text[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::text[], $15::int8[], $16::text[], $17::text[])
+
+-- name: extract_closed
+-- The next closed letters.
+select processor, topic, partition, "offset", number, key, value, reason, detail, attempts, first_at, fingerprint, last_at, history,
+    replaces, how, at, who, note, successor
+from {schema}.closed where (processor, topic, partition, "offset", number) > ($1::text, $2::text, $3::int8, $4::int8, $5::int8)
+order by processor, topic, partition, "offset", number limit $6::int8
+
+-- name: take_closed
+-- More closed letters.
+insert into {schema}.closed (processor, topic, partition, "offset", number, key, value, reason, detail, attempts, first_at, fingerprint, last_at, history,
+    replaces, how, at, who, note, successor)
+select *
+from unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::int8[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::int8[],
+    $11::int8[], $12::text[], $13::int8[], $14::text[], $15::text[], $16::text[], $17::int8[], $18::text[], $19::text[], $20::text[])
 
 -- name: extract_timer
 -- The next timers.

@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 import apsw
 
 from millrace.engines.sqlite.filesystem import file_system_of, network_file_system
-from millrace.engines.sqlite.queries import load_script
+from millrace.engines.sqlite.queries import migrations
 from millrace.errors import StoreUnavailable
 
 log = logging.getLogger("millrace")
@@ -56,7 +56,6 @@ LOOKS_MAX = 32
 SYNC_MAX_NS = 1_000_000_000
 """A sync that takes longer is found by the doubt above."""
 APPLICATION_IDS = {"store": 0x4D_52_53_31, "log": 0x4D_52_4C_31}
-SCHEMA_VERSION = 1
 FREE_BYTES_MIN = 256 << 20
 
 
@@ -72,6 +71,7 @@ class Database:
     def __init__(self, path: Path, *, kind: str, executor: Executor) -> None:
         self.path = path
         self.kind = kind
+        self.newest = len(migrations(kind))
         self._executor = executor
         self._translation = _Translation(path)
         self._lock = asyncio.Lock()
@@ -144,11 +144,11 @@ class Database:
         version = self._value(connection, "pragma user_version")
         if not empty and found != APPLICATION_IDS[self.kind]:
             raise StoreUnavailable(str(self.path), reason="not_ours", detail=f"it is a SQLite file, but no millrace {self.kind}")
-        if version > SCHEMA_VERSION:
+        if version > self.newest:
             raise StoreUnavailable(
                 str(self.path),
                 reason="newer_version",
-                detail=f"schema {version}, this release knows {SCHEMA_VERSION}; use the release that wrote it",
+                detail=f"schema {version}, this release knows {self.newest}; use the release that wrote it",
             )
 
     def _patiently(self, connection: apsw.Connection, statement: str) -> None:
@@ -175,10 +175,12 @@ class Database:
         await self.begin()
         try:
             with self.translated():
-                if self._value(self.writer, "pragma user_version") < SCHEMA_VERSION:
-                    self.writer.execute(load_script(f"{self.kind}_001.sql"))
+                version = self._value(self.writer, "pragma user_version")
+                for script in migrations(self.kind)[version:]:
+                    self.writer.execute(script)
+                if version < self.newest:
                     self.writer.execute(f"pragma application_id={APPLICATION_IDS[self.kind]}")
-                    self.writer.execute(f"pragma user_version={SCHEMA_VERSION}")
+                    self.writer.execute(f"pragma user_version={self.newest}")
         except BaseException:
             self.rollback()
             raise
@@ -340,7 +342,7 @@ class Database:
             ("writable", writable, "yes" if writable else "this user may not write the file or its folder"),
             ("journal_mode", mode == "wal", mode if mode == "wal" else f"{mode}; must be wal"),
             ("synchronous", sync == 2, "full" if sync == 2 else f"{sync}; must be 2 (full) to survive power loss"),
-            ("schema", version == SCHEMA_VERSION, f"version {version}; this release writes {SCHEMA_VERSION}"),
+            ("schema", version == self.newest, f"version {version}; this release writes {self.newest}"),
             ("quick_check", sound == "ok", str(sound)),
             ("file_system", True, file_system_of(self.path.parent) or "unknown"),
             ("free_disk", free >= FREE_BYTES_MIN, f"{free >> 20:,} MiB free, {FREE_BYTES_MIN >> 20} are wanted"),

@@ -11,7 +11,7 @@ Fair shares: every process counts the live instances of a group and holds at mos
 Rejected: leases with a time to live in a table (a restart after kill -9 would wait for them), and one lock per service (partitions
 could not be shared out).
 
-Neighbours: implements `Leases` of `ports`; the runtime calls `refresh` twice a second.
+Neighbours: implements `Leases` of `leasing`; the runtime calls `refresh` twice a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from millrace.errors import StoreUnavailable
-from millrace.ports import GroupSpec
+from millrace.leasing import GroupSpec
 
 SESSION_S = 4.0
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from millrace.engines.sqlite.table import Table, encode, json_text
-from millrace.ports import FirstHeld, HeldRow, PositionRow, TimerRow
+from millrace.held import FirstHeld, HeldRow
+from millrace.ports import PositionRow, TimerRow
 
 _decode: Callable[[bytes], PositionRow] = msgspec.json.Decoder(PositionRow).decode
 
@@ -115,9 +116,19 @@ class SqliteTimers(Table):
         """Return the earliest due time per partition."""
         return dict(self._all("next_timers", (processor,)))
 
-    async def count(self) -> int:
+    async def page(self, processor: str, *, partition: int, after: tuple[int, str, str], limit: int) -> list[TimerRow]:
+        """Return the timers of a partition above (due, key, name)."""
+        return [_timer(row) for row in self._all("page_timers", (processor, partition, *after, limit))]
+
+    async def of_key(self, processor: str, key: str) -> list[TimerRow]:
+        """Return the timers of a key."""
+        return [_timer(row) for row in self._all("timers_of_key", (processor, key))]
+
+    async def count(self, processor: str | None = None, *, partition: int | None = None) -> int:
         """Return how many timers wait."""
-        return self._all("count_timers")[0][0]
+        if processor is None:
+            return self._all("count_timers")[0][0]
+        return self._all("count_timers_of", (processor, partition))[0][0]
 
 
 def _timer(row: tuple[str, str, str, int, int, int, str, bytes, str, str]) -> TimerRow:

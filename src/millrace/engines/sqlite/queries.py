@@ -6,6 +6,8 @@ say which operation ran. Neighbours: every table module of this engine.
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from importlib.resources import files
 
 
@@ -20,9 +22,12 @@ def load_queries(file: str) -> dict[str, str]:
     return queries
 
 
-def load_script(file: str) -> str:
-    """Return a migration script of this folder."""
-    return (files(__package__ or "millrace.engines.sqlite") / file).read_text(encoding="utf-8")
+@cache
+def migrations(kind: str) -> tuple[str, ...]:
+    """Return the texts of `<kind>_001.sql` and on, in order; how many there are is the version that this release writes."""
+    folder = files(__package__ or "millrace.engines.sqlite")
+    names = sorted(each.name for each in folder.iterdir() if re.fullmatch(rf"{kind}_\d+\.sql", each.name))
+    return tuple((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 STORE = load_queries("store.sql")

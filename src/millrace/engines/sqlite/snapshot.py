@@ -14,7 +14,7 @@ import os
 
 import apsw
 
-from millrace.engines.sqlite.database import SCHEMA_VERSION, Database
+from millrace.engines.sqlite.database import Database
 from millrace.errors import StoreUnavailable
 
 PATIENCE_MS = 2000
@@ -66,8 +66,8 @@ class Snapshot(Database):
             raise StoreUnavailable(str(self.path), reason="absent", detail="the file is empty; the application fills it at its first start")
         self._check_contents(connection)
         version = self._value(connection, "pragma user_version")
-        if version < SCHEMA_VERSION:
-            detail = f"schema {version}, this release writes {SCHEMA_VERSION}; the application's next start migrates it"
+        if version < self.newest:
+            detail = f"schema {version}, this release writes {self.newest}; the application's next start migrates it"
             raise StoreUnavailable(str(self.path), reason="older_version", detail=detail)
 
     def _not_opened(self, error: apsw.Error) -> StoreUnavailable:

@@ -14,24 +14,15 @@ import apsw
 from millrace.engines.sqlite.database import Database
 from millrace.engines.sqlite.documents import SqliteDocuments, SqliteViews
 from millrace.engines.sqlite.journal import SqliteJournal
+from millrace.engines.sqlite.letters import SqliteLetters
 from millrace.engines.sqlite.progress import SqliteHeld, SqlitePositions, SqliteTimers
 from millrace.engines.sqlite.queries import STORE as Q
 from millrace.engines.sqlite.rows import SqliteAnswers, SqliteStates
 from millrace.engines.sqlite.snapshot import Snapshot
 from millrace.engines.sqlite.transfer import SqliteTransfer
 from millrace.errors import ConfigurationError, StoreUnavailable
-from millrace.ports import (
-    Answers,
-    Documents,
-    Held,
-    Journal,
-    Positions,
-    States,
-    StoreReader,
-    StoreTransaction,
-    Timers,
-    Views,
-)
+from millrace.held import Held, Letters
+from millrace.ports import Answers, Documents, Journal, Positions, States, StoreReader, StoreTransaction, Timers, Views
 
 
 def _deny_transactions(operation: int, *_: str | None) -> int:
@@ -48,6 +39,7 @@ class SqliteTables:
         self.journal: Journal = SqliteJournal(database, writing=writing)
         self.positions: Positions = SqlitePositions(database, writing=writing)
         self.held: Held = SqliteHeld(database, writing=writing)
+        self.letters: Letters = SqliteLetters(database, writing=writing)
         self.timers: Timers = SqliteTimers(database, writing=writing)
         self.documents: Documents = SqliteDocuments(database, writing=writing)
         self.views: Views = SqliteViews(database, writing=writing)

@@ -102,22 +102,26 @@ select distinct processor from position order by 1
 
 -- name: load_held
 -- Held messages of a processor in the order of the log.
-select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
 from held where processor = ? order by topic, partition, offset
 
 -- name: load_held_keys
--- Held messages of some keys in the order of the log.
-select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
-from held where processor = ? and key in (select value from json_each(?)) order by topic, partition, offset
+-- Held messages of some keys in the order of the log; looked up key by key, however many others are held.
+select h.processor, h.topic, h.partition, h.offset, h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline, h.first_at,
+    h.fingerprint, h.last_at, h.history, h.replaces
+from json_each(?2) w cross join held h indexed by held_key where h.processor = ?1 and h.key = w.value order by h.topic, h.partition, h.offset
 
 -- name: blocked
--- The first held message of every key.
-select topic, partition, key, state, due, min(offset) from held where processor = ? group by topic, partition, key
+-- The first held message of every key. Nothing waits behind what is dead and has no key. Answered by an index alone.
+select topic, partition, key, state, due, min(offset) from held
+where processor = ? and (key <> '' or state <> 'dead') group by key, topic, partition
 
 -- name: save_held
 -- Insert or replace.
-insert or replace into held (processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert or replace into held (processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: remove_held
 -- A message that waits no more.
@@ -125,12 +129,74 @@ delete from held where processor = ? and topic = ? and partition = ? and offset 
 
 -- name: list_held
 -- Held messages of every processor, oldest first.
-select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
 from held where ?1 is null or state = ?1 order by first_at, processor, topic, partition, offset limit ?2
 
 -- name: count_held
 -- Waiting and dead per partition.
 select processor, topic, partition, sum(state <> 'dead'), sum(state = 'dead') from held group by 1, 2, 3
+
+-- name: page_letters
+-- Dead letters behind a mark, oldest first.
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
+from held where state = 'dead' and (first_at, processor, topic, partition, offset) > (?8, ?9, ?10, ?11, ?12)
+    and (?1 is null or processor = ?1) and (?2 is null or topic = ?2) and (?3 is null or key = ?3) and (?4 is null or reason = ?4)
+    and (?5 is null or fingerprint = ?5) and (?6 is null or last_at >= ?6) and (?7 is null or last_at <= ?7)
+order by first_at, processor, topic, partition, offset limit ?13
+
+-- name: take_letters
+-- What is held at places.
+select h.processor, h.topic, h.partition, h.offset, h.key, h.state, h.value, h.reason, h.detail, h.attempts, h.due, h.deadline,
+    h.first_at, h.fingerprint, h.last_at, h.history, h.replaces
+from json_each(?) w cross join held h
+where h.processor = json_extract(w.value, '$[0]') and h.topic = json_extract(w.value, '$[1]')
+    and h.partition = json_extract(w.value, '$[2]') and h.offset = json_extract(w.value, '$[3]')
+
+-- name: group_letters
+-- Dead letters that failed in the same way; SQLite takes the other columns from the row with the least time.
+select fingerprint, processor, reason, count(*), sum(length(value)), min(first_at), topic, partition, offset
+from held where state = 'dead'
+    and (?1 is null or processor = ?1) and (?2 is null or topic = ?2) and (?3 is null or key = ?3) and (?4 is null or reason = ?4)
+    and (?5 is null or fingerprint = ?5) and (?6 is null or last_at >= ?6) and (?7 is null or last_at <= ?7)
+group by fingerprint, processor, reason order by count(*) desc, fingerprint, processor, reason
+
+-- name: last_of_groups
+-- When the last of such letters failed.
+select fingerprint, processor, reason, max(last_at)
+from held where state = 'dead'
+    and (?1 is null or processor = ?1) and (?2 is null or topic = ?2) and (?3 is null or key = ?3) and (?4 is null or reason = ?4)
+    and (?5 is null or fingerprint = ?5) and (?6 is null or last_at >= ?6) and (?7 is null or last_at <= ?7)
+group by fingerprint, processor, reason
+
+-- name: count_behind
+-- Messages that wait behind one of their key.
+select count(*) from held where processor = ?1 and key = ?4 and topic = ?2 and partition = ?3 and offset > ?5 and ?4 <> ''
+
+-- name: close_letter
+-- A dead letter is closed; those of one place are numbered.
+insert into closed (processor, topic, partition, offset, number, key, value, reason, detail, attempts, first_at, fingerprint, last_at,
+    history, replaces, how, at, who, note, successor)
+select ?1, ?2, ?3, ?4, coalesce(max(number), 0) + 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19
+from closed where processor = ?1 and topic = ?2 and partition = ?3 and offset = ?4
+
+-- name: closed_letters
+-- Closed letters behind a mark, in the order of closing.
+select processor, topic, partition, offset, number, key, value, reason, detail, attempts, first_at, fingerprint, last_at, history, replaces,
+    how, at, who, note, successor
+from closed where (at, processor, topic, partition, offset, number) > (?8, ?9, ?10, ?11, ?12, ?13)
+    and (?1 is null or processor = ?1) and (?2 is null or topic = ?2) and (?3 is null or key = ?3) and (?4 is null or reason = ?4)
+    and (?5 is null or fingerprint = ?5) and (?6 is null or last_at >= ?6) and (?7 is null or last_at <= ?7)
+order by at, processor, topic, partition, offset, number limit ?14
+
+-- name: forget_closed
+-- Letters that were closed long ago.
+delete from closed where at < ? and processor <> 'relay'
+
+-- name: empty_closed
+-- The ledger counts rows that the log could not take; their bytes go.
+update closed set value = x'', detail = '' where at < ? and processor = 'relay' and length(value) > 0
 
 -- name: set_timers
 -- Insert or replace.
@@ -147,12 +213,33 @@ select processor, key, name, partition, due, event_time, type, data, correlation
 from timer where processor = ? and partition = ? and due <= ? order by due, key, name limit ?
 
 -- name: next_timers
--- The earliest due time per partition.
-select partition, min(due) from timer where processor = ? group by partition
+-- The earliest due time per partition: two steps in the index for each, past everything between them.
+with recursive place(partition) as (
+    select min(partition) from timer where processor = ?1
+    union all
+    select (select min(t.partition) from timer t where t.processor = ?1 and t.partition > place.partition)
+    from place where place.partition is not null
+)
+select partition, (select min(t.due) from timer t where t.processor = ?1 and t.partition = place.partition)
+from place where partition is not null
+
+-- name: page_timers
+-- The timers of a partition behind one, by due time, key and name.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from timer where processor = ? and partition = ? and (due, key, name) > (?, ?, ?) order by due, key, name limit ?
+
+-- name: timers_of_key
+-- The timers of a key.
+select processor, key, name, partition, due, event_time, type, data, correlation, causation
+from timer where processor = ? and key = ? order by name
 
 -- name: count_timers
 -- How many wait.
 select count(*) from timer
+
+-- name: count_timers_of
+-- How many wait in a partition.
+select count(*) from timer where processor = ? and partition = ?
 
 -- name: load_documents
 -- Documents by key.

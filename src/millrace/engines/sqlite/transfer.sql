@@ -36,14 +36,29 @@ insert into position (processor, topic, partition, token, body) values (?, ?, ?,
 
 -- name: extract_held
 -- The next held messages.
-select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at
+select processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces
 from held where (processor, topic, partition, offset) > (?, ?, ?, ?)
 order by processor, topic, partition, offset limit ?
 
 -- name: take_held
 -- More held messages.
-insert into held (processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into held (processor, topic, partition, offset, key, state, value, reason, detail, attempts, due, deadline, first_at,
+    fingerprint, last_at, history, replaces)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: extract_closed
+-- The next closed letters.
+select processor, topic, partition, offset, number, key, value, reason, detail, attempts, first_at, fingerprint, last_at,
+    history, replaces, how, at, who, note, successor
+from closed where (processor, topic, partition, offset, number) > (?, ?, ?, ?, ?)
+order by processor, topic, partition, offset, number limit ?
+
+-- name: take_closed
+-- More closed letters.
+insert into closed (processor, topic, partition, offset, number, key, value, reason, detail, attempts, first_at, fingerprint, last_at,
+    history, replaces, how, at, who, note, successor)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: extract_timer
 -- The next timers.

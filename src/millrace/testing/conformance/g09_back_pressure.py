@@ -9,13 +9,12 @@ from typing import Any
 from millrace.application import Application
 from millrace.errors import Overloaded
 from millrace.ports import Record
-from millrace.runtime import PORTION
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, put, totals
 from millrace.testing.conformance.sample import Add, Added, Remind, Slow, caller, counter, teller
 from millrace.testing.wrapping import Wrapped, WrappedEngine
-from millrace.writer import QUEUE_MAX
+from millrace.writer import PORTION, QUEUE_MAX
 
 
 class WatchedLog(Wrapped):

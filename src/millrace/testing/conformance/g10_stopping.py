@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from millrace.application import Application
-from millrace.ports import GroupSpec, JournalRow
+from millrace.leasing import GroupSpec
+from millrace.ports import JournalRow
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, balanced, held, published, totals

@@ -21,9 +21,10 @@ import msgspec
 
 from millrace.application import Application
 from millrace.clock import ManualClock
+from millrace.held import HeldRow
 from millrace.ledger import LedgerLine, check_ledger
 from millrace.message import Message, key_of
-from millrace.ports import HeldRow, LogParts, Record
+from millrace.ports import LogParts, Record
 from millrace.retry import RetryPolicy
 from millrace.serialization import Envelope, encode_json, open_envelope, seal
 from millrace.service import Service

@@ -1,0 +1,12 @@
+"""Schedules.
+
+Runs on every engine that `--millrace-engine` names.
+"""
+
+from millrace.testing.conformance import EngineKit, Promise, each, schedules
+
+
+@each(schedules)
+async def test_promise(engine_kit: EngineKit, promise: Promise) -> None:
+    """The engine keeps the promise that the check's docstring states."""
+    await promise(engine_kit)
