@@ -16,13 +16,13 @@ from benchmarks.measure import NotVerifiedError
 def arguments() -> argparse.Namespace:
     """The command line; ``--quick`` is for seeing that everything works, its figures are not to be quoted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Millrace beside its twins and peers.")
-    parser.add_argument("--only", help=f"comma list of {', '.join(CASES)}; default: the embedded ones")
+    parser.add_argument("--only", help=f"comma list of {', '.join(CASES)}; default: the embedded ones that are not long")
     parser.add_argument("--servers", action="store_true", help="the cases on Kafka and PostgreSQL, which `make servers` starts")
     parser.add_argument("--runs", type=int, help="rounds of each case (5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="small work, one round")
     parser.add_argument("--json", type=Path, default=RESULTS / "latest.json", help="result file")
     args = parser.parse_args()
-    args.only = args.only or ",".join(case.name for case in (SERVERS if args.servers else EMBEDDED))
+    args.only = args.only or ",".join(case.name for case in (SERVERS if args.servers else EMBEDDED) if not case.long)
     unknown = [name for name in args.only.split(",") if name not in CASES]
     if unknown:
         parser.error(f"--only {unknown[0]}: no such case, allowed are {', '.join(CASES)}")

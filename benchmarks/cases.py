@@ -99,25 +99,102 @@ W1_SERVERS = Case(
         Metric("rss_peak_mib", "peak memory, MiB", lower_is_better=True),
     ),
 )
+ORDERS = "benchmarks.sides.orders_http"
 HTTP_SERVERS = Case(
     "servers-http",
-    "POST /api/orders on Kafka and PostgreSQL, 32 connections, one process each",
+    "POST /api/orders on Kafka and PostgreSQL, 32 connections, one process each; what is stored is published and listed elsewhere",
     (
-        Side(
-            "FastAPI + SQLAlchemy",
-            "benchmarks.sides.orders_http",
-            ("fastapi", "--on", "servers"),
-            ("fastapi", "--on", "servers", "--seconds", "3"),
-        ),
-        Side(
-            "Millrace", "benchmarks.sides.orders_http", ("parcomolo", "--on", "servers"), ("parcomolo", "--on", "servers", "--seconds", "3")
-        ),
+        Side("FastAPI + SQLAlchemy", ORDERS, ("fastapi", "--on", "servers"), ("fastapi", "--on", "servers", "--seconds", "3")),
+        Side("published and listed here", ORDERS, ("parcomolo", "--on", "servers"), ("parcomolo", "--on", "servers", "--seconds", "3")),
+        Side("Millrace", ORDERS, ("taking", "--on", "servers"), ("taking", "--on", "servers", "--seconds", "3")),
     ),
     (
         Metric("rate", "orders/s", ratio=8),
         Metric("p50_ms", "p50 ms", lower_is_better=True, digits=1),
         Metric("p99_ms", "p99 ms", lower_is_better=True, limit=12, digits=1),
         Metric("cpu_us", "server CPU us an order", lower_is_better=True),
+    ),
+)
+LATENCY_SERVERS = Case(
+    "servers-latency",
+    "From topic to topic at 500 messages/s on Kafka and PostgreSQL: consumed, folded, journalled, visible again",
+    (Side("Millrace", "benchmarks.sides.latency", (), ("--seconds", "3")),),
+    (
+        Metric("p50_ms", "p50 ms", lower_is_better=True, limit=15, digits=1),
+        Metric("p99_ms", "p99 ms", lower_is_better=True, limit=40, digits=1),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True),
+    ),
+)
+RELAY = "benchmarks.sides.relay"
+RELAY_SERVERS = Case(
+    "servers-relay",
+    "200,000 journal rows, 100 per transaction, published meanwhile and afterwards; then 500 rows/s, from insert until visible",
+    (
+        Side("Debezium, tuned", RELAY, ("debezium", "--tuned"), ("debezium", "--tuned", "--rows", "60000", "--seconds", "3")),
+        Side("Debezium", RELAY, ("debezium",), ("debezium", "--rows", "60000", "--seconds", "3")),
+        Side("Millrace", RELAY, ("millrace",), ("millrace", "--rows", "60000", "--seconds", "3")),
+    ),
+    (
+        Metric("rate", "rows/s while they are written", ratio=1.2, beside={"Debezium": 1.2}),
+        Metric("drained_rate", "rows/s from a backlog", ratio=1.2, beside={"Debezium": 1.2}),
+        Metric("written_rate", "rows/s written meanwhile"),
+        Metric("p50_ms", "p50 ms", lower_is_better=True, digits=1),
+        Metric("p99_ms", "p99 ms", lower_is_better=True, ratio=1, beside={"Debezium": 1}, digits=1),
+        Metric("cpu_us", "relay CPU us a row", lower_is_better=True, digits=1),
+    ),
+)
+JOURNAL_SERVERS = Case(
+    "servers-journal",
+    "The relay on an empty journal and on one with 10 million published rows",
+    (
+        Side("empty", RELAY, ("millrace",), ("millrace", "--rows", "60000", "--seconds", "3")),
+        Side(
+            "Millrace",
+            RELAY,
+            ("millrace", "--journal", "10000000"),
+            ("millrace", "--rows", "60000", "--seconds", "3", "--journal", "1000000"),
+        ),
+    ),
+    (
+        Metric("drained_rate", "rows/s from a backlog", ratio=0.8),
+        Metric("rate", "rows/s while they are written", ratio=0.8),
+        Metric("p99_ms", "p99 ms", lower_is_better=True, digits=1),
+        Metric("cpu_us", "relay CPU us a row", lower_is_better=True, digits=1),
+    ),
+    long=True,
+)
+PROCESSES_SERVERS = Case(
+    "servers-processes",
+    "W1 on Kafka and PostgreSQL by two processes of one application, beside one",
+    (
+        Side("one process", "benchmarks.sides.w1_processes", ("--processes", "1"), ("--processes", "1", "--n", "100000")),
+        Side("Millrace", "benchmarks.sides.w1_processes", ("--processes", "2"), ("--processes", "2", "--n", "100000")),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=1.3),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True, ratio=0.87, digits=1),
+    ),
+)
+WORKERS_SERVERS = Case(
+    "servers-workers",
+    "An activity that awaits 20 ms a message, on Kafka and PostgreSQL: one worker and ten, order per key verified",
+    (
+        Side(
+            "one worker",
+            "benchmarks.sides.workers",
+            ("--on", "servers", "--workers", "1", "--messages", "400"),
+            ("--on", "servers", "--workers", "1", "--messages", "100"),
+        ),
+        Side(
+            "Millrace",
+            "benchmarks.sides.workers",
+            ("--on", "servers", "--workers", "10"),
+            ("--on", "servers", "--workers", "10", "--messages", "500"),
+        ),
+    ),
+    (
+        Metric("rate", "messages/s", ratio=8),
+        Metric("cpu_us", "CPU us a message", lower_is_better=True),
     ),
 )
 IDLE_SERVERS = Case(
@@ -209,5 +286,16 @@ TIMERS_SERVERS = Case(
     (Metric("warm_rate", "messages/s", ratio=0.95), Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1)),
 )
 EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, SAGA, TIMERS)
-SERVERS = (W1_SERVERS, HTTP_SERVERS, IDLE_SERVERS, SAGA_SERVERS, TIMERS_SERVERS)
+SERVERS = (
+    W1_SERVERS,
+    HTTP_SERVERS,
+    LATENCY_SERVERS,
+    RELAY_SERVERS,
+    JOURNAL_SERVERS,
+    PROCESSES_SERVERS,
+    WORKERS_SERVERS,
+    IDLE_SERVERS,
+    SAGA_SERVERS,
+    TIMERS_SERVERS,
+)
 CASES = {case.name: case for case in (*EMBEDDED, *SERVERS)}

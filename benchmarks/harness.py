@@ -58,12 +58,16 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is compared: Millrace's side last, what it is measured against first; one side alone has limits only."""
+    """What is compared: Millrace's side last, what it is measured against first; one side alone has limits only.
+
+    A ``long`` case takes minutes a run; it runs when it is named.
+    """
 
     name: str
     title: str
     sides: tuple[Side, ...]
     metrics: tuple[Metric, ...]
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ Addresses come from ``MILLRACE_TEST_KAFKA`` and ``MILLRACE_TEST_POSTGRES``, whic
 """
 
 import os
+import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.measure import check, fail
+from benchmarks.measure import check, fail, percentile
 
 STARTED = Path(__file__).parents[1] / ".servers.env"
 PARTITIONS = 3
@@ -74,10 +76,10 @@ def _clean(found: Servers) -> None:
             connection.execute(psycopg.sql.SQL("drop schema {} cascade").format(psycopg.sql.Identifier(schema)))
 
 
-def create(found: Servers, *names: str) -> None:
+def create(found: Servers, *names: str, partitions: int = PARTITIONS) -> None:
     """Make topics."""
     admin = AdminClient({"bootstrap.servers": found.kafka})
-    for made in admin.create_topics([NewTopic(found.topic(name), PARTITIONS, 1) for name in names]).values():
+    for made in admin.create_topics([NewTopic(found.topic(name), partitions, 1) for name in names]).values():
         made.result()
 
 
@@ -90,14 +92,15 @@ def producer(found: Servers, **more: object) -> Producer:
 class Ends:
     """How many records topics hold, asked of the broker."""
 
-    def __init__(self, found: Servers) -> None:
+    def __init__(self, found: Servers, *, partitions: int = PARTITIONS) -> None:
         """Connect."""
         self._found = found
+        self._partitions = partitions
         self._consumer = Consumer({"bootstrap.servers": found.kafka, "group.id": f"{found.namespace}-ends"})
 
     def total(self, name: str) -> int:
         """The number of records of a topic."""
-        places = [TopicPartition(self._found.topic(name), part) for part in range(PARTITIONS)]
+        places = [TopicPartition(self._found.topic(name), part) for part in range(self._partitions)]
         return sum(self._consumer.get_watermark_offsets(place, timeout=WAIT_S)[1] for place in places)
 
     def close(self) -> None:
@@ -132,3 +135,64 @@ def publish(to: Producer, topic: str, rows: Sequence[tuple[int, str, bytes]]) ->
         mine = [{"key": one["key"], "value": one["value"]} for one in batch if one["partition"] == part]
         check(to.produce_batch(topic, mine, partition=part) == len(mine), "the producer's queue is full")
     check(to.flush(WAIT_S) == 0, "not everything was acknowledged")
+
+
+class Arrivals(threading.Thread):
+    """Notes when each record of a topic that is empty so far was first seen, by a name that is found in its value.
+
+    It reads one record at a time, because asking for many waits for many.
+    """
+
+    def __init__(self, found: Servers, topic: str, *, name_of: Callable[[bytes], Hashable]) -> None:
+        super().__init__(daemon=True)
+        self.seen: dict[Hashable, float] = {}
+        self._name_of = name_of
+        self._leaving = False
+        self._consumer = Consumer(
+            {"bootstrap.servers": found.kafka, "group.id": f"{found.namespace}-seen", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
+        )
+        self._consumer.assign([TopicPartition(found.topic(topic), part, 0) for part in range(PARTITIONS)])
+        self.start()
+
+    def run(self) -> None:
+        """Read until told to stop."""
+        while not self._leaving:
+            message = self._consumer.poll(0.05)
+            now = time.perf_counter()
+            if message is not None and message.error() is None:
+                self.seen.setdefault(self._name_of(message.value()), now)
+        self._consumer.close()
+
+    def wait_for(self, names: Collection[Hashable]) -> None:
+        """Wait until all have come."""
+        end = time.perf_counter() + WAIT_S
+        while not self.seen.keys() >= set(names):
+            check(time.perf_counter() < end, f"{len(set(names) - self.seen.keys())} of {len(names)} records did not come")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._leaving = True
+        self.join()
+
+
+def figures_of(seconds: Sequence[float]) -> dict[str, float]:
+    """The latencies as the sides print them."""
+    ordered = sorted(seconds)
+    return {"p50_ms": percentile(ordered, 0.5) * 1e3, "p99_ms": percentile(ordered, 0.99) * 1e3, "max_ms": ordered[-1] * 1e3}
+
+
+def slope(ends: Ends, topic: str, n: int, *, share: float, watch: Callable[[], float]) -> tuple[float, float]:
+    """Wait until a topic has ``n`` records; answer the rate of those after the first ``share`` and what ``watch`` grew by for each."""
+    begin, last, warm = time.perf_counter(), -1, None
+    while (done := ends.total(topic)) < n:
+        now = time.perf_counter()
+        if done != last:
+            begin, last = now, done
+        check(now - begin < WAIT_S, f"{done} of {n} records, and no more for {WAIT_S:.0f} s")
+        if warm is None and done >= share * n:
+            warm = (done, now, watch())
+        time.sleep(0.02)
+    check(warm is not None, "there was nothing to measure")
+    assert warm is not None
+    return (n - warm[0]) / (time.perf_counter() - warm[1]), (watch() - warm[2]) / (n - warm[0])

@@ -1,9 +1,13 @@
 """``POST /api/orders`` from 32 connections, against Parcomolo or the FastAPI peer: the same generator, the same bodies.
 
-Verified: the server has stored exactly as many orders as it has answered 201 (warm-up included). Prints one JSON
+The peer stores an order and its outbox row, which another program is to publish. So does ``taking``: Parcomolo with its relay switched
+off, so its consumers have nothing to do; the relay runs before, so that the prices are known, and afterwards, to show that everything
+comes out. ``parcomolo`` publishes and keeps the status view in the same process meanwhile.
+
+Verified: the server has stored exactly as many orders as it has answered 201 (warm-up included), and the ledger balances. Prints one JSON
 object.
 
-    python -m benchmarks.sides.orders_http parcomolo|fastapi --dir DIR [--on servers] [--seconds 10]
+    python -m benchmarks.sides.orders_http parcomolo|taking|fastapi --dir DIR [--on servers] [--seconds 10]
 """
 
 import argparse
@@ -48,17 +52,32 @@ def verify_parcomolo(server: Server, answers: int) -> None:
     check(len(listed) == len(set(listed)) == answers, f"{len(listed)} orders for {answers} answers 201")
 
 
+def parts_of(directory: str, settings: Mapping[str, str], **more: str) -> AbstractContextManager[Server]:
+    """The services that an order needs to be taken and listed."""
+    return parcomolo(directory, services="orders,catalogue", settings={**settings, **more})
+
+
 def run(name: str, directory: str, seconds: float, settings: Mapping[str, str]) -> dict[str, object]:
     """Start the server, load it, verify what it stored."""
-    ours = name == "parcomolo"
-    start = parcomolo(directory, services="orders,catalogue", settings=settings) if ours else fastapi(directory, settings)
+    if name == "fastapi":
+        start = fastapi(directory, settings)
+    elif name == "taking":
+        with parts_of(directory, settings):
+            pass
+        start = parts_of(directory, settings, PARCOMOLO_RELAY="off")
+    else:
+        start = parts_of(directory, settings)
     with start as server:
         before = usage(server.pid)
         figures = load(f"{server.url}/api/orders", "--connections", "32", "--seconds", str(seconds))
         after = usage(server.pid)
         answers = int(figures["answers"])
-        (verify_parcomolo if ours else verify_fastapi)(server, answers)
-    if ours:
+        if name != "taking":
+            (verify_fastapi if name == "fastapi" else verify_parcomolo)(server, answers)
+    if name == "taking":
+        with parts_of(directory, settings) as server:
+            verify_parcomolo(server, answers)
+    if name != "fastapi":
         check_ledger(directory, settings)
     figures["cpu_us"] = (after.cpu - before.cpu) / answers * 1e6
     return {**figures, "rss_mib": after.rss_mib, "verified": True}
@@ -67,7 +86,7 @@ def run(name: str, directory: str, seconds: float, settings: Mapping[str, str]) 
 def main() -> None:
     """Run once and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("server", choices=("parcomolo", "fastapi"))
+    parser.add_argument("server", choices=("parcomolo", "taking", "fastapi"))
     parser.add_argument("--dir", required=True)
     parser.add_argument("--on", choices=("folder", "servers"), default="folder")
     parser.add_argument("--seconds", type=float, default=10.0)

@@ -96,28 +96,38 @@ def engines(on: str, directory: str) -> Iterator[Engines]:
         yield lambda: SqliteEngine(directory)
         return
     from benchmarks.servers import servers
+
+    with servers() as found:
+        yield lambda: engine_on(found, log=directory if on == "postgres" else None, instance="w1")
+
+
+def engine_on(found: Any, *, log: str | None = None, instance: str = "") -> Any:
+    """The engine of one process on servers of the run's own names; with a folder for the log only its stores are there."""
     from millrace import SplitEngine
     from millrace.engines.kafka import KafkaEngine, KafkaSettings
     from millrace.engines.postgres import PostgresEngine
 
-    with servers() as found:
-        if on == "postgres":
-            yield lambda: SplitEngine(log=SqliteEngine(directory), stores=PostgresEngine(found.postgres, namespace=found.namespace))
-            return
-        settings = KafkaSettings(found.kafka, namespace=f"{found.namespace}.", instance="w1")
-        yield lambda: SplitEngine(log=KafkaEngine(settings), stores=PostgresEngine(found.postgres, namespace=found.namespace))
+    stores = PostgresEngine(found.postgres, namespace=found.namespace)
+    if log is not None:
+        return SplitEngine(log=SqliteEngine(log), stores=stores)
+    return SplitEngine(log=KafkaEngine(KafkaSettings(found.kafka, namespace=f"{found.namespace}.", instance=instance)), stores=stores)
 
 
-async def fill(engine: Any, n: int, keys: int) -> Expected:
+def application(engine: Any, *, batch: int = 1000) -> Application:
+    """The application, of which one process runs the service that counts."""
+    return Application("twin", [feed, totals], engine=engine, hosted=["totals"], batch_max=batch)
+
+
+async def fill(engine: Any, n: int, keys: int, *, partitions: int = PARTITIONS) -> Expected:
     """Put the inputs into the log as the relay of their owner would; answer what the state must be in the end."""
     expect = Expected()
     log = engine.log().log
     await log.open()
-    await log.ensure([TopicSpec(INPUT, PARTITIONS), TopicSpec(OUTPUT, PARTITIONS)])
+    await log.ensure([TopicSpec(INPUT, partitions), TopicSpec(OUTPUT, partitions)])
     rows: list[JournalRow] = []
     sent = 0
     for position, (key, value) in enumerate(envelopes(n, keys, expect), start=1):
-        rows.append(JournalRow(position, INPUT, partition_of(key, PARTITIONS), key, value))
+        rows.append(JournalRow(position, INPUT, partition_of(key, partitions), key, value))
         if len(rows) == FILL or position == n:
             sent = await log.append("/twin/in", 1, rows, after=sent)
             rows = []
@@ -163,7 +173,7 @@ async def process(app: Application, n: int) -> dict[str, float]:
     }
 
 
-async def verify(app: Application, n: int, expect: Expected) -> None:
+async def verify(app: Application, n: int, expect: Expected, *, partitions: int = PARTITIONS) -> None:
     """Compare state and every output with the independent count."""
     state: Expected = {}
     cursor = None
@@ -175,7 +185,7 @@ async def verify(app: Application, n: int, expect: Expected) -> None:
     check(state == expect, "the state differs from the independent count")
     decode = msgspec.json.Decoder(OutputEnvelope).decode
     seen: Expected = {}
-    for partition in range(PARTITIONS):
+    for partition in range(partitions):
         offset = 0
         while records := await app.parts.log.read(OUTPUT, partition, offset=offset, limit=5000):
             for record in records:
@@ -210,7 +220,7 @@ async def run(make: Engines, *, n: int, keys: int, batch: int, timers: int) -> d
     expect = await fill(make(), n, keys)
     if timers:
         await set_timers(make(), timers)
-    app = Application("twin", [feed, totals], engine=make(), hosted=["totals"], batch_max=batch)
+    app = application(make(), batch=batch)
     try:
         figures = await process(app, n)
         await verify(app, n, expect)

@@ -4,7 +4,7 @@ The messages are in the log before the activity's service is started, so that on
 say are measured. Verified: each message was called once, those of a key in order, the log has each answer once, and the
 ledger balances. Prints one JSON object.
 
-    python -m benchmarks.sides.workers --dir DIR [--workers 10] [--messages 2000] [--keys 100]
+    python -m benchmarks.sides.workers --dir DIR [--on servers] [--workers 10] [--messages 2000] [--keys 100]
 """
 
 import argparse
@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.measure import check
+from benchmarks.sides.w1 import Engines, engines
 from millrace import Application, Command, Event, Service
-from millrace.engines.sqlite import SqliteEngine
 from millrace.ledger import check_ledger
 
 CALL_S = 0.02
@@ -59,15 +59,15 @@ def services(calls: list[tuple[str, int]], workers: int) -> tuple[Service, Servi
     return asking, telling
 
 
-async def measure(args: argparse.Namespace) -> dict[str, object]:
+async def measure(args: argparse.Namespace, make: Engines) -> dict[str, object]:
     """Fill the log, then call."""
     calls: list[tuple[str, int]] = []
     both = services(calls, args.workers)
-    async with Application("bench", both, engine=SqliteEngine(args.dir), hosted=["asking"]) as app:
+    async with Application("bench", both, engine=make(), hosted=["asking"]) as app:
         for n in range(args.messages // args.keys):
             await asyncio.gather(*(app.execute(Ask(name=f"key-{i}", n=n)) for i in range(args.keys)))
         check(await app.caught_up(timeout=60.0), "the log was not filled in time")
-    app = Application("bench", both, engine=SqliteEngine(args.dir))
+    app = Application("bench", both, engine=make())
     begin = time.perf_counter()
     cpu = time.process_time()
     async with app:
@@ -91,10 +91,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--dir", required=True)
+    parser.add_argument("--on", choices=("folder", "servers"), default="folder")
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--keys", type=int, default=100)
-    print(json.dumps(asyncio.run(measure(parser.parse_args(argv)))))
+    args = parser.parse_args(argv)
+    with engines(args.on, args.dir) as make:
+        print(json.dumps(asyncio.run(measure(args, make))))
 
 
 if __name__ == "__main__":

@@ -237,23 +237,23 @@ class KafkaCluster:
             node.end()
 
 
-def fetch(jars: Path) -> None:
-    """Fetch the jars by Maven, unless they are there.
+def fetch(jars: Path, *, pom: Path = HERE / "pom.xml", names: Sequence[str] = JARS) -> None:
+    """Fetch the jars that a project file names by Maven, unless those that matter are there.
 
     Raises:
         ServerFailed: Maven is absent or failed.
     """
-    if all(any(jars.glob(f"{name}-[0-9]*.jar")) for name in JARS):
+    if all(any(jars.glob(f"{name}-[0-9]*.jar")) for name in names):
         return
     maven = shutil.which("mvn")
     if maven is None:
-        raise ServerFailed("the jars of Kafka are fetched by Maven and there is no `mvn`; install it, or put the jars into " + str(jars))
+        raise ServerFailed(f"{names[0]} is fetched by Maven and there is no `mvn`; install it, or put the jars into {jars}")
     fresh = jars.with_name(jars.name + ".part")
     shutil.rmtree(fresh, ignore_errors=True)
-    command = [maven, "-B", "-ntp", "-q", "-f", str(HERE / "pom.xml"), PLUGIN, "-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
+    command = [maven, "-B", "-ntp", "-q", "-f", str(pom), PLUGIN, "-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
-        raise ServerFailed(f"fetching the jars of Kafka: {found.stdout[-3000:]}{found.stderr[-1000:]}")
+        raise ServerFailed(f"fetching {names[0]}: {found.stdout[-3000:]}{found.stderr[-1000:]}")
     jars.mkdir(parents=True, exist_ok=True)
     for jar in fresh.iterdir():
         if not (jars / jar.name).exists():  # a broker may run on those that are there

@@ -48,16 +48,20 @@ class HeldKeys:
         return [min(waiting)[1]] if waiting else []
 
     def due(self, partitions: Collection[int], *, now: int, limit: int) -> list[KeyPlace]:
-        """Return the keys whose first message is to be tried, no more than one turn takes; forgets what was handled since."""
+        """Return the keys whose first message is to be tried, no more than one turn takes.
+
+        Those come first that were woken, then who has waited longest: so the tries go round. Who was woken stays so until it comes to its turn.
+        """
         due = [
             place
             for place, (state, due) in self.blocked.items()
             if state != retry.DEAD
             and place[1] in partitions
-            and (due <= now or (state == retry.NOT_YET and (place[1], place[2]) in self.again))
+            and (due <= now or (state == retry.NOT_YET and place[1:] in self.again))
             and not self._asked(place)
         ]
-        self.again.clear()
+        due.sort(key=lambda place: (place[1:] not in self.again, self.blocked[place][1]))
+        self.again.intersection_update(place[1:] for place in due[limit:])
         return due[:limit]
 
     def earliest(self, partitions: Collection[int]) -> int | None:

@@ -15,7 +15,9 @@ At start the relay compares its head with the log's position of its source: a lo
 copy, and publishing would reuse positions. It stops with a `Recovery`, as it does where the log has a later epoch of it; `recovery` helps.
 
 A relay may as well run in a process of its own (`forwarder`): nothing above says which process commits. Where one is left to do it,
-`RelayElsewhere` stands in; rows then wait in the journal until a relay of any process looks.
+`RelayElsewhere` stands in; rows then wait in the journal until a relay of any process looks. Engines tell of other processes' commits, but
+under load only some times a second; so where rows of others were found, the relay looks again every `LOOK_S`, until nothing has come for
+`FOLLOW_S`, which is longer than any engine holds its telling back.
 
 Neighbours: `hosting` runs one per service and wakes it after each commit.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from millrace import retry
@@ -45,6 +48,8 @@ COPY_MIN = 200
 """When so many rows wait, the log is asked to take them over by itself."""
 TOGETHER_S = 0.002
 """Under load the relays of a process append in beats of this length: one flush of the log then serves several commits."""
+LOOK_S = 0.005
+FOLLOW_S = 0.15
 
 
 class DeadRows(Waiting):
@@ -108,6 +113,7 @@ class Relay:
         self._looked = 0
         self._head = 0
         self._look = True
+        self._following = 0.0
         self._fresh: list[JournalEntry] = []
         self.holes = 0
         self.sent = 0
@@ -202,7 +208,7 @@ class Relay:
                 self._writer.troubles.over(f"relay {self._saying.service}")
             self.last_error, pause = None, 0.1
             if not more:
-                await self._wake.wait(seen)
+                await self._wake.wait(seen, LOOK_S if time.monotonic() < self._following else None)
                 await self._pace.wait()
 
     async def publish_once(self) -> bool:
@@ -214,8 +220,10 @@ class Relay:
         rows, upto = fresh or await self._store.reader.journal.tail(after, limit=TOGETHER_MAX)
         if upto == after:
             return False
-        if fresh is None and len(rows) < upto - after:
-            await self._look_for_holes(after, upto)
+        if fresh is None:
+            self._following = time.monotonic() + FOLLOW_S
+            if len(rows) < upto - after:
+                await self._look_for_holes(after, upto)
         sound = [row for row in rows if len(row[4]) <= RECORD_BYTES_MAX]
         if len(sound) < len(rows):
             work = DeadRows([row for row in rows if len(row[4]) > RECORD_BYTES_MAX])

@@ -359,7 +359,7 @@ class Loop:
         left = self._pace.left_s()
         if (until := self._until_due()) is not None:
             left = min(left, until)  # a timer that is due does not wait for company
-        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._batch_max:
+        if left > EARLY_S and not self._hurried and not self._stopping and 0 < self.lag() < self._writer.most(self._batch_max):
             await self._hurry.wait(self._hurry.calls, left)
             self._idle_until = time.monotonic()
 
@@ -482,7 +482,7 @@ class Loop:
     async def _read(self, offsets: dict[Place, int], *, limit: int | None = None) -> list[Chunk]:
         if self._idle:
             offsets = offsets | {place: chunk.next for place, chunk in self._idle.items() if place in offsets}
-        return await self._harvest.read(offsets, replays=self._replays, limit=limit or self._batch_max)
+        return await self._harvest.read(offsets, replays=self._replays, limit=limit or self._writer.most(self._batch_max))
 
     def _with_idle(self, chunks: list[Chunk]) -> list[Chunk]:
         """Put what was read before and could wait in front of what came after it."""
@@ -502,7 +502,7 @@ class Loop:
         now, taken = time.monotonic(), sum(len(chunk.deliveries) + len(chunk.again) for chunk in chunks)
         until = now + (self._pace.left_s() if taken else IDLE_S)
         self._idle_until = min(self._idle_until or until, until)
-        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._batch_max
+        many = taken + sum(chunk.ignored + chunk.repeats for chunk in chunks) >= self._writer.most(self._batch_max)
         if self._hurried or many or now + EARLY_S >= self._idle_until or any(chunk.urgent for chunk in chunks):
             self._idle_until = 0.0
             return False
@@ -534,7 +534,7 @@ class Loop:
         if self._workers is not None:
             self._workers.drop(turn.moved)
             self._workers.learn(self._keys.blocked)
-        self._keys.again = turn.wake
+        self._keys.again |= turn.wake
         if turn.fired:
             await self._due_times.load(self._store.reader.timers, self.name)
 

@@ -14,6 +14,8 @@ Conflicts. On a server other processes write the same store. A transaction that 
 repeated from `prepare` on, after a short pause whose jitter keeps two losers from meeting again; where the group keeps losing, its items
 go one by one, so that only those with the conflicting keys wait. After `TRIES_MAX` an item fails with the conflict.
 
+Commands that wait for an answer wait for the turns of processors that share their commit; `most` tells these to be short then.
+
 Back-pressure: at most `queue_max` commands wait; one more raises `Overloaded`. Processors wait for their turn before they read on.
 
 Neighbours: `execution` and `turn` write work items; `hosting` starts one writer per service.
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,6 +39,10 @@ QUEUE_MAX = 4096
 TOGETHER_MAX = 256
 TRIES_MAX = 12
 TRIES_TOGETHER = 4
+PORTION = 50
+"""Records per turn while commands come in."""
+ASKED_S = 1.0
+"""For how long after a command processors keep their turns short."""
 CONFLICT_PAUSE_S = 0.002
 CONFLICT_PAUSE_MAX_S = 0.25
 
@@ -95,6 +102,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._asked = -ASKED_S
         self.commits = 0
         self.conflicts = 0
         self.last_error: str | None = None
@@ -109,10 +117,16 @@ class Writer:
         Raises:
             Overloaded: `bounded` and too many wait already.
         """
-        if bounded and len(self._queue) >= self._queue_max:
-            raise Overloaded(self.store.name, waiting=len(self._queue))
+        if bounded:
+            if len(self._queue) >= self._queue_max:
+                raise Overloaded(self.store.name, waiting=len(self._queue))
+            self._asked = time.monotonic()
         self._queue.append(work)
         self._wake.set()
+
+    def most(self, batch_max: int) -> int:
+        """Return how many records make a full turn: few while commands come in, whose callers wait for the turns that share a commit."""
+        return min(batch_max, PORTION) if time.monotonic() - self._asked < ASKED_S else batch_max
 
     @property
     def waiting(self) -> int:

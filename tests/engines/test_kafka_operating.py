@@ -69,11 +69,15 @@ async def test_owners_are_known_to_who_only_looks(app: Application, places: Plac
     assert await leases.owners("nobody.here") == {}
 
 
+def lasting_name(places: Places) -> KafkaEngine:
+    """Return an engine under a name that lasts."""
+    namespace = places.settings.namespace
+    return KafkaEngine(KafkaSettings(places.settings.brokers, namespace=namespace, replication=1, instance="pod-0", session_s=30.0))
+
+
 async def test_a_name_that_lasts_keeps_its_partitions(places: Places) -> None:
     """A process that died and returns under its name within the session owns its partitions at once."""
-    lasting = KafkaEngine(
-        KafkaSettings(places.settings.brokers, namespace=places.settings.namespace, replication=1, instance="pod-0", session_s=30.0)
-    )
+    lasting = lasting_name(places)
     groups = {"a.b": GroupSpec(3, (), "a")}
     first = lasting.leases("one")
     await first.join(groups)
@@ -84,6 +88,20 @@ async def test_a_name_that_lasts_keeps_its_partitions(places: Places) -> None:
     async with asyncio.timeout(10):
         assert (await second.refresh())["a.b"] == {0, 1, 2}
     await second.leave()
+
+
+async def test_a_name_that_lasts_may_come_with_other_services(places: Places) -> None:
+    """A process that returns under its name within the session and runs other services gets the partitions of those."""
+    log = await places.open()
+    lasting = lasting_name(places)
+    one, two = GroupSpec(3, (), "a"), GroupSpec(2, (), "c")
+    for services in ({"a.b": one}, {"a.b": one, "c.d": two}, {"c.d": two}):
+        leases = lasting.leases("some")
+        await leases.join(services)
+        async with asyncio.timeout(20):
+            while {name: len(owned) for name, owned in (await leases.refresh()).items()} != {n: s.partitions for n, s in services.items()}:
+                await moved(log)
+        await leases.leave()
 
 
 async def test_what_is_not_as_it_should_be_is_found(places: Places) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from millrace import relay
+from millrace.clock import SystemClock
 from millrace.engines.sqlite import SqliteEngine
 from millrace.engines.sqlite.recent import BYTES_MAX, RECORDS_MAX, Recent
 from millrace.engines.sqlite.store import SqliteStore
+from millrace.pace import Pace
 from millrace.ports import JournalEntry, LogParts, Record, TopicSpec
-from millrace.serialization import RECORD_BYTES_MAX
+from millrace.serialization import RECORD_BYTES_MAX, Catalogue
+from millrace.unit_of_work import Saying
+from millrace.writer import Writer
 
 SOURCE = "/shop/orders"
 TOPICS = (TopicSpec("orders", partitions=3), TopicSpec("other", partitions=1))
@@ -51,6 +57,46 @@ async def everything(parts: LogParts) -> dict[tuple[str, int], list[tuple[int, s
         records = await parts.log.read(*place, offset=0, limit=end) if end else []
         found[place] = [(record.offset, record.key, record.value, record.position) for record in records]
     return found
+
+
+class Watched(relay.Relay):
+    """A relay that says when it has found nothing."""
+
+    idle: asyncio.Event
+
+    async def publish_once(self) -> bool:
+        """Publish, and say so."""
+        more = await super().publish_once()
+        if not more:
+            self.idle.set()
+        return more
+
+    async def reached(self, position: int) -> None:
+        """Wait until it has published up to a position and has found nothing after it."""
+        while self.published < position or not self.idle.is_set():
+            self.idle.clear()
+            await self.idle.wait()
+
+
+async def test_rows_of_others_are_followed(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a relay has found rows that its own process did not commit, it finds the next ones without being told of them."""
+    monkeypatch.setattr(relay, "FOLLOW_S", 30.0)
+    store, parts = await opened(engine)
+    saying = Saying("orders", SOURCE, 1, Catalogue("shop", services=["orders"]), lambda _: 1, {})
+    writer = Writer(store, saying, clock=SystemClock(), committed=lambda _: None)
+    found = Watched(store, parts, saying, writer=writer, pace=Pace(relay.TOGETHER_S))
+    found.idle = asyncio.Event()
+    await found.check()
+    await journal(store, [("other", 0, b"1")])
+    found.start()
+    async with asyncio.timeout(5):
+        await found.reached(1)
+        await journal(store, [("other", 0, b"more")])
+        await found.reached(2)
+        await journal(store, [("other", 0, b"more")])
+        await found.reached(3)
+    await found.stop()
+    assert [record[2] for record in (await everything(parts))["other", 0]] == [b"1", b"more", b"more"]
 
 
 async def test_copied_and_appended_are_the_same(engine: SqliteEngine) -> None:

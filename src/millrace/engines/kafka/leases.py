@@ -10,6 +10,8 @@ to it (round robin) and takes them back from who was silent for a session.
     one with a lasting name      its partitions wait for its return, or are free after the session: librdkafka sends no LeaveGroup for such
       stops                      members, and its client for administration cannot remove them
     a process dies               its partitions are free after the session. With a name that lasts (`instance`) it gets them back at once
+    one with a lasting name      the coordinator hands it what it had, though it subscribes to other units now; where that does not fit it
+      runs other services          joins once more with one topic more, which the coordinator takes for a change and shares out anew
     a process is stopped         as if it had died; when it goes on its commits are refused by the fencing tokens in the store
     a rebalance is under way     everybody goes on with what he had until the new assignment is there: safety never rests on leases, only
                                  progress does, and a pause at every join would be felt
@@ -42,6 +44,7 @@ from millrace.engines.kafka.client import LONGEST_S, Client, reason_of
 from millrace.engines.kafka.driver import Codes, Consumer, Failure, GroupOffsets, KafkaException, Message, TopicPartition
 from millrace.engines.kafka.driver import Place as Assigned
 from millrace.engines.kafka.fetcher import Place
+from millrace.engines.kafka.relaying import MARKS
 from millrace.engines.kafka.topics import Topics
 from millrace.leasing import GroupSpec
 
@@ -89,7 +92,7 @@ class KafkaLeases:
         if new:
             await self._create(new)
         if units and self._member is None:
-            self._member = Member(self._client, self._group, self._instance)
+            self._member = Member(self._client, self._group, self._instance, more=self._settings.internal(MARKS))
         if self._member is not None:
             self._member.subscribe(sorted(self._topic(unit) for unit in units))
         if gone := [unit for unit in self._made if unit not in units and "@" in unit]:
@@ -199,10 +202,19 @@ def _topic_of(unit: str) -> str:
 
 
 class Member:
-    """This process as a member of the group, in a thread of its own."""
+    """This process as a member of the group, in a thread of its own.
 
-    def __init__(self, client: Client, group: str, instance: str) -> None:
+    Args:
+        client: the brokers.
+        group: of leases.
+        instance: the name of this process.
+        more: a topic that is there, to be subscribed to where a subscription has to be another one.
+    """
+
+    def __init__(self, client: Client, group: str, instance: str, *, more: str) -> None:
         self._client = client
+        self._more = more
+        self._returning = bool(client.settings.instance)
         static = {"group_instance_id": client.settings.instance} if client.settings.instance else {}
         session_ms = int(client.settings.session_s * 1000)
         self._consumer: Any = client.made(
@@ -221,6 +233,7 @@ class Member:
             topic_metadata_refresh_interval_ms=1000,  # a topic that was just made may not be known yet to the broker that is asked
             **static,
         )
+        self._topics: list[str] = []
         self._wanted: list[str] = []
         self._subscribed: list[str] = []
         self._owned: dict[str, frozenset[int]] | None = None
@@ -235,7 +248,8 @@ class Member:
 
     def subscribe(self, topics: list[str]) -> None:
         """Take part in the units of these topics."""
-        self._wanted = topics
+        if topics != self._topics:
+            self._topics = self._wanted = topics
 
     async def owned(self, patience_s: float) -> dict[str, frozenset[int]]:
         """Return the partitions per topic; waits for the first assignment.
@@ -303,6 +317,9 @@ class Member:
             owned.setdefault(each.topic, set()).add(each.partition)
         self._owned = {topic: frozenset(numbers) for topic, numbers in owned.items()}
         self._error = None
+        if self._returning and owned.keys() - {self._more} != set(self._subscribed):
+            self._wanted = [*self._wanted, self._more]
+        self._returning = False
 
     def _revoked(self, consumer: Any, partitions: list[Assigned]) -> None:
         consumer.unassign()  # what was owned is used until the next assignment is known

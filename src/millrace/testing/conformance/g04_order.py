@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from millrace.application import Application
+from millrace.application import PARTITIONS, Application
 from millrace.delivery import Context
 from millrace.errors import Rejected
 from millrace.execution import Outcome
 from millrace.message import Event
 from millrace.partitioning import partition_of
 from millrace.ports import Record
-from millrace.retry import RetryPolicy
+from millrace.retry import NOT_YET, RetryPolicy
 from millrace.service import Service
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
@@ -362,6 +363,37 @@ def _patient_and_not(heard: list[tuple[str, int]]) -> Service:
     return service
 
 
+async def who_has_waited_longest_is_tried_first(kit: EngineKit) -> None:
+    """However many messages wait, and however long a turn with them takes, the tries go round: one whose wait is over comes to its turn."""
+    last = next(name for name in (f"z{i}" for i in range(100)) if partition_of(name, PARTITIONS) == PARTITIONS - 1)
+    async with Lab(kit) as lab:
+        over, tries = False, Counter[str]()
+
+        def wait(event: Added, context: Context) -> str | None:
+            if over and not tries:
+                lab.clock.advance(timedelta(milliseconds=20))  # a turn takes so long that those in it are due again when it ends
+                if event.name == last:
+                    tries.update(name for name, _ in lab.behaviour.order)
+            return None if over and event.name == last else "wait"
+
+        lab.behaviour.count = wait
+        app = await lab.start(batch_max=100)
+        names = [*(f"w{i}" for i in range(150)), last]
+        await put(app, "tally", *((name, foreign(app, Added(name=name), id=name)) for name in names))
+        await lab.settled()
+        assert len(await held(app, "counter", state=NOT_YET)) == len(names)
+
+        over = True
+        lab.clock.advance(timedelta(seconds=2))
+        app.hosts["counter"].loops["handlers"].wake()
+        await lab.eventually(app, lambda: _is_counted(app, last))
+        assert max(tries.values()) <= tries[last] + 2
+
+
+async def _is_counted(app: Application, name: str) -> bool:
+    return bool((await totals(app)).get(name))
+
+
 class ClockSetBack(Wrapped):
     """A log whose machine's clock was set back by an hour after the first hundred records of each partition."""
 
@@ -384,6 +416,7 @@ PROMISES = (
     records_without_a_key_keep_order,
     long_queue_behind_a_key_leaves_room,
     waiting_is_no_failed_attempt,
+    who_has_waited_longest_is_tried_first,
     feed_goes_on_when_the_clock_was_set_back,
     patience_keeps_order,
 )

@@ -12,9 +12,9 @@ from millrace.ports import Record
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, put, totals
-from millrace.testing.conformance.sample import Add, Added, Slow, caller, counter, teller
+from millrace.testing.conformance.sample import Add, Added, Remind, Slow, caller, counter, teller
 from millrace.testing.wrapping import Wrapped, WrappedEngine
-from millrace.writer import QUEUE_MAX
+from millrace.writer import PORTION, QUEUE_MAX
 
 
 class WatchedLog(Wrapped):
@@ -63,6 +63,27 @@ async def batches_are_bounded(kit: EngineKit) -> None:
         assert max(reads) <= 25
 
 
+async def turns_are_short_while_commands_come(kit: EngineKit) -> None:
+    """While commands come in, a processor of the same service takes its backlog in small turns, so that no caller waits for a long one."""
+
+    def listen(command: Remind) -> None:
+        """Answer at once."""
+
+    async with Lab(kit) as lab:
+        reads: list[int] = []
+        engine: Any = WrappedEngine(kit.new_engine(), log=lambda log: WatchedLog(log, reads.append))
+        service = counter(lab.behaviour)
+        service.handler(listen)
+        app = await lab.start([teller(), service], engine=engine)
+        await lab.settled()
+        await app.execute(Remind(name="a"))
+        reads.clear()
+        await put(app, "tally", *((f"n{i % 7}", foreign(app, Added(name=f"n{i % 7}", n=i), id=str(i))) for i in range(400)))
+        while not await _all_counted(app, 400):
+            await app.execute(Remind(name="a"))
+        assert max(reads) <= PORTION
+
+
 async def slow_activity_does_not_buffer(kit: EngineKit) -> None:
     """While activities are slow, no more are called than there are workers, and what arrives waits; others make progress."""
     async with Lab(kit) as lab:
@@ -99,4 +120,10 @@ async def held_keys_do_not_hold_others_up(kit: EngineKit) -> None:
         assert await totals(app) == {name: tuple(range(1, 11)) for name in "ab"}
 
 
-PROMISES = (full_queue_is_refused, batches_are_bounded, slow_activity_does_not_buffer, held_keys_do_not_hold_others_up)
+PROMISES = (
+    full_queue_is_refused,
+    batches_are_bounded,
+    turns_are_short_while_commands_come,
+    slow_activity_does_not_buffer,
+    held_keys_do_not_hold_others_up,
+)
