@@ -50,7 +50,7 @@ class HeldKeys:
     def due(self, partitions: Collection[int], *, now: int, limit: int) -> list[KeyPlace]:
         """Return the keys whose first message is to be tried, no more than one turn takes.
 
-        Those come first that were woken, then who has waited longest: so the tries go round. Who was woken stays so until it comes to its turn.
+        Those come first that were woken, then who has waited longest: so the tries go round. Who was woken stays so until its turn.
         """
         due = [
             place
