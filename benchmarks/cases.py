@@ -63,6 +63,19 @@ SHOP = Case(
         Metric("answer_p99_ms", "p99 ms of the answer at 50 orders/s", lower_is_better=True, digits=1),
     ),
 )
+STYLES = Case(
+    "styles",
+    "Whole shop, from placed to completed: a saga that commands the services beside services that react to each other",
+    (
+        Side("choreography", "benchmarks.sides.shop", ("--checkout", "choreography"), ("--checkout", "choreography", "--seconds", "3")),
+        Side("orchestration", "benchmarks.sides.shop", (), ("--seconds", "3")),
+    ),
+    (
+        Metric("completed_rate", "orders/s from placed to completed", ratio=0.6),
+        Metric("p50_ms", "p50 ms from POST to completed at 50 orders/s", lower_is_better=True, digits=1),
+        Metric("p99_ms", "p99 ms from POST to completed at 50 orders/s", lower_is_better=True, digits=1),
+    ),
+)
 IDLE = Case(
     "idle",
     "All services in one process, nothing to do",
@@ -285,7 +298,7 @@ TIMERS_SERVERS = Case(
     ),
     (Metric("warm_rate", "messages/s", ratio=0.95), Metric("cpu_us", "CPU us a message", lower_is_better=True, digits=1)),
 )
-EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, SAGA, TIMERS)
+EMBEDDED = (W1, EVENTSTORE, HTTP, SHOP, STYLES, IDLE, BACKPRESSURE, WORKERS, ONE_BAD_KEY, SAGA, TIMERS)
 SERVERS = (
     W1_SERVERS,
     HTTP_SERVERS,

@@ -7,7 +7,7 @@ connections place orders as fast as they are answered: the rate is orders by the
 completion. Verified: every order answered 201 is completed, exactly once, the order list agrees, the ledger balances.
 Prints one JSON object.
 
-    python -m benchmarks.sides.shop --dir DIR [--seconds 10]
+    python -m benchmarks.sides.shop --dir DIR [--seconds 10] [--checkout choreography]
 """
 
 import argparse
@@ -90,9 +90,9 @@ def verify(server: Server, completions: Completions) -> None:
     check(len(listed) == len(completions.at) and set(listed) == completions.at.keys(), "orders and completions differ")
 
 
-def run(directory: str, seconds: float) -> dict[str, object]:
+def run(directory: str, seconds: float, *, checkout: str) -> dict[str, object]:
     """Start the shop, measure, verify."""
-    with parcomolo(directory) as server:
+    with parcomolo(directory, settings={"PARCOMOLO_CHECKOUT": checkout}) as server:
         for sku in SKUS:
             post(f"{server.url}/api/stock/{sku}/adjust", {"delta": 1_000_000, "reason": "benchmark"})
         completions = Completions(server.url)
@@ -109,8 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", required=True)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--checkout", default="orchestration", help="the style (default: %(default)s)")
     args = parser.parse_args()
-    print(json.dumps(run(args.dir, args.seconds)))
+    print(json.dumps(run(args.dir, args.seconds, checkout=args.checkout)))
 
 
 if __name__ == "__main__":
