@@ -157,8 +157,8 @@ async def machines_keep_their_time(kit: EngineKit) -> None:
         told.append("go")
         lab.clock.advance(timedelta(seconds=2))
         look(app)
-        await lab.eventually(app, lambda: told[:2] == ["go", "a"])
-        assert await held(app, "waiter") == []
+        await lab.eventually(app, lambda: _none_waits(app))
+        assert told[:2] == ["go", "a"]
 
 
 async def _answer(app: Application, key: IdempotencyKey, answer: bytes) -> bytes | None:
@@ -167,6 +167,10 @@ async def _answer(app: Application, key: IdempotencyKey, answer: bytes) -> bytes
 
 async def _waits(app: Application) -> bool:
     return [row.state for row in await held(app, "waiter")] == ["not_yet"]
+
+
+async def _none_waits(app: Application) -> bool:
+    return not await held(app, "waiter")
 
 
 PROMISES = (
