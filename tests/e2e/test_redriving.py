@@ -47,9 +47,8 @@ async def pile_up(app: Application, letters: int) -> None:
 
 async def interrupted(letters: int) -> dict[str, Any]:
     """Begin a redrive of everything in a process of its own, stop it when a third is done, and return its last line."""
-    process = subprocess.Popen(
-        command("redrive", "--reason", "ValueError"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    slowly = command("redrive", "--reason", "ValueError", "--rate", str(letters // 6))  # so that it cannot be over before it is stopped
+    process = subprocess.Popen(slowly, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last: dict[str, Any] = {}
     for line in process.stdout:

@@ -81,6 +81,9 @@ class Guarded:
         """Grant."""
         bindings = [binding for right in rights for binding in _bindings(right, AclBinding)]
         await self.admin.answers(self.admin.admin.create_acls(bindings), what="granting")
+        everything = AclBindingFilter(ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY)
+        while not {*bindings} <= {*await asyncio.to_thread(lambda: self.admin.admin.describe_acls(everything).result())}:
+            pass  # brokers take a right over a moment after it was granted
 
     async def revoke(self, rights: Sequence[Right]) -> None:
         """Take back."""
