@@ -6,19 +6,20 @@ The answer is the whole conversation as a tree of causes. Nothing is kept for it
     envelopes        say conversation and direct cause; both pass through timers and internal messages
     positions        say of each processor whether it has passed a message
     held rows        say what it did not get past, how often it was tried, and what it waits for
+    closed letters   say what an operator gave up or put another message in the place of
     sagas            are instances whose id is a key of the conversation
     timers           of the conversation's keys say what is due later
 
-A message that a processor has passed and does not hold was handled, or was recognised as one it had handled before. How many tries it
-took is known only while it is held. A cause that lies nowhere is one from outside: a command that was executed directly, or what a foreign
-producer named. `trace_search` says how messages are found and what is left out.
+A message that a processor has passed, does not hold and has no closed letter of was handled, or was recognised as one it had handled
+before. How many tries it took is known only while it is held or kept as closed. A cause that lies nowhere is one from outside: a command
+that was executed directly, or what a foreign producer named. `trace_search` says how messages are found and what is left out.
 
 Neighbours: `trace_commands` prints it, users serve it over HTTP; the content of messages is no part of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +29,7 @@ from millrace.clock import from_micros, to_text
 from millrace.consumer_state import RUNNING, Wish, load_wishes
 from millrace.errors import DecodeError, UnknownMessage
 from millrace.foreign import Original, Reader, unpack
-from millrace.held import HeldRow
+from millrace.held import FIRST, ClosedRow, HeldRow, LetterFilter
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
 from millrace.letter import HeldId
@@ -44,13 +45,15 @@ from millrace.trace_search import LIMIT, Found, Search, Searched
 from millrace.traceparent import apart
 
 TIMERS_MAX = 100
+LETTERS_TOGETHER = 500
 HANDLED, NOT_READ, SKIPPED, BEFORE = "handled", "not read", "skipped", "before its start"
 
 
 class Dealing(msgspec.Struct, frozen=True):
     """What one processor has done with a message. Times are RFC 3339.
 
-    `state` is handled, not read, skipped (an operator moved the position past it), before its start, retry, not_yet, behind or dead.
+    `state` is handled, not read, skipped (an operator moved the position past it), before its start, retry, not_yet, behind, dead, or what
+    an operator did to its letter: discarded, edited or published.
     """
 
     consumer: str
@@ -65,9 +68,11 @@ class Dealing(msgspec.Struct, frozen=True):
     behind: str | None = None
     """What is in front: the id of a held message of its key, or how many records come before it."""
     held: str | None = None
-    """Its name among held messages."""
+    """Its name among held messages or closed letters."""
     wanted: str | None = None
     """paused or stopped, where an operator wants that."""
+    successor: str | None = None
+    """The id of the message that took its place."""
 
 
 class TracedMessage(msgspec.Struct, frozen=True):
@@ -310,6 +315,17 @@ def _traced(found: Found, dealt: Dealings, asked: set[str]) -> TracedMessage:
     )
 
 
+async def _closed(store: Store, keys: Iterable[str], places: Collection[tuple[str, int, int | None]]) -> list[ClosedRow]:
+    """Return the letters of some keys that were closed in some places or by the relay, in the order of closing for each key."""
+    found: list[ClosedRow] = []
+    for key in keys:
+        mark = FIRST
+        while rows := await store.reader.letters.closed(LetterFilter(key=key), after=mark, limit=LETTERS_TOGETHER):
+            found += [row for row in rows if row.processor == RELAY or (row.topic, row.partition, row.offset) in places]
+            mark = rows[-1].mark
+    return found
+
+
 class _Taker(msgspec.Struct):
     """A processor with what is stored of it."""
 
@@ -319,7 +335,13 @@ class _Taker(msgspec.Struct):
     types: frozenset[str]
     positions: Mapping[tuple[str, int], PositionRow]
     held: Mapping[tuple[str, int, int], HeldRow]
+    closed: Mapping[tuple[str, int, int], ClosedRow]
     wanted: str
+
+
+def _put_aside(row: ClosedRow, taker: _Taker, wanted: str | None) -> Dealing:
+    name, successor = str(HeldId.of(taker.service, row)), row.successor or None
+    return Dealing(taker.group, row.how, row.attempts, row.reason or None, held=name, wanted=wanted, successor=successor)
 
 
 class Dealings:
@@ -332,7 +354,7 @@ class Dealings:
     def __init__(self, inspection: Inspection) -> None:
         self._inspection = inspection
         self._takers: list[_Taker] = []
-        self._relays: dict[tuple[str, int], HeldRow] = {}
+        self._relays: dict[tuple[str, int], HeldRow | ClosedRow] = {}
 
     async def load(self, messages: Sequence[Found]) -> None:
         """Read positions and held messages, as far as these messages need them."""
@@ -340,6 +362,7 @@ class Dealings:
         for service, store in self._inspection.services():
             wishes = await load_wishes(store.reader)
             types = await self._types(service, store)
+            closed = await _closed(store, keys, {(found.topic, found.partition, found.offset) for found in messages})
             for processor, topics in (await declared_processors(self._inspection.app, service, store)).items():
                 rows = await store.reader.positions.load(processor)
                 held = await store.reader.held.load(processor, keys=keys)
@@ -351,10 +374,12 @@ class Dealings:
                         types=types.get(processor, frozenset()),
                         positions={(row.topic, row.partition): row for row in rows},
                         held={(row.topic, row.partition, row.offset): row for row in held},
+                        closed={(row.topic, row.partition, row.offset): row for row in closed if row.processor == processor},
                         wanted=wishes.get(processor, Wish()).state,
                     )
                 )
             source = self._inspection.source_of(service.name)
+            self._relays.update({(source, row.offset): row for row in closed if row.processor == RELAY})
             self._relays.update({(source, row.offset): row for row in await store.reader.held.load(RELAY, keys=[""])})
 
     async def _types(self, service: Service, store: Store) -> dict[str, frozenset[str]]:
@@ -373,6 +398,8 @@ class Dealings:
         envelope = found.envelope
         if found.offset is None:
             row = self._relays.get((envelope.source, int(envelope.sequence or 0)))
+            if isinstance(row, ClosedRow):
+                return [Dealing("relay", row.how, row.attempts, row.reason, successor=row.successor or None)]
             return [Dealing("relay", DEAD, row.attempts, row.reason)] if row is not None else []
         return [
             self._dealing(taker, found, found.offset)
@@ -385,6 +412,8 @@ class Dealings:
         row = taker.positions.get((found.topic, found.partition))
         if (held := taker.held.get((found.topic, found.partition, offset))) is not None:
             return self._waiting(taker, held, wanted)
+        if (letter := taker.closed.get((found.topic, found.partition, offset))) is not None:
+            return _put_aside(letter, taker, wanted)
         if row is None or row.offset <= offset:
             before = offset - row.offset if row is not None else None
             return Dealing(taker.group, NOT_READ, behind=f"{before:,} records" if before else None, wanted=wanted)

@@ -89,6 +89,7 @@ def _dealing(each: Dealing) -> str:
     parts += [f"again at {each.due}"] if each.due else []
     parts += [f"until {each.deadline}"] if each.deadline else []
     parts += [f"behind {each.behind}"] if each.behind else []
+    parts += [f"in its place {each.successor}"] if each.successor else []
     parts += [f"held as {each.held}"] if each.held else []
     parts += [f"the consumer is {each.wanted}"] if each.wanted else []
     return printable(", ".join(parts)) if not is_coloured() else ", ".join(parts)

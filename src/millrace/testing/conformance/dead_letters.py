@@ -17,6 +17,7 @@ from millrace.held import FIRST, ClosedRow, HeldRow, LetterFilter
 from millrace.letter import HeldId, history_of
 from millrace.letter_watch import LetterBounds
 from millrace.letters import LetterQuery
+from millrace.message_trace import trace_message
 from millrace.serialization import RECORD_BYTES_MAX, open_envelope
 from millrace.service import Service
 from millrace.state import State
@@ -299,6 +300,9 @@ async def rows_the_log_refused_are_said_again(kit: EngineKit) -> None:
         await lab.settled()
         assert await totals(app) == {"a": (1,)}
         assert [row.how for row in await _closed(app, "teller")] == ["edited", "discarded"]
+        for row, how in ((one, "edited"), (two, "discarded")):
+            (told,) = [each for each in (await trace_message(app, f"teller-1-{row.offset}")).messages if each.asked]
+            assert [(each.consumer, each.state) for each in told.dealings] == [("relay", how)]
         await balanced(app)
         lab.clock.advance(timedelta(days=400))
         await app.hosts["teller"].clean(now=0, answers_before=0)

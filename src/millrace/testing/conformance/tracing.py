@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 
 from millrace.application import Application
+from millrace.dead_letters import DeadLetters
 from millrace.delivery import Context
 from millrace.errors import UnknownMessage
 from millrace.inspection import Inspection
+from millrace.letter import HeldId
 from millrace.message_trace import MessageTrace, trace, trace_message
 from millrace.role import Role
 from millrace.testing.conformance.g02_effects_once import add
@@ -81,6 +83,27 @@ async def what_waits_is_told(kit: EngineKit) -> None:
         assert dead.key == "a"
 
 
+async def closed_letters_are_told(kit: EngineKit) -> None:
+    """What an operator gave up or replaced is told as that, not as handled; `dead-letters show` takes the name that is told."""
+    async with Lab(kit) as lab:
+        app = await lab.start([counter(lab.behaviour)])
+        record = foreign(app, Added(name="k"), id="abroad")
+        await put(
+            app, "tally", *(("k", record.replace(b'"abroad"', b'"%s"' % id).replace(b'"n":1', b'"n":"many"')) for id in (b"one", b"two"))
+        )
+        await lab.settled()
+        letters = DeadLetters(app)
+        one, two = [row for row in await held(app, "counter", state="dead") if row.processor == "handlers"]
+        edited = await letters.edit(str(HeldId.of("counter", one)), changes={"n": 1}, note="asked")
+        await letters.discard(str(HeldId.of("counter", two)), note="nobody ordered that")
+        await lab.settled()
+        told = {message.id: message.dealings for message in (await trace_message(app, "k")).messages}
+        ((first,), (second,)) = [[d for d in told[id] if d.consumer == "counter.handlers"] for id in ("one", "two")]
+        assert (first.state, first.reason, first.successor) == ("edited", "invalid", edited.successor)
+        assert (second.state, second.reason, second.successor) == ("discarded", "invalid", None)
+        assert [(await letters.show(d.held or "")).letter.reason for d in (first, second)] == ["invalid"] * 2
+
+
 async def timers_are_told(kit: EngineKit) -> None:
     """A timer of a key is told with the moment it is due."""
     async with Lab(kit) as lab:
@@ -141,6 +164,7 @@ async def _at_one_moment(app: Application) -> None:
 PROMISES = (
     conversations_are_told_from_any_message,
     what_waits_is_told,
+    closed_letters_are_told,
     timers_are_told,
     sagas_are_told,
     foreign_messages_are_told,
