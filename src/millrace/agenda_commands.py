@@ -13,7 +13,7 @@ from typing import Any
 from millrace.agenda import LIMIT_MAX, Agenda, TimerId, Wanted, list_timers, opened, schedules_of
 from millrace.application import Application
 from millrace.clock import VirtualClock, to_micros, to_text
-from millrace.command_line import add_family, add_reading, complain, plain, print_json, print_table
+from millrace.command_line import add_family, add_reading, complain, number, plain, print_json, print_table, whole_number
 from millrace.errors import ClockRefused, UnknownMessage
 from millrace.inspection import Inspection
 from millrace.terminal import moment, span
@@ -58,21 +58,24 @@ def _timer(text: str) -> TimerId:
 
 
 def _limit(text: str) -> int:
-    limit = int(text)
+    limit = whole_number(text)
     if not 1 <= limit <= LIMIT_MAX:
         raise argparse.ArgumentTypeError(f"{limit} is not from 1 to {LIMIT_MAX}")
     return limit
 
 
 def _seconds(text: str) -> timedelta:
-    seconds = float(text)
+    seconds = number(text)
     if not abs(seconds) <= STEP_MAX_S:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to {STEP_MAX_S:,}")
     return timedelta(seconds=seconds)
 
 
 def _moment(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no moment; write it like 2026-01-31T12:00:00Z") from error
     if found.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text} has no offset from UTC")
     return found.astimezone(UTC)

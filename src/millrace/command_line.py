@@ -55,6 +55,22 @@ def add_reading(commands: Any, name: str, command: Command, *, text: str) -> arg
     return reading
 
 
+def number(text: str) -> float:
+    """Return an argument as a number; where it is none, say so in words that an operator knows."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+
+
+def whole_number(text: str) -> int:
+    """Return an argument as a whole number; see `number`."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+
+
 def sentence(text: str) -> str:
     """Return a few words as a sentence."""
     return f"{text[0].upper()}{text[1:]}."
@@ -113,9 +129,11 @@ __all__ = [
     "is_coloured",
     "iso",
     "json_text",
+    "number",
     "paint",
     "plain",
     "print_json",
     "print_table",
     "sentence",
+    "whole_number",
 ]

@@ -18,7 +18,7 @@ from millrace.administration import ConsumerRow
 from millrace.application import Application
 from millrace.breaker import BREAKER_OPEN
 from millrace.clock import from_micros
-from millrace.command_line import add_family, add_reading, complain, plain, print_json, print_table
+from millrace.command_line import add_family, add_reading, complain, number, plain, print_json, print_table, whole_number
 from millrace.consumers import ANSWER_S, BreakerClosed, ConsumerChange, ConsumerMove, Consumers, ConsumerWorkers, operating
 from millrace.control import InstanceAnswers
 from millrace.inspection import Inspection
@@ -42,7 +42,7 @@ def add_consumers(commands: Any) -> None:
         _changing(consumers, verb, _wishing(wish), text=text)
     _changing(consumers, "close-breaker", close_breaker, text="try everything again at once, though what it calls was down")
     working = _changing(consumers, "workers", workers, text="call so many activities at once in each instance; 0: as declared")
-    working.add_argument("count", type=int, metavar="N", help="how many; holds over restarts")
+    working.add_argument("count", type=whole_number, metavar="N", help="how many; holds over restarts")
     resetting = _changing(consumers, "reset", reset, text="go on at the first record, or behind the last")
     resetting.add_argument("--to", required=True, choices=(EARLIEST, LATEST), help="where to go on")
     rewinding = _changing(consumers, "rewind", rewind, text="go back to a moment")
@@ -61,7 +61,7 @@ def _changing(commands: Any, name: str, command: Any, *, text: str) -> argparse.
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    seconds = number(text)
     if not 0 <= seconds <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400")
     return seconds

@@ -20,7 +20,7 @@ from typing import Any
 
 from millrace import letters
 from millrace.application import Application
-from millrace.command_line import add_family, add_reading, complain, json_text, plain, print_json, print_table
+from millrace.command_line import add_family, add_reading, complain, json_text, number, plain, print_json, print_table, whole_number
 from millrace.dead_letters import DeadLetters, LetterOutcome, operating_letters
 from millrace.errors import ConfigurationError
 from millrace.inspection import Inspection
@@ -95,17 +95,17 @@ def _filters(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    count = whole_number(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is not above 0")
+    return count
 
 
 def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1_000_000:
+    rate = number(text)
+    if not 0 < rate <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1000000")
-    return number
+    return rate
 
 
 def _query(options: argparse.Namespace) -> LetterQuery:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace.application import Application
-from millrace.command_line import add_family, add_reading, plain, print_json, print_table
+from millrace.command_line import add_family, add_reading, plain, print_json, print_table, whole_number
 from millrace.inspection import Inspection
 from millrace.saga_instance import STATUSES
 from millrace.saga_report import SagaReport, SagaSummary
@@ -45,7 +45,7 @@ def _naming(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = whole_number(text)
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return count

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from millrace.application import Application
-from millrace.command_line import add_reading, complain, is_coloured, paint, plain, print_json
+from millrace.command_line import add_reading, complain, is_coloured, paint, plain, print_json, whole_number
 from millrace.errors import UnknownMessage
 from millrace.message_trace import Dealing, MessageTrace, TracedMessage, TracedTimer, trace_message
 from millrace.saga_report import SagaSummary
@@ -28,10 +28,10 @@ def add_trace(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    count = whole_number(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is not above 0")
+    return count
 
 
 async def print_trace(app: Application, options: argparse.Namespace) -> int:
@@ -48,7 +48,9 @@ async def print_trace(app: Application, options: argparse.Namespace) -> int:
 
 def in_words(found: MessageTrace) -> list[str]:
     """Return a conversation as lines."""
-    lines = [f"conversation {printable(found.conversation)}: {len(found.messages):,} messages, {len(found.timers):,} timers wait"]
+    messages, timers = len(found.messages), len(found.timers)
+    known = f"{messages:,} message{'' if messages == 1 else 's'}, {timers:,} timer{' waits' if timers == 1 else 's wait'}"
+    lines = [f"conversation {printable(found.conversation)}: {known}"]
     for root in found.roots():
         if root.cause:
             lines.append(f"from outside: {printable(root.cause)}")

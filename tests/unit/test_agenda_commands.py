@@ -95,6 +95,26 @@ def test_the_clock_of_the_machine_is_left_alone(agenda: Millrace, monkeypatch: p
     assert (moved.status, "nobody can move it" in complaint(moved)) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "command, wrong",
+    [
+        ("clock advance soon", "'soon' is no number"),
+        ("clock to tomorrow", "'tomorrow' is no moment; write it like 2026-01-31T12:00:00Z"),
+        ("timers list --limit x", "'x' is no whole number"),
+        ("sagas list --limit 1.5", "'1.5' is no whole number"),
+        ("trace some-id --limit x", "'x' is no whole number"),
+        ("dead-letters list --limit x", "'x' is no whole number"),
+        ("dead-letters redrive --all --rate x", "'x' is no number"),
+        ("consumers pause a.b --timeout x", "'x' is no number"),
+        ("consumers workers a.b x", "'x' is no whole number"),
+    ],
+)
+def test_what_is_no_number_is_told_in_words(agenda: Millrace, command: str, wrong: str) -> None:
+    """Without the names of functions of ours."""
+    asked = agenda(command)
+    assert (asked.status, wrong in complaint(asked)) == (2, True), asked.err
+
+
 def test_schedules_are_seen_paused_and_removed(agenda: Millrace, monkeypatch: pytest.MonkeyPatch) -> None:
     """All days that passed while nothing ran are closed; none while it is paused; what another release declared can be removed."""
     asyncio.run(use())

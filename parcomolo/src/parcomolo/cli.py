@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from millrace import ConfigurationError, MillraceError, StoreUnavailable
 from millrace.operators import set_up_log
@@ -27,7 +27,7 @@ from parcomolo.configuration import ADMIN_TOKEN, DATA, EMBEDDED, LOG_FORMAT, PLA
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    top = argparse.ArgumentParser(prog="parcomolo", description="A shop in which an order flows by events.")
+    top = _Usage(prog="parcomolo", description="A shop in which an order flows by events.")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     serving = commands.add_parser(
         "serve",
@@ -75,10 +75,20 @@ def _add(command: argparse.ArgumentParser, setting: Setting, *, prefix: str = ""
     command.add_argument(f"--{prefix}{setting.name}", dest=setting.name, metavar=setting.name.upper(), help=text)
 
 
+class _Usage(argparse.ArgumentParser):
+    """Answers a mistake with one line, as wrong settings are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n")
+
+
 def _above_0(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
     if not 0 < number <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 100000")
     return number
 
 

@@ -28,6 +28,7 @@ SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", ORCHESTR
 CLOCKS = ("system", "virtual")
 SWITCH = ("on", "off")
 FORMATS = ("text", "json")
+SECONDS_MAX = 365 * 86_400
 EMBEDDED = "sqlite:"
 INSTALLATION = "installation.json"
 
@@ -235,8 +236,8 @@ def _seconds(setting: Setting, values: Mapping[str, str]) -> timedelta:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds <= 86_400 * 365:
-        raise setting.wrong(text, "a number of seconds, 0 or more")
+    if not 0 <= seconds <= SECONDS_MAX:
+        raise setting.wrong(text, f"a number of seconds from 0 to {SECONDS_MAX}")
     return timedelta(seconds=seconds)
 
 

@@ -35,6 +35,21 @@ def test_no_services_at_all_are_refused(tmp_path):
     assert all(part in line for part in ("--services", "''", "catalogue, orders")), line
 
 
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("serve", "--colour", "red"), "--colour"),
+        (("simulate", "--rate", "fast"), "'fast' is no number"),
+        (("simulate", "--rate", "1e9"), "1e9 is not above 0 and at most 100000"),
+        (("nonsense",), "invalid choice: 'nonsense'"),
+        ((), "COMMAND"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(words, told):
+    """Like a wrong setting; it names what is wrong as the user wrote it."""
+    assert told in one_line(parcomolo(*words))
+
+
 def test_help_tells_what_holds_without_a_setting():
     """All services, the first style; only settings that are off say `none`."""
     text = " ".join(parcomolo("serve", "--help").stdout.split())
