@@ -46,6 +46,13 @@ async def test_malformed_json_is_400(shop: Shop, body):
     told(await shop.http.post("/api/orders", content=body), 400, "malformed-json")
 
 
+async def test_a_number_that_no_computer_holds_is_422(shop: Shop):
+    """The decoder does not say where it stands, so it is the body that is wrong."""
+    body = json.dumps(GOOD | {"review_seconds": "?"}).replace('"?"', "1e400")
+    problem = told(await shop.http.post("/api/orders", content=body), 422, "invalid-field")
+    assert (problem["field"], problem["detail"]) == ("body", "body: Number out of range")
+
+
 @pytest.mark.parametrize(
     "change, field",
     [

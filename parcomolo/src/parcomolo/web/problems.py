@@ -106,13 +106,16 @@ def field_problem(field: str, what: str) -> Problem:
 
 
 def _located(text: str, root: str) -> tuple[str, str]:
-    """Return field and complaint of the decoder's text, such as "Expected `int` - at `$.lines[0].quantity`"."""
+    """Return field and complaint of the decoder's text, such as "Expected `int` - at `$.lines[0].quantity`".
+
+    What it writes as `[...]` is some entry of a mapping, and names nothing.
+    """
     found = _WHERE.match(text)
     what, path = (found["what"], found["path"] or root) if found else (text, root)
     inner = _MISSING.search(what) or _UNKNOWN.search(what)
     if inner:
         path = f"{path}.{inner['field']}"
-    return path.removeprefix(root).removeprefix("."), what
+    return path.removeprefix(root).split("[...]")[0].removeprefix("."), what
 
 
 def not_found(what: str, name: str) -> Problem:
