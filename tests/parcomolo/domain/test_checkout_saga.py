@@ -77,6 +77,6 @@ def test_what_is_gone_after_the_payment_is_paid_back():
 def test_a_step_without_an_answer_is_asked_for_again_and_then_undone():
     """Three times, each given twice as long; then what may have happened is taken back."""
     asked = given(CHECKOUT).events(PLACED).after(seconds=30).then(RESERVE).after(seconds=60).then(RESERVE)
-    undone = asked.after(seconds=120).then(stock.ReleaseStock(order_id=ID, reason="out_of_stock"))
+    undone = asked.after(seconds=120).then(stock.ReleaseStock(order_id=ID, reason="no_answer"))
     ended = orders.RejectOrder(order_id=ID, reason="out_of_stock", detail="no_answer", compensations=("stock_released",), closed=("stock",))
-    undone.when(stock.StockReleased(order_id=ID, lines=(pieces(),), reason="out_of_stock")).then(ended)
+    undone.when(stock.StockReleased(order_id=ID, lines=(pieces(),), reason="no_answer")).then(ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from millrace import NotYet
 from parcomolo.contracts.inventory import OutOfStock, ReservationExpired, StockReleased, StockReserved
@@ -10,7 +11,7 @@ from parcomolo.contracts.money import Money
 from parcomolo.contracts.operations import DeliveryLate
 from parcomolo.contracts.orders import OrderCancelled, OrderConfirmed, OrderRejected
 from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
-from parcomolo.contracts.shipping import ShippingCancelled
+from parcomolo.contracts.shipping import ShippingCancelled, ShippingFailed
 from parcomolo.orders.timeline import STORY, entry_of, missing
 from parcomolo.orders.views import OrderStatus, order_status
 from tests.parcomolo.domain.examples import at, line, pieces, placed
@@ -77,6 +78,24 @@ def test_a_cancelled_order_shows_all_its_compensations():
     for one in settled:
         with pytest.raises(NotYet):
             told(*(fact for fact in settled if fact is not one), (cancelled, "orders-1-3", ""))
+
+
+def test_what_was_undone_on_command_waits_for_the_failure_behind_it():
+    """A refund or a release is not told before the fact that it was commanded for; a step without an answer has none."""
+    paid = ((RESERVED, "inventory-1-1", "checkout-1-1"), (PAID, "payments-1-1", "checkout-1-2"))
+    refunded = PaymentRefunded(order_id="o1", payment_id="p", amount=AMOUNT, reason="shipping_failed")
+    for undone, its_id in (
+        (refunded, "payments-1-2"),
+        (StockReleased(order_id="o1", lines=(pieces(),), reason="shipping_failed"), "inventory-1-2"),
+    ):
+        with pytest.raises(NotYet, match="shipping-failed"):
+            told(*paid, (undone, its_id, "checkout-1-4"))
+        assert len(told(*paid, (replace(undone, reason="no_answer"), its_id, "checkout-1-4")).timeline) == 4
+    failed = ShippingFailed(order_id="o1", shipment_id="s", reason="address_unknown")
+    confirmed = (*paid, (CONFIRMED, "orders-1-2", "checkout-1-3"), (failed, "shipping-1-1", "checkout-1-4"))
+    assert told(*confirmed, (refunded, "payments-1-2", "checkout-1-5")).order.payment_status == "refunded"
+    with pytest.raises(NotYet, match="payment-failed"):
+        told(paid[0], (StockReleased(order_id="o1", lines=(pieces(),), reason="payment_failed"), "inventory-1-2", "checkout-1-3"))
 
 
 def test_out_of_stock_after_a_lapse_shows_the_refund_first():

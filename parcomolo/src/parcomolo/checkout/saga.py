@@ -73,9 +73,12 @@ from parcomolo.contracts.shipping import (
 PAYMENT_TIME = timedelta(seconds=75)
 REFUND_TIME = timedelta(seconds=45)
 CANCELLED, EXPIRED, OUT_OF_STOCK, NOT_CONFIRMED = "order_cancelled", "reservation_expired", "out_of_stock", "not_confirmed"
-NO_ANSWER = "no_answer"
+NO_ANSWER, REFUSED = "no_answer", "refused"
 _MESSAGES = {"reservation-expired": EXPIRED, "out-of-stock": OUT_OF_STOCK}
 _STEPS = {"reserve-stock": OUT_OF_STOCK, "process-payment": "payment_failed", "confirm-order": NOT_CONFIRMED}
+
+_TOLD = {"payment_failed": {"payment-failed"}, "shipping_failed": {"shipping-failed", "shipping-cancelled"}}
+"""By which fact a reader of the story learns of a reason."""
 
 _AXES = {"reserve-stock": "stock", "process-payment": "payment", "schedule-shipping": "shipping"}
 
@@ -85,6 +88,14 @@ def why(cause: SagaReason | SagaEnd) -> str:
     if cause.reason == "cancelled":
         return CANCELLED
     return _MESSAGES.get(cause.message) or _STEPS.get(cause.step, "shipping_failed")
+
+
+def why_undone(cause: SagaReason) -> str:
+    """Return the word that undo commands and their answers use: payment_failed and shipping_failed only where a fact has said so."""
+    if cause.reason == "timeout":
+        return NO_ANSWER
+    reason = why(cause)
+    return reason if cause.message in _TOLD.get(reason, {cause.message}) else REFUSED
 
 
 # Forward
@@ -125,18 +136,18 @@ def complete(case: Case) -> CompleteOrder:
 
 def release(case: Case, cause: SagaReason) -> ReleaseStock | None:
     """Give the stock back; an expired reservation has been."""
-    reason = why(cause)
+    reason = why_undone(cause)
     return None if reason == EXPIRED else ReleaseStock(order_id=case.order_id, reason=reason)
 
 
 def refund(case: Case, cause: SagaReason) -> RefundPayment:
     """Give the money back, or see to it that none is taken."""
-    return RefundPayment(order_id=case.order_id, reason=why(cause))
+    return RefundPayment(order_id=case.order_id, reason=why_undone(cause))
 
 
 def unship(case: Case, cause: SagaReason) -> CancelShipping:
     """Call the carrier off."""
-    return CancelShipping(order_id=case.order_id, reason=why(cause))
+    return CancelShipping(order_id=case.order_id, reason=why_undone(cause))
 
 
 def end(case: Case, cause: SagaEnd) -> CancelOrder | RejectOrder:

@@ -107,6 +107,14 @@ CANCELLED = "order_cancelled"
 """The reason of whatever is undone because a customer has asked for it."""
 NO_ANSWER = "no_answer"
 """What `order-rejected` says in detail where a step got no answer, so that no fact stands behind it."""
+_UNDOING = (
+    inventory.StockReleased,
+    payments.PaymentFailed,
+    payments.PaymentRefunded,
+    shipping.ShippingCancelled,
+    shipping.ShippingFailed,
+)
+"""Facts whose reason is that of an undo command, where one led to them; whoever orchestrates chooses the word, not a person."""
 FAILURES = {"out_of_stock": "out-of-stock", "payment_failed": "payment-failed", "shipping_failed": "shipping-failed"}
 _FACT_ID = re.compile(r"(orders|inventory|payments|shipping|operations)-\d+-\d+")
 _COMMANDED = re.compile(r"checkout-\d+-\d+")
@@ -127,6 +135,13 @@ ONLY_AFTER: dict[str, tuple[set[str], ...]] = {
 }
 """What a turn of the order stands on: one fact of each set. Its direct cause is only the last of them."""
 
+UNDONE_AFTER: dict[str, set[str]] = {
+    CANCELLED: {"order-cancellation-requested"},
+    "payment_failed": {"payment-failed"},
+    "shipping_failed": {"shipping-failed", "shipping-cancelled"},
+}
+"""What an undo was commanded after, by its reason; a step that got no answer has another word, and nothing is waited for."""
+
 TOLD_AFTER: dict[str, tuple[set[str], ...]] = {
     "payment-succeeded": ({"stock-reserved"},),
     "order-confirmed": ({"stock-reserved"}, {"payment-succeeded"}),
@@ -136,7 +151,6 @@ TOLD_AFTER: dict[str, tuple[set[str], ...]] = {
     "order-completed": ({"item-shipped"}, {"stock-committed"}),
     "order-cancellation-refused": ({"item-shipped"},),
     "order-expired": ({"reservation-expired"},),
-    CANCELLED: ({"order-cancellation-requested"},),
     "stock_released": ({"stock-released"},),
     "payment_refunded": ({"payment-refunded"},),
     "payment_voided": ({"payment-failed"},),
@@ -145,7 +159,7 @@ TOLD_AFTER: dict[str, tuple[set[str], ...]] = {
     "payment": (_PAYMENT_UNDONE,),
     "shipping": (_SHIPPING_UNDONE,),
 }
-"""The same where whoever orchestrates commanded it, after these: by the fact's name, its reason, and what it names as undone or closed.
+"""The same where whoever orchestrates commanded it, after these: by the fact's name, and by what it names as undone or closed.
 
 Only what has surely happened is listed: an operator may have skipped an undo, and a step may have got no answer at all.
 """
@@ -162,12 +176,14 @@ def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_re
     """
     if _FACT_ID.fullmatch(causation_id) and all(entry.id != causation_id for entry in entries):
         return f"its cause {causation_id}"
-    told = {entry.type for entry in entries}
-    commanded = _COMMANDED.fullmatch(causation_id) is not None
-    if commanded and in_review and not isinstance(fact, orders.OrderCancelled):
+    if in_review and _COMMANDED.fullmatch(causation_id) and not isinstance(fact, orders.OrderCancelled):
         return "order-review-ended"
-    grounds = _grounds_of_command(fact) if commanded else _grounds(fact, told)
-    return next((" or ".join(sorted(ground)) for ground in grounds if not ground & told), None)
+    told = {entry.type for entry in entries}
+    return next((" or ".join(sorted(ground)) for ground in _grounds(fact, told, causation_id) if not ground & told), None)
+
+
+def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[set[str], ...]:
+    return _grounds_of_command(fact) if _COMMANDED.fullmatch(causation_id) else _grounds_of_fact(fact, told)
 
 
 def _grounds_of_command(fact: Event) -> tuple[set[str], ...]:
@@ -176,8 +192,8 @@ def _grounds_of_command(fact: Event) -> tuple[set[str], ...]:
     seen: tuple[set[str], ...] = ()
     if isinstance(fact, orders.OrderRejected) and fact.detail != NO_ANSWER and fact.reason in FAILURES:
         seen = ({FAILURES[fact.reason]},)
-    if getattr(fact, "reason", "") == CANCELLED:
-        names.append(CANCELLED)
+    if isinstance(fact, _UNDOING) and fact.reason in UNDONE_AFTER:
+        seen = (UNDONE_AFTER[fact.reason],)
     if isinstance(fact, payments.PaymentFailed) and fact.amount is not None:
         names.append("payment-succeeded")  # it was asked for, and so has the same ground
     if isinstance(fact, shipping.ShippingCancelled) and fact.shipment_id is not None:
@@ -185,7 +201,7 @@ def _grounds_of_command(fact: Event) -> tuple[set[str], ...]:
     return (*seen, *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
 
 
-def _grounds(fact: Event, told: set[str]) -> tuple[set[str], ...]:
+def _grounds_of_fact(fact: Event, told: set[str]) -> tuple[set[str], ...]:
     name = STORY[type(fact)][0]
     if not isinstance(fact, orders.OrderRejected):
         return ONLY_AFTER.get(name, ())
