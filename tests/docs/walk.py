@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+LEAVE = "trap 'kill $(jobs -p) 2>/dev/null && wait || true' EXIT\n"
+"""A page stops what it started; one that fails on the way must leave nothing running either."""
+
 
 class Walked(NamedTuple):
     """How it ended, and everything that was said."""
@@ -30,7 +33,7 @@ def walk(page: Path, folder: Path, variables: dict[str, str], *, seconds: float,
         replaced: settings of the page that get another value here.
     """
     blocks = re.findall(r"^```sh walk\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    text = "set -em\n" + "".join(blocks)
+    text = f"{LEAVE}set -em\n" + "".join(blocks)
     for name, value in replaced.items():
         text = re.sub(rf"\b{name}=\S+", f"{name}={value}", text)
     ours = {**variables, "PATH": f"{Path(sys.executable).parent}:{variables['PATH']}"}
