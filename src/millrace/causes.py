@@ -19,6 +19,7 @@ from millrace.inspection import Inspection
 from millrace.partitioning import partition_of
 from millrace.ports import TopicInfo
 from millrace.serialization import Envelope, open_envelope
+from millrace.trace_search import FACT, Search
 
 CHAIN_MAX = 20
 LOOK_BACK = 2000
@@ -53,13 +54,10 @@ async def causes_of(inspection: Inspection, message: Envelope, *, key: str) -> t
 
 
 async def _find(inspection: Inspection, wanted: str, *, key: str) -> tuple[str | None, Envelope | None]:
-    service, position = _said_by(wanted)
-    if service in inspection.stores:
-        rows, _ = await inspection.stores[service].reader.journal.tail(position - 1, limit=1)
-        found = _opened(rows[0].value, wanted) if rows and rows[0].position == position else None
-        if found is not None:
-            return f"journal of {service}, position {position}", found
-    written = next((each.writes() for each in inspection.app.services if each.name == service), None)
+    said = FACT.fullmatch(wanted)
+    if said is not None and (fact := await Search(inspection).fact(wanted)) is not None:
+        return f"journal of {said['service']}, position {int(said['position'])}", fact.envelope
+    written = next((each.writes() for each in inspection.app.services if said is not None and each.name == said["service"]), None)
     if inspection.parts is not None:
         for info in await inspection.log.log.topics():
             if (written is None or info.name in written) and not info.name.startswith("internal."):
@@ -67,13 +65,6 @@ async def _find(inspection: Inspection, wanted: str, *, key: str) -> tuple[str |
                 if found is not None:
                     return place, found
     return None, None
-
-
-def _said_by(wanted: str) -> tuple[str, int]:
-    """Return service and journal position that an id names, if it names any."""
-    service, _, rest = wanted.rpartition("-")[0].rpartition("-")
-    position = wanted.rpartition("-")[2]
-    return (service, int(position)) if rest.isdecimal() and position.isascii() and position.isdecimal() else ("", 0)
 
 
 async def _find_in(inspection: Inspection, info: TopicInfo, wanted: str, *, key: str) -> tuple[str | None, Envelope | None]:

@@ -85,14 +85,16 @@ class Search:
         """Return the message of a fact's id from its journal, None where the id is none of a fact or the row is gone."""
         parts = FACT.fullmatch(name)
         store = self._inspection.stores.get(parts["service"]) if parts else None
-        if parts is None or store is None or int(parts["epoch"]) != await store.epoch():
+        if parts is None or store is None:
             return None
         position = int(parts["position"])
         rows, _ = await store.reader.journal.tail(position - 1, limit=1)
         if not rows or rows[0].position != position:
             return None
-        row = rows[0]
-        return Found(open_envelope(row.value, bytes_max=None), row.topic, row.partition)
+        envelope = open_envelope(rows[0].value, bytes_max=None)
+        if envelope.id != name:
+            return None  # another epoch's row
+        return Found(envelope, rows[0].topic, rows[0].partition)
 
     async def stream(self, key: str) -> list[Found]:
         """Return the events of every aggregate of a key, oldest first in each."""
