@@ -143,9 +143,7 @@ class Turn(Waiting):
         self.held_changed, self.handled = False, 0
         self.outcomes = Outcomes(self._intake, self.memory, probing=self.probing)
         self.notes = Notes(self._intake.group)
-        if self._spans is not None:
-            self._spans.forget()
-            self._spans = None
+        self._forget_spans()
 
     async def prepare(self, unit: UnitOfWork) -> None:
         """Compare positions, load held messages and timers, name the rows of everything."""
@@ -287,10 +285,13 @@ class Turn(Waiting):
     def failed(self, error: BaseException) -> None:
         """Hand the error to the loop."""
         self._settle()
+        self._forget_spans()
+        super().failed(error)
+
+    def _forget_spans(self) -> None:
         if self._spans is not None:
             self._spans.forget()
             self._spans = None
-        super().failed(error)
 
     def _settle(self) -> None:
         if not self.settled.done():
@@ -484,7 +485,7 @@ class Turn(Waiting):
         held = self.outcomes.failed(delivery, error, unit, before=before, handled=self.handled)
         if held is not None:
             self.notes.held(delivery, held)
-            if self._spans is not None and isinstance(error, Exception):
+            if self._spans is not None and not isinstance(error, NotYet):
                 self._spans.failed(delivery, error)
             return held
         self.notes.refused(delivery, reason_of(error))
