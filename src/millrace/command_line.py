@@ -8,6 +8,7 @@ Neighbours: `cli` and `consumer_commands` are written with it; `terminal` lays t
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -71,6 +72,22 @@ def whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
 
 
+def positive(text: str) -> int:
+    """Return an argument as a whole number above 0."""
+    count = whole_number(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is not above 0")
+    return count
+
+
+def user() -> str:
+    """Return who gives a command, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
 def sentence(text: str) -> str:
     """Return a few words as a sentence."""
     return f"{text[0].upper()}{text[1:]}."
@@ -132,8 +149,10 @@ __all__ = [
     "number",
     "paint",
     "plain",
+    "positive",
     "print_json",
     "print_table",
     "sentence",
+    "user",
     "whole_number",
 ]

@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
@@ -218,9 +218,4 @@ class Watch:
         return [line]
 
 
-def differences(watches: Iterable[Watch]) -> list[Alarm]:
-    """Return the alarms that are on in some services."""
-    return [alarm for watch in watches for alarm in watch.alarms.values()]
-
-
-__all__ = ["Watch", "differences"]
+__all__ = ["Watch"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import json
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any
 
 from millrace import letters
 from millrace.application import Application
-from millrace.command_line import add_family, add_reading, complain, json_text, number, plain, print_json, print_table, whole_number
+from millrace.command_line import add_family, add_reading, complain, json_text, number, plain, positive, print_json, print_table, user
 from millrace.dead_letters import DeadLetters, LetterOutcome, operating_letters
 from millrace.errors import ConfigurationError
 from millrace.inspection import Inspection
@@ -51,7 +50,7 @@ def add_dead_letters(commands: Any) -> None:
     which.add_argument("--state", choices=("dead", "all"), default="dead", help="all: what waits, too (default: dead)")
     which.add_argument("--closed", action="store_true", help="those that were discarded, edited or said again, in that order")
     which.add_argument("--group", action="store_true", help="what they failed of, with how often, when, and one of them")
-    listing.add_argument("--limit", type=_positive, default=100, metavar="N", help="at most so many (default: 100)")
+    listing.add_argument("--limit", type=positive, default=100, metavar="N", help="at most so many (default: 100)")
     showing = add_reading(family, "show", show_letter, text="one letter: reason, attempts, causes, content with personal fields masked")
     showing.add_argument("id", help="as `dead-letters list` shows it")
     showing.add_argument("--raw", action="store_true", help="the original bytes, unmasked (with --json: as base64)")
@@ -94,13 +93,6 @@ def _filters(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", metavar="TIME" if name == "since" else name.upper(), help=text)
 
 
-def _positive(text: str) -> int:
-    count = whole_number(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{count} is not above 0")
-    return count
-
-
 def _rate(text: str) -> float:
     rate = number(text)
     if not 0 < rate <= 1_000_000:
@@ -126,13 +118,6 @@ def _wanted(options: argparse.Namespace) -> LetterQuery | str:
     if sum(ways) != 1 and not (options.all and ways == [False, True, True]):
         raise ConfigurationError("name one letter by its id, or say which by options, or --all")
     return options.id if options.id is not None else query
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
 
 
 async def list_letters(app: Application, options: argparse.Namespace) -> int:
@@ -257,7 +242,7 @@ async def redrive(app: Application, options: argparse.Namespace) -> int:
             if run is not None:
                 done = await operator.resume(run, rate=options.rate, report=told)
             else:
-                done = await operator.redrive(wanted, rate=options.rate, who=_who(), report=told)
+                done = await operator.redrive(wanted, rate=options.rate, who=user(), report=told)
         except asyncio.CancelledError:
             for far in last:
                 left = f"{far.redriven:,} of {far.of:,} letters are redriven; `dead-letters redrive --resume {far.run}` goes on"
@@ -311,7 +296,7 @@ async def edit(app: Application, options: argparse.Namespace) -> int:
     changes = dict(_field(text) for text in options.set) if options.set else None
     data = _read_data(options.data) if options.data is not None else None
     async with operating_letters(app, _services(options.id)) as operator:
-        done = await operator.edit(options.id, data=data, changes=changes, kind=options.type, who=_who(), note=options.note)
+        done = await operator.edit(options.id, data=data, changes=changes, kind=options.type, who=user(), note=options.note)
     if options.json:
         return print_json(plain(done))
     return print_table(("id", "done", "successor"), [(done.id, done.done, done.successor)], none="")
@@ -339,7 +324,7 @@ async def discard(app: Application, options: argparse.Namespace) -> int:
     """Give letters up."""
     wanted = _wanted(options)
     async with operating_letters(app, _services(wanted)) as operator:
-        count = await operator.discard(wanted, note=options.note, who=_who())
+        count = await operator.discard(wanted, note=options.note, who=user())
     if options.json:
         return print_json({"discarded": count})
     print(f"{count:,} letters are discarded; `dead-letters list --closed` shows them")

@@ -6,13 +6,12 @@ Neighbours: `cli` adds the family; `sagas` does the work.
 from __future__ import annotations
 
 import argparse
-import getpass
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
 from millrace.application import Application
-from millrace.command_line import add_family, add_reading, plain, print_json, print_table, whole_number
+from millrace.command_line import add_family, add_reading, plain, positive, print_json, print_table, user
 from millrace.inspection import Inspection
 from millrace.saga_instance import STATUSES
 from millrace.saga_report import SagaReport, SagaSummary
@@ -28,7 +27,7 @@ def add_sagas(commands: Any) -> None:
     listing = add_reading(sagas, "list", list_all, text="which there are, by status")
     listing.add_argument("--status", choices=STATUSES, help="only these")
     listing.add_argument("--saga", metavar="NAME", help="of one saga only")
-    listing.add_argument("--limit", type=_count, default=0, metavar="N", help="at most so many (default: all)")
+    listing.add_argument("--limit", type=positive, default=0, metavar="N", help="at most so many (default: all)")
     _naming(add_reading(sagas, "show", show, text="steps done, under way and to come, attempts, deadlines, timeline"))
     _naming(add_reading(sagas, "retry", retry, text="send what is stuck again, attempts beginning anew"))
     skipping = _naming(add_reading(sagas, "skip", skip, text="let the stuck step count as done, or as undone, and go on"))
@@ -42,13 +41,6 @@ def _naming(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("id", metavar="ID", help="of the instance, as `sagas list` shows it")
     command.add_argument("--saga", metavar="NAME", help="its saga, where several have that id")
     return command
-
-
-def _count(text: str) -> int:
-    count = whole_number(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return count
 
 
 async def list_all(app: Application, options: argparse.Namespace) -> int:
@@ -81,19 +73,19 @@ async def show(app: Application, options: argparse.Namespace) -> int:
 
 async def retry(app: Application, options: argparse.Namespace) -> int:
     """Send what is stuck again."""
-    return await _decide(app, options, lambda sagas: sagas.retry(options.id, saga=options.saga, by=_who()))
+    return await _decide(app, options, lambda sagas: sagas.retry(options.id, saga=options.saga, by=user()))
 
 
 async def skip(app: Application, options: argparse.Namespace) -> int:
     """Let a stuck step count as done or undone."""
     return await _decide(
-        app, options, lambda sagas: sagas.skip(options.id, reason=options.reason, step=options.step, saga=options.saga, by=_who())
+        app, options, lambda sagas: sagas.skip(options.id, reason=options.reason, step=options.step, saga=options.saga, by=user())
     )
 
 
 async def take_over(app: Application, options: argparse.Namespace) -> int:
     """End an instance for the machine."""
-    return await _decide(app, options, lambda sagas: sagas.take_over(options.id, reason=options.reason, saga=options.saga, by=_who()))
+    return await _decide(app, options, lambda sagas: sagas.take_over(options.id, reason=options.reason, saga=options.saga, by=user()))
 
 
 async def _decide(app: Application, options: argparse.Namespace, decide: Callable[[Sagas], Awaitable[SagaReport]]) -> int:
@@ -123,14 +115,6 @@ def _tell(report: SagaReport, options: argparse.Namespace) -> int:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat().replace("+00:00", "Z") if moment is not None else None
-
-
-def _who() -> str:
-    """Return who decides, as far as the system knows."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "somebody"
 
 
 __all__ = ["add_sagas"]

@@ -37,8 +37,6 @@ from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
 LIMIT_MAX = 1000
-BY_OPERATORS = frozenset({"retried", "skipped", "taken over"})
-"""What of a timeline was no message; its `id` is a person."""
 Found = tuple[str, SagaPattern, StoreReader]
 
 

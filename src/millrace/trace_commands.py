@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from millrace.application import Application
-from millrace.command_line import add_reading, complain, is_coloured, paint, plain, print_json, whole_number
+from millrace.command_line import add_reading, complain, is_coloured, paint, plain, positive, print_json
 from millrace.errors import UnknownMessage
 from millrace.message_trace import Dealing, MessageTrace, TracedMessage, TracedTimer, trace_message
 from millrace.saga_report import SagaSummary
@@ -24,14 +24,7 @@ def add_trace(commands: Any) -> None:
     """Add the command to the grammar."""
     tracing = add_reading(commands, "trace", print_trace, text="why a message is here: causes, who handled it, what waits and until when")
     tracing.add_argument("id", metavar="ID", help="id of a message, name of a held one, or a key: an order's id, say")
-    tracing.add_argument("--limit", type=_positive, default=LIMIT, metavar="N", help=f"read at most so many records (default: {LIMIT:,})")
-
-
-def _positive(text: str) -> int:
-    count = whole_number(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{count} is not above 0")
-    return count
+    tracing.add_argument("--limit", type=positive, default=LIMIT, metavar="N", help=f"read at most so many records (default: {LIMIT:,})")
 
 
 async def print_trace(app: Application, options: argparse.Namespace) -> int:
