@@ -13,12 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from millrace import Application, ConfigurationError, UnknownMessage
-from millrace.errors import SagaRefused
+from millrace import Application
 from millrace.operators import Sagas
-from parcomolo.web.endpoint import Answer, Call, Cursor, Endpoint, Limit, Text, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Cursor, Endpoint, Limit, Text, ok
 from parcomolo.web.guard import Guard
-from parcomolo.web.problems import Problem, field_problem, not_found
+from parcomolo.web.problems import field_problem, judged
 
 T = TypeVar("T")
 SERVICE = "checkout"
@@ -133,7 +132,7 @@ class SagaRoutes:
         except ValueError as error:
             raise field_problem("cursor", str(error)) from error
         items = tuple(msgspec.convert(item, SagaItem, from_attributes=True) for item in page.items)
-        return ok(SagaPage(items=items, next=page.next), ("Cache-Control", "no-store"))
+        return ok(SagaPage(items=items, next=page.next), NOT_KEPT)
 
     async def show(self, call: Call) -> Answer:
         """Tell everything about one."""
@@ -159,15 +158,8 @@ class SagaRoutes:
         return _told(await _judged(call, self._sagas.take_over(call.params["id"], reason=request.reason, by=request.by)))
 
 
-async def _judged(call: Call, work: Awaitable[T]) -> T:
-    try:
-        return await work
-    except UnknownMessage as error:
-        raise not_found("saga", call.params["id"]) from error
-    except SagaRefused as error:
-        raise Problem(409, "saga-state", "That cannot be done now.", detail=str(error), reason="saga_state") from error
-    except ConfigurationError as error:
-        raise field_problem("reason", str(error)) from error
+def _judged(call: Call, work: Awaitable[T]) -> Awaitable[T]:
+    return judged(work, what="saga", name=call.params["id"], field="reason")
 
 
 def _told(report: Any) -> Answer:
@@ -182,7 +174,7 @@ def _told(report: Any) -> Answer:
         steps=tuple(msgspec.convert(step, SagaStepAnswer, from_attributes=True) for step in report.steps),
         timeline=tuple(msgspec.convert(line, SagaLine, from_attributes=True) for line in report.timeline),
     )
-    return ok(answer, ("Cache-Control", "no-store"))
+    return ok(answer, NOT_KEPT)
 
 
 def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:

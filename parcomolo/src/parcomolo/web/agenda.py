@@ -15,13 +15,12 @@ import msgspec
 from millrace import Application, UnknownMessage
 from millrace.errors import ConsumerRefused
 from millrace.operators import Agenda
-from parcomolo.web.endpoint import Answer, Call, Endpoint, Limit, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Endpoint, Limit, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem, not_found
 
 TIMERS, SCHEDULES = "/console/api/timers", "/console/api/schedules"
 TAG = "console"
-FRESH = ("Cache-Control", "no-store")
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 TimerName = Annotated[str, msgspec.Meta(max_length=4000, description="`id` of a timer as the list shows it")]
 Change = Callable[[Agenda, str, str], Awaitable[None]]
@@ -60,7 +59,7 @@ class AgendaRoutes:
         query = call.ask(TimerQuery)
         asked = {name: getattr(query, name) for name in ("service", "processor", "key", "after", "limit")}
         try:
-            return ok(await self._agenda.timers(**asked), FRESH)
+            return ok(await self._agenda.timers(**asked), NOT_KEPT)
         except UnknownMessage as error:
             raise field_problem("after", str(error)) from error
 
@@ -78,7 +77,7 @@ class AgendaRoutes:
 
     async def schedules(self, call: Call) -> Answer:
         """List what recurs."""
-        return ok(await self._agenda.schedules(), FRESH)
+        return ok(await self._agenda.schedules(), NOT_KEPT)
 
     def changing(self, change: Change) -> Callable[[Call], Awaitable[Answer]]:
         """Return the handler of a verb."""

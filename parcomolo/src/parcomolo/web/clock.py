@@ -16,7 +16,7 @@ import msgspec
 from millrace import Application, Clock, VirtualClock
 from millrace.errors import ClockRefused
 from parcomolo.configuration import CLOCK, CLOCKS
-from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Endpoint, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import Problem, field_problem
 
@@ -72,7 +72,7 @@ class ClockRoutes:
     def _answer(self) -> Answer:
         clock = self._app.clock
         status = ClockStatus(clock=CLOCKS[isinstance(clock, VirtualClock)], now=clock.now(), ahead_seconds=ahead_of(clock).total_seconds())
-        return ok(status, ("Cache-Control", "no-store"))
+        return ok(status, NOT_KEPT)
 
 
 def ahead_of(clock: Clock) -> timedelta:

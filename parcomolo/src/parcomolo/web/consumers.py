@@ -13,12 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from millrace import Application, ConfigurationError, UnknownMessage
-from millrace.errors import ConsumerRefused
+from millrace import Application
 from millrace.operators import Consumers
-from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Endpoint, ok
 from parcomolo.web.guard import Guard
-from parcomolo.web.problems import Problem, field_problem, not_found
+from parcomolo.web.problems import Problem, judged
 
 T = TypeVar("T")
 PATH = "/console/api/consumers"
@@ -84,7 +83,7 @@ class ConsumerRoutes:
 
     async def browse(self, call: Call) -> Answer:
         """List every partition of every consumer."""
-        return ok(await self._consumers.list(), ("Cache-Control", "no-store"))
+        return ok(await self._consumers.list(), NOT_KEPT)
 
     def wishing(self, wish: Wish) -> Callable[[Call], Awaitable[Answer]]:
         """Return the handler of a verb."""
@@ -136,15 +135,8 @@ class ConsumerRoutes:
         return name
 
 
-async def _judged(name: str, work: Awaitable[T], *, field: str = "to") -> T:
-    try:
-        return await work
-    except UnknownMessage as error:
-        raise not_found("consumer", name) from error
-    except ConsumerRefused as error:
-        raise Problem(409, "consumer-state", "That cannot be done now.", detail=str(error), reason="consumer_state") from error
-    except ConfigurationError as error:
-        raise field_problem(field, str(error)) from error
+def _judged(name: str, work: Awaitable[T], *, field: str = "to") -> Awaitable[T]:
+    return judged(work, what="consumer", name=name, field=field)
 
 
 def _answer(done: Any) -> Answer:

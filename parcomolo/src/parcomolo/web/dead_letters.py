@@ -14,12 +14,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from millrace import Application, ConfigurationError, UnknownMessage
-from millrace.errors import InvalidEdit, LetterRefused
+from millrace import Application
 from millrace.operators import DeadLetters, LetterQuery
-from parcomolo.web.endpoint import Answer, Call, Cursor, Endpoint, Limit, Text, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Cursor, Endpoint, Limit, Text, ok
 from parcomolo.web.guard import Guard
-from parcomolo.web.problems import Problem, field_problem, not_found
+from parcomolo.web.problems import Problem, field_problem, judged
 
 T = TypeVar("T")
 PATH = "/console/api/dead-letters"
@@ -27,7 +26,6 @@ TAG = "console"
 LINES = "application/x-ndjson"
 NAME = {"id": "of the letter, as the list shows it"}
 PROBLEMS = (400, 401, 403, 404, 409, 413, 422, 503)
-NOT_KEPT = ("Cache-Control", "no-store")
 
 Name = Annotated[str, msgspec.Meta(max_length=1000)]
 Since = Annotated[datetime, msgspec.Meta(tz=True, description="failed last at this moment or later, RFC 3339")]
@@ -113,14 +111,13 @@ class DeadLetterRoutes:
         """List letters, page by page."""
         asked = call.ask(Browsing)
         listing = self._letters.closed if asked.closed else self._letters.list
-        page = await _judged(
-            "", listing(asked.query(), limit=asked.limit, cursor=asked.cursor), field="cursor" if asked.cursor else "service"
-        )
+        listed = listing(asked.query(), limit=asked.limit, cursor=asked.cursor)
+        page = await _judged(listed, field="cursor" if asked.cursor else "service")
         return ok({"items": [DeadLetters.document(each) for each in page.items], "next": page.next}, NOT_KEPT)
 
     async def groups(self, call: Call) -> Answer:
         """Count letters by what they failed of."""
-        found = await _judged("", self._letters.groups(call.ask(Filter).query()), field="service")
+        found = await _judged(self._letters.groups(call.ask(Filter).query()), field="service")
         return ok([DeadLetters.document(each) for each in found], NOT_KEPT)
 
     async def show(self, call: Call) -> Answer:
@@ -129,13 +126,13 @@ class DeadLetterRoutes:
         if raw:
             self._guard.check(call)
         name = call.params["id"]
-        return ok(DeadLetters.document(await _judged(name, self._letters.show(name)), raw=raw), NOT_KEPT)
+        return ok(DeadLetters.document(await _judged(self._letters.show(name), name=name), raw=raw), NOT_KEPT)
 
     async def export(self, call: Call) -> Answer:
         """Send letters with their original bytes."""
         self._guard.check(call)
         query = call.ask(Filter).query()
-        await _judged("", self._letters.list(query, limit=1), field="service")
+        await _judged(self._letters.list(query, limit=1), field="service")
         return Answer(content_type=LINES, headers=[NOT_KEPT], stream=self._letters.export(query))
 
     async def redrive(self, call: Call) -> Answer:
@@ -145,22 +142,24 @@ class DeadLetterRoutes:
         if sum(each is not None for each in (request.id, request.where, request.run)) != 1:
             raise field_problem("where", "name a letter by id, or letters by where (an empty object: all), or a run to go on with")
         if request.run is not None:
-            return ok(await _judged(request.run, self._letters.resume(request.run, limit=request.limit), field="run"))
+            return ok(await _judged(self._letters.resume(request.run, limit=request.limit), name=request.run, field="run"))
         wanted = self._here(request.id) if request.id is not None else request.where.query() if request.where is not None else ""
-        return ok(await _judged(request.id or "", self._letters.redrive(wanted, limit=request.limit, who="console"), field="where.service"))
+        redriving = self._letters.redrive(wanted, limit=request.limit, who="console")
+        return ok(await _judged(redriving, name=request.id or "", field="where.service"))
 
     async def edit(self, call: Call) -> Answer:
         """Put another message into the place of a letter."""
         self._guard.check(call)
         name, asked = self._here(call.params["id"]), call.read(EditRequest)
         editing = self._letters.edit(name, data=asked.data, changes=asked.set, kind=asked.type, who=asked.by, note=asked.note)
-        return ok(await _judged(name, editing))
+        return ok(await _judged(editing, name=name))
 
     async def discard(self, call: Call) -> Answer:
         """Give a letter up."""
         self._guard.check(call)
         name, asked = self._here(call.params["id"]), call.read(DiscardRequest)
-        return ok({"discarded": await _judged(name, self._letters.discard(name, note=asked.note, who=asked.by), field="note")})
+        discarding = self._letters.discard(name, note=asked.note, who=asked.by)
+        return ok({"discarded": await _judged(discarding, name=name, field="note")})
 
     def _here(self, name: str) -> str:
         """Return the name of a letter.
@@ -175,17 +174,8 @@ class DeadLetterRoutes:
         return name
 
 
-async def _judged(name: str, work: Awaitable[T], *, field: str = "data") -> T:
-    try:
-        return await work
-    except UnknownMessage as error:
-        raise not_found("letter", name) from error
-    except LetterRefused as error:
-        raise Problem(409, "letter-state", "That cannot be done now.", detail=str(error), reason="letter_state") from error
-    except InvalidEdit as error:
-        raise field_problem(error.field, str(error).removeprefix(f"{error.field}: ")) from error
-    except ConfigurationError as error:
-        raise field_problem(field, str(error)) from error
+def _judged(work: Awaitable[T], *, name: str = "", field: str = "data") -> Awaitable[T]:
+    return judged(work, what="letter", name=name, field=field)
 
 
 def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:

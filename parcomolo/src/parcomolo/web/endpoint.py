@@ -35,6 +35,8 @@ Quantity = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 """A number of pieces."""
 Cursor = Annotated[str, msgspec.Meta(max_length=2000, description="`next` of the page before")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000, description="at most this many")]
+NOT_KEPT = ("Cache-Control", "no-store")
+"""Of an answer that is true for a moment only."""
 
 
 class Call(msgspec.Struct, kw_only=True):

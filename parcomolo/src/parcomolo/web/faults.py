@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from parcomolo.outages import Outages
-from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Endpoint, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import not_found
 
@@ -29,7 +29,7 @@ def endpoints(outages: Outages, guard: Guard) -> tuple[Endpoint, ...]:
 
     async def browse(call: Call) -> Answer:
         found = [{"dependency": name, "down": outage.down} for name, outage in outages.all().items()]
-        return ok(found, ("Cache-Control", "no-store"))
+        return ok(found, NOT_KEPT)
 
     async def switch(call: Call) -> Answer:
         guard.check(call)

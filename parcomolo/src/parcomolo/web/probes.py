@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from millrace import Application
-from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Endpoint, ok
 from parcomolo.web.problems import unavailable
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -16,7 +16,7 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
 
     async def health(call: Call) -> Answer:
         found = app.health()
-        return ok(found, ("Cache-Control", "no-store"), status=200 if found.status == "ok" else 503)
+        return ok(found, NOT_KEPT, status=200 if found.status == "ok" else 503)
 
     async def ready(call: Call) -> Answer:
         if not app.ready():
@@ -24,7 +24,7 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
                 "This process does not hold its partitions yet, or not every service has heard what the others said at the first start.",
                 kind="not-ready",
             )
-        return ok({"status": "ready"}, ("Cache-Control", "no-store"))
+        return ok({"status": "ready"}, NOT_KEPT)
 
     async def metrics(call: Call) -> Answer:
         return Answer(body=app.metrics().encode(), content_type=METRICS)

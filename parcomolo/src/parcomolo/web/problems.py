@@ -8,18 +8,24 @@ Neighbours: `endpoint` raises what the decoder found, `application` turns what r
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import msgspec
 
 from millrace import (
+    ConfigurationError,
     IdempotencyConflict,
     Overloaded,
     PositionUnknown,
     Rejected,
     StoreUnavailable,
+    UnknownMessage,
     VersionConflict,
 )
+from millrace.errors import ConsumerRefused, InvalidEdit, LetterRefused, SagaRefused
+
+T = TypeVar("T")
 
 LINE_OF_TEXT = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 WORD = r"^[^\x00-\x20\x7f]+$"
@@ -121,6 +127,30 @@ def _located(text: str, root: str) -> tuple[str, str]:
 def not_found(what: str, name: str) -> Problem:
     """Return the problem of an id that nothing has."""
     return Problem(404, f"unknown-{what}", f"There is no such {what}.", detail=f"{what} {name!r} is not known here.")
+
+
+async def judged(work: Awaitable[T], *, what: str, name: str, field: str) -> T:
+    """Return what an operator's request leads to.
+
+    Args:
+        work: does it.
+        what: a consumer, letter or saga; it names the problems.
+        name: of the one that is meant.
+        field: of the request, which is wrong where the toolkit does not say itself which one is.
+
+    Raises:
+        Problem: there is none of this name (404), it does not stand so that this can be done (409), or a field is wrong (422).
+    """
+    try:
+        return await work
+    except UnknownMessage as error:
+        raise not_found(what, name) from error
+    except (ConsumerRefused, LetterRefused, SagaRefused) as error:
+        raise Problem(409, f"{what}-state", "That cannot be done now.", detail=str(error), reason=f"{what}_state") from error
+    except InvalidEdit as error:
+        raise field_problem(error.field, str(error).removeprefix(f"{error.field}: ")) from error
+    except ConfigurationError as error:
+        raise field_problem(field, str(error)) from error
 
 
 def unavailable(detail: str, *, kind: str = "unavailable", retry_after: int = 1) -> Problem:

@@ -11,7 +11,7 @@ import msgspec
 
 from millrace import Application, UnknownMessage
 from millrace.operators import trace_message
-from parcomolo.web.endpoint import Answer, Call, Endpoint, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Endpoint, ok
 from parcomolo.web.problems import not_found
 
 PATH = "/console/api/trace"
@@ -33,7 +33,7 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
             found = await trace_message(app, name, limit=call.ask(TraceQuery).limit)
         except UnknownMessage as error:
             raise not_found("message, key or conversation", name) from error
-        return ok(found, ("Cache-Control", "no-store"))
+        return ok(found, NOT_KEPT)
 
     return (
         Endpoint(
