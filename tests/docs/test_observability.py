@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.walk import walk
+from tests.docs.walk import walk_on_files
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "observability.md"
 WALK_S = 100
@@ -42,13 +40,7 @@ def collector() -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
 def test_the_page_does_what_it_says(tmp_path: Path, collector) -> None:
     """Its commands succeed; the conversation is a tree; spans of every service reach the collector before the process ends."""
     port, posted = collector
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        mine = str(probe.getsockname()[1])
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text().replace("8112", mine).replace("4318", str(port)))
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PARCOMOLO_", "OTEL_"))}
-    walked = walk(page, tmp_path, variables, seconds=WALK_S)
+    walked = walk_on_files(PAGE, tmp_path, port="8112", seconds=WALK_S, also={"4318": str(port)})
 
     assert walked.status == 0, walked.said
     assert "orders.order-status@1: handled" in walked.said

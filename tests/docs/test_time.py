@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 
-from tests.docs.walk import walk
+from tests.docs.walk import walk_on_files
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "time.md"
 WALK_S = 60
@@ -17,13 +15,7 @@ WALK_S = 60
 @pytest.mark.timeout(WALK_S * 2)
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
     """Its commands, in one shell from top to bottom, in an empty folder: every one succeeds, and nothing is left at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text().replace("8111", port))
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PARCOMOLO_")}
-    walked = walk(page, tmp_path, variables, seconds=WALK_S)
+    walked = walk_on_files(PAGE, tmp_path, port="8111", seconds=WALK_S)
 
     assert walked.status == 0, walked.said
     assert '"ahead_seconds":900.0' in walked.said

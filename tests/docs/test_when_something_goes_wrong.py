@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 
-from tests.docs.walk import walk
+from tests.docs.walk import walk_on_files
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "when-something-goes-wrong.md"
 WALK_S = 100
@@ -17,13 +15,7 @@ WALK_S = 100
 @pytest.mark.timeout(WALK_S * 2)
 def test_the_story_ends_well(tmp_path: Path) -> None:
     """Every command succeeds, the ledger each time; the breaker opened, the letter was edited, the refund skipped for a reason."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text().replace("8117", port))
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PARCOMOLO_")}
-    walked = walk(page, tmp_path, variables, seconds=WALK_S)
+    walked = walk_on_files(PAGE, tmp_path, port="8117", seconds=WALK_S)
 
     assert walked.status == 0, walked.said
     assert '"state":"breaker open"' in walked.said

@@ -5,9 +5,12 @@ Neighbours: a test per page that can be walked.
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,3 +44,25 @@ def walk(page: Path, folder: Path, variables: dict[str, str], *, seconds: float,
         done = subprocess.run(["bash", "-c", text], cwd=folder, env=ours, stdout=out, stderr=out, timeout=seconds, check=False)
         out.seek(0)
         return Walked(done.returncode, out.read())
+
+
+def walk_on_files(page: Path, folder: Path, *, port: str, seconds: float, also: Mapping[str, str] | None = None) -> Walked:
+    """Run the blocks of a page in files below an empty folder, without the settings of whoever runs the tests.
+
+    Args:
+        page: the file.
+        folder: an empty one to walk in.
+        port: that the page names; a free one takes its place.
+        seconds: how long it may take.
+        also: what else of the page is replaced, and by what.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        replaced = {port: str(probe.getsockname()[1]), **(also or {})}
+    text = page.read_text()
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    copy = folder / "page.md"
+    copy.write_text(text)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PARCOMOLO_", "OTEL_"))}
+    return walk(copy, folder, variables, seconds=seconds)
