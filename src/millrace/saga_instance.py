@@ -12,6 +12,8 @@ Neighbours: `saga` makes the row class of each saga, `saga_course` moves instanc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from millrace.state import State
@@ -25,6 +27,8 @@ NOTHING = msgspec.Raw(b"null")
 """Stands for a case that is not there."""
 TIMELINE_MAX = 200
 """Entries that are kept of an instance; the first one and the newest stay."""
+ANSWERED = frozenset({"done", "done late", "failed", "failed late", "undone", "given up", "kept", "undo refused"})
+"""What an entry says that was written for an answer to a step or an undo."""
 
 
 class Cause(msgspec.Struct, frozen=True, array_like=True):
@@ -49,20 +53,23 @@ class SagaReason(str):
         step: the step that failed or did not answer; empty for a cancel.
         message: name on the wire of the message that decided it; empty for a timeout.
         detail: that message's own `reason`, if it has one.
+        answers: names on the wire of what has answered steps and undos so far, each once, as the timeline tells.
     """
 
-    __slots__ = ("detail", "message", "reason", "step")
+    __slots__ = ("answers", "detail", "message", "reason", "step")
 
     reason: str
     step: str
     message: str
     detail: str
+    answers: tuple[str, ...]
 
     @classmethod
-    def of(cls, cause: Cause) -> SagaReason:
+    def of(cls, cause: Cause, answers: tuple[str, ...] = ()) -> SagaReason:
         """Return a cause as it is handed to `undo`."""
         found = cls(cause.text)
         found.reason, found.step, found.message, found.detail = cause.reason, cause.step, cause.message, cause.detail
+        found.answers = answers
         return found
 
 
@@ -108,6 +115,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     step: str = ""
     name: str = ""
     id: str = ""
+
+
+def answers_of(timeline: Iterable[Entry]) -> tuple[str, ...]:
+    """Return the names of what has answered steps and undos, each once, first one first."""
+    return tuple(dict.fromkeys(entry.name for entry in timeline if entry.what in ANSWERED and entry.step))
 
 
 class SagaInstance(State, omit_defaults=True):
@@ -178,6 +190,7 @@ class SagaEnd(msgspec.Struct, frozen=True):
         detail: that message's own `reason`, if it has one.
         undone: the steps whose effect was undone, last one first.
         skipped: the steps that an operator undid by hand, with the reason given.
+        answers: names on the wire of what has answered steps and undos, each once, as the timeline tells.
     """
 
     reason: str
@@ -186,6 +199,7 @@ class SagaEnd(msgspec.Struct, frozen=True):
     detail: str = ""
     undone: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    answers: tuple[str, ...] = ()
 
 
 __all__ = [
@@ -207,5 +221,6 @@ __all__ = [
     "SagaInstance",
     "SagaReason",
     "StepRecord",
+    "answers_of",
     "index_key",
 ]

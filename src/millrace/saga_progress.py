@@ -16,7 +16,7 @@ from millrace.errors import SagaRefused
 from millrace.message import Message, declaration
 from millrace.processor import items_of
 from millrace.saga import Saga
-from millrace.saga_instance import NOTHING, TIMELINE_MAX, Cause, Entry, SagaEnd, SagaInstance, SagaReason, StepRecord
+from millrace.saga_instance import NOTHING, TIMELINE_MAX, Cause, Entry, SagaEnd, SagaInstance, SagaReason, StepRecord, answers_of
 from millrace.saga_table import Step, Table
 
 SENT, PAUSED, DONE, PASSED, SKIPPED, FAILED = "sent", "paused", "done", "passed", "skipped", "failed"
@@ -116,7 +116,8 @@ class Progress:
 
     def _send_undo(self, step: Step, record: StepRecord, *, attempts: int) -> None:
         assert step.undo is not None and self.back is not None  # noqa: PT018, S101  # who asks has looked
-        commands = items_of(step.undo(self._case_of(record), SagaReason.of(self.back)))
+        reason = SagaReason.of(self.back, answers_of(self._story))
+        commands = items_of(step.undo(self._case_of(record), reason))
         self.items += commands
         sent = tuple(wire_name(command) for command in commands)
         for name in sent:
@@ -130,7 +131,7 @@ class Progress:
 
     def _summary(self) -> SagaEnd:
         """Return how it came to its end."""
-        return end_of(self._table, self.back or Cause("cancelled"), self.steps, timeline=(*self.instance.timeline, *self.entries))
+        return end_of(self._table, self.back or Cause("cancelled"), self.steps, timeline=self._story)
 
     def _refuse(self, message: Message) -> None:
         self._note("cancel refused", name=wire_name(message))
@@ -149,6 +150,10 @@ class Progress:
     def _stick(self, step: Step) -> None:
         self._set(step.name, keep=True, stuck=True)
         self._note("stuck", step.name)
+
+    @property
+    def _story(self) -> tuple[Entry, ...]:
+        return (*self.instance.timeline, *self.entries)
 
     @property
     def case(self) -> Any:
@@ -198,13 +203,13 @@ class Progress:
         return (self.steps, self.back, self.ended, self.early) != (before.steps, before.back, before.ended, before.early)
 
 
-def end_of(table: Table, cause: Cause, steps: Mapping[str, StepRecord], *, timeline: Iterable[Entry]) -> SagaEnd:
+def end_of(table: Table, cause: Cause, steps: Mapping[str, StepRecord], *, timeline: Sequence[Entry]) -> SagaEnd:
     """Return why an instance is undone, and what of it is so far."""
     states = {name: steps[name].state for name in reversed(table.by_name) if name in steps}
     undone = tuple(name for name, state in states.items() if state == STEP_UNDONE)
     reasons = {entry.step: entry.name for entry in timeline if entry.what == "skipped"}
     skipped = tuple((name, reasons.get(name, "")) for name, state in states.items() if state == UNDO_SKIPPED)
-    return SagaEnd(cause.reason, cause.step, cause.message, cause.detail, undone, skipped)
+    return SagaEnd(cause.reason, cause.step, cause.message, cause.detail, undone, skipped, answers_of(timeline))
 
 
 def next_deadline(steps: Iterable[StepRecord]) -> int:

@@ -75,6 +75,11 @@ class Visitor:
         self.page.wait_for_url("**/orders/*")
         return self.page.url.rsplit("/", 1)[-1]
 
+    def follow(self, selector: str) -> None:
+        """Click what leads to another page without scripts, and return when that page is complete."""
+        with self.page.expect_navigation():
+            self.page.click(selector)
+
     def facts(self) -> list[str]:
         """Return what the timeline says has happened."""
         return [str(each.get_attribute("data-fact")) for each in self.page.query_selector_all("[data-fact]")]

@@ -141,11 +141,11 @@ def test_buying_without_scripts(visit: Visits) -> None:
     order_id = visitor.buy("bland", token="tok_ok")
     assert visitor.facts()[0] == "order-placed"
     order = visitor.shop.ended(order_id)
-    visitor.page.click(".page-bar noscript a")
+    visitor.follow(".page-bar noscript a")
 
     assert order["status"] == "completed"
     assert visitor.facts() == facts_of(order)
-    visitor.page.click(".deliver-form button")
+    visitor.follow(".deliver-form button")
     assert visitor.facts()[-1] == "order-delivered"
 
 
@@ -155,7 +155,7 @@ def test_cancelling_without_scripts(visit: Visits) -> None:
     order_id = visitor.shop.listed(("water", 1), review_seconds=60)
     visitor.go("/orders?status=pending").click(f"tr[data-order='{order_id}'] summary")
     visitor.page.fill(f"tr[data-order='{order_id}'] [name=reason]", "no thirst")
-    visitor.page.click(f"tr[data-order='{order_id}'] .cancel-form button")
+    visitor.follow(f"tr[data-order='{order_id}'] .cancel-form button")
 
     assert visitor.page.url.endswith("/orders?status=pending")
     order = visitor.shop.ended(order_id)

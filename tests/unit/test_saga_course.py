@@ -3,7 +3,7 @@
 import pytest
 
 from millrace import Saga
-from millrace.saga import SagaReason
+from millrace.saga import SagaEnd, SagaReason
 from millrace.testing import given
 from millrace.testing.conformance.saga_sample import (
     Book,
@@ -37,6 +37,7 @@ from millrace.testing.conformance.saga_sample import (
     refund,
     release,
     reserve,
+    unbook,
 )
 
 PLACED, CANCEL = Placed(order_id="1"), CancelAsked(order_id="1")
@@ -273,6 +274,37 @@ def test_interrupted_step_is_undone_at_once() -> None:
     story = given(early()).events(PLACED, RESERVED).when(CANCEL).then(refund_for("cancelled cancel-asked"))
     story.when(PAID).nothing().when(REFUNDED).then(release_for("changed_my_mind"))
     given(early()).events(PLACED, RESERVED, CANCEL).when(Declined(order_id="1")).then(release_for("changed_my_mind"))
+
+
+def listening() -> Saga:
+    """A saga whose undo and whose end name what they were told to have been answered."""
+    saga = Saga("listening", key="order_id", starts=Placed, begin=begin)
+    saga.step("reserve", send=reserve, done=Reserved, undo=release_after, undone=Released)
+    saga.step("pay", send=charge_amount, done=Paid, failed=Declined, undo=refund, undone=Refunded, undo_failed=RefundFailed)
+    saga.step("book", send=book, done=Booked, failed=BookingFailed, undo=unbook, undone=Unbooked)
+    saga.step("ship", done=Shipped, pivot=True)
+    saga.cancel(CancelAsked)
+    saga.ended(undone=finish_after)
+    return saga
+
+
+def release_after(case: Case, reason: SagaReason) -> Release:
+    """Give back, naming what was answered before."""
+    return Release(order_id=case.order_id, reason=" ".join(reason.answers))
+
+
+def finish_after(case: Case, end: SagaEnd) -> Finished:
+    """Say the end, naming all that was answered."""
+    return Finished(order_id=case.order_id, how="undone", detail=" ".join(end.answers))
+
+
+def test_undo_and_end_are_told_what_has_answered_so_far() -> None:
+    """Answers to steps and to undos, each once and in their order; neither the cancel nor a word of an operator is one."""
+    way = given(listening()).events(PLACED, RESERVED, PAID, BOOKED, CANCEL, UNBOOKED, REFUSED)
+    undone = way.after(seconds=60).when(REFUNDED).then(release_for("reserved paid booked unbooked refund-failed refunded"))
+    undone.when(RELEASED).then(ended("undone", "reserved paid booked unbooked refund-failed refunded released"))
+    declined = given(listening()).events(PLACED, RESERVED).when(Declined(order_id="1")).then(release_for("reserved declined"))
+    declined.when(RELEASED).then(ended("undone", "reserved declined released"))
 
 
 @pytest.mark.parametrize("count", range(1, 6))

@@ -6,8 +6,8 @@
     reloaded   an instance is what its stored bytes say
     late       a deadline comes although the answer lies there already; topics and readers lag as in `World`
 
-Then the faults end, and an operator repeats what is stuck: after that everything must be at its end. The view and the alerts are left out,
-and the provider keeps its ledger in memory, because tens of thousands of runs have to fit into a minute.
+Then the faults end, and an operator repeats what is stuck: after that everything must be at its end. The alerts are left out, the view as
+well unless it is asked for, and the provider keeps its ledger in memory, because tens of thousands of runs have to fit into a minute.
 
 Neighbours: `test_interleavings` says what must hold.
 """
@@ -54,15 +54,16 @@ class MemoryLedger:
 
 
 class FaultyWorld(World):
-    """See the module. `faulty` ends with the faults."""
+    """See the module. `faulty` ends with the faults; with `told`, orders have their stories."""
 
-    def __init__(self, **world: Any) -> None:
+    def __init__(self, *, told: bool = False, **world: Any) -> None:
         self.faulty = True
         self.ledger = MemoryLedger()
         self.stuck = 0
         super().__init__(**world)
         for reader in LEFT_OUT:
-            del self._readers[reader]
+            if reader != "status" or not told:
+                del self._readers[reader]
 
     def settle(self) -> None:
         """End the faults, and let an operator repeat what is stuck until everything is at its end."""

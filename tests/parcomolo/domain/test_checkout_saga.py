@@ -24,8 +24,8 @@ CANCEL = orders.OrderCancellationRequested(order_id=ID, reason="it rains")
 RESERVE, PAY = stock.ReserveStock(order_id=ID, lines=(pieces(),)), payments.ProcessPayment(order_id=ID, amount=TOTAL, token="tok_ok")
 CONFIRM = (orders.ConfirmOrder(order_id=ID), stock.KeepStock(order_id=ID))
 UNSHIP = shipping.CancelShipping(order_id=ID, reason="order_cancelled")
-REFUND = payments.RefundPayment(order_id=ID, reason="order_cancelled")
-RELEASE = stock.ReleaseStock(order_id=ID, reason="order_cancelled")
+REFUND = payments.RefundPayment(order_id=ID, reason="order_cancelled", closed=("shipping",))
+RELEASE = stock.ReleaseStock(order_id=ID, reason="order_cancelled", closed=("payment", "shipping"))
 EVERYBODY = ("stock", "payment", "shipping")
 
 
@@ -34,7 +34,7 @@ def test_the_way_of_an_order_that_completes():
     way = given(CHECKOUT).when(PLACED).then(RESERVE).when(RESERVED).then(PAY).when(PAID).then(*CONFIRM)
     way = way.when(CONFIRMED).then(shipping.ScheduleShipping(order_id=ID, lines=(pieces(),), ship_to=PLACED.ship_to))
     way = way.when(SCHEDULED).nothing().when(SHIPPED).then(stock.CommitStock(order_id=ID))
-    way = way.when(stock.StockCommitted(order_id=ID, lines=())).then(orders.CompleteOrder(order_id=ID))
+    way = way.when(stock.StockCommitted(order_id=ID, lines=())).then(orders.CompleteOrder(order_id=ID, closed=("stock", "shipping")))
     way.when(orders.OrderCompleted(order_id=ID)).status("completed")
 
 
@@ -69,7 +69,9 @@ def test_what_is_gone_after_the_payment_is_paid_back():
     """C7: a reservation that could not be renewed; and a refusal at once names what was short."""
     short = stock.OutOfStock(order_id=ID, short=(Shortage(sku="cheese", requested=1, available=0),))
     detail = "cheese: 1 requested, 0 available"
-    given(CHECKOUT).events(PLACED).when(short).then(orders.RejectOrder(order_id=ID, reason="out_of_stock", detail=detail))
+    given(CHECKOUT).events(PLACED).when(short).then(
+        orders.RejectOrder(order_id=ID, reason="out_of_stock", detail=detail, closed=("stock",))
+    )
     gone = given(CHECKOUT).events(PLACED, RESERVED, PAID, CONFIRMED, SCHEDULED).when(short)
     gone.then(replace(UNSHIP, reason="out_of_stock")).status("compensating")
 

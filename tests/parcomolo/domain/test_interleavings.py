@@ -27,6 +27,7 @@ from parcomolo.contracts.orders import CancelOrder, OrderCancelled, OrderComplet
 from parcomolo.contracts.payments import PaymentRefunded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled
 from parcomolo.inventory.domain import Reservation
+from parcomolo.orders import timeline
 from parcomolo.orders.messages import AddLine, RemoveLine
 from tests.parcomolo.domain.examples import PRICES, line, place
 from tests.parcomolo.domain.faulty_world import FaultyWorld
@@ -35,6 +36,7 @@ from tests.parcomolo.domain.world import CHECKOUT, World
 INTERLEAVINGS = 20_000
 SLICE = 1_000
 MUTANT_SEEDS = 400
+STORIES = 1_000
 ENDS = (OrderCompleted, OrderCancelled, OrderRejected, OrderExpired)
 ENDED = ("completed", "undone")
 TOKENS = ("tok_ok", "tok_ok", "tok_declined", "tok_insufficient_funds", "tok_timeout_then_ok", "tok_timeout", "tok_refund_fails_twice")
@@ -68,6 +70,18 @@ def test_a_saga_that_forgets_an_undo_is_found(step: str) -> None:
         check(range(MUTANT_SEEDS), mutant)
 
 
+def test_stories_have_causes_before_consequences() -> None:
+    """Among the same faults, through commands too; no story waits for ever, and each tells the end.
+
+    A view that does not wait for what a command had named as closed is found.
+    """
+    check(seeds(0, STORIES), CHECKOUT, told=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timeline, "CLOSED_BY", {})
+        with pytest.raises(AssertionError, match="is told before"):
+            check(range(STORIES), CHECKOUT, told=True)
+
+
 def test_chance_reaches_what_is_rare() -> None:
     """The property is worth something only if its runs come through the corners."""
     seen = Counter[str]()
@@ -88,23 +102,25 @@ def test_chance_reaches_what_is_rare() -> None:
         assert seen[what], f"{what} is never seen: {seen}"
 
 
-def check(chosen: Iterable[int], saga: Saga) -> None:
+def check(chosen: Iterable[int], saga: Saga, *, told: bool = False) -> None:
     """Run interleavings; a failure names the command that repeats it."""
     print(f"\nseeds {chosen}")
     for seed in chosen:
         world: FaultyWorld | None = None
         try:
-            world = run(seed, saga)
+            world = run(seed, saga, told=told)
             judge(world)
+            if told:
+                judge_stories(world)
         except Exception as failure:
             again = f"PARCOMOLO_SEED={seed} pytest tests/parcomolo/domain/test_interleavings.py -k slice"
             raise AssertionError(f"seed {seed}: {failure!r}\nagain: {again}") from failure
 
 
-def run(seed: int, saga: Saga) -> FaultyWorld:
-    """Return a world in which everything has come to its end, or is stuck for good."""
+def run(seed: int, saga: Saga, *, told: bool = False) -> FaultyWorld:
+    """Return a world in which everything has come to its end, or is stuck for good; with `told` its orders have stories."""
     chance = random.Random(seed)
-    world = FaultyWorld(seed=seed, stock=STOCK, saga=saga)
+    world = FaultyWorld(seed=seed, stock=STOCK, saga=saga, told=told)
     orders = [f"o{number}" for number in range(chance.choice((1, 1, 1, 2)))]
     for order_id in orders:
         lines = [line(chance.choice(sorted(STOCK)), chance.randint(1, 7)) for _ in range(chance.choice((1, 1, 2)))]
@@ -159,6 +175,12 @@ def judge(world: FaultyWorld) -> None:
         row = world.rows.get(("inventory", Reservation, order_id))
         assert not isinstance(row, Reservation) or row.status not in ("reserved", "collecting"), row
         judge_money(world, order_id, story)
+
+
+def judge_stories(world: FaultyWorld) -> None:
+    """See that each order's story has been told to its end; that causes stand first is asserted while it grows."""
+    for order_id, order in world.orders.items():
+        assert world.views[order_id].status == order.status, world.views[order_id].timeline
 
 
 def judge_money(world: FaultyWorld, order_id: str, story: list[str]) -> None:

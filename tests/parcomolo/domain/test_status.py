@@ -9,7 +9,7 @@ from millrace import NotYet
 from parcomolo.contracts.inventory import OutOfStock, ReservationExpired, StockReleased, StockReserved
 from parcomolo.contracts.money import Money
 from parcomolo.contracts.operations import DeliveryLate
-from parcomolo.contracts.orders import OrderCancelled, OrderConfirmed, OrderRejected
+from parcomolo.contracts.orders import OrderCancelled, OrderConfirmed, OrderExpired, OrderRejected
 from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from parcomolo.contracts.shipping import ShippingCancelled, ShippingFailed
 from parcomolo.orders.timeline import STORY, entry_of, missing
@@ -80,22 +80,39 @@ def test_a_cancelled_order_shows_all_its_compensations():
             told(*(fact for fact in settled if fact is not one), (cancelled, "orders-1-3", ""))
 
 
-def test_what_was_undone_on_command_waits_for_the_failure_behind_it():
-    """A refund or a release is not told before the fact that it was commanded for; a step without an answer has none."""
+def test_what_was_undone_on_command_waits_for_what_was_closed_before_it():
+    """A refund or a release is not told before the failures and undos that its command names; what was skipped is not waited for."""
     paid = ((RESERVED, "inventory-1-1", "checkout-1-1"), (PAID, "payments-1-1", "checkout-1-2"))
-    refunded = PaymentRefunded(order_id="o1", payment_id="p", amount=AMOUNT, reason="shipping_failed")
-    for undone, its_id in (
-        (refunded, "payments-1-2"),
-        (StockReleased(order_id="o1", lines=(pieces(),), reason="shipping_failed"), "inventory-1-2"),
+    confirmed = (*paid, (CONFIRMED, "orders-1-2", "checkout-1-3"))
+    failed = (ShippingFailed(order_id="o1", shipment_id="s", reason="address_unknown"), "shipping-1-1", "checkout-1-4")
+    refunded = PaymentRefunded(order_id="o1", payment_id="p", amount=AMOUNT, reason="shipping_failed", closed=("shipping",))
+    refund = (refunded, "payments-1-2", "checkout-1-5")
+    released = StockReleased(order_id="o1", lines=(pieces(),), reason="shipping_failed", closed=("payment", "shipping"))
+    release = (released, "inventory-1-2", "checkout-1-6")
+
+    assert told(*confirmed, failed, refund, release).order.payment_status == "refunded"
+    for story, waited_for in (
+        ((refund,), "shipping-cancelled or shipping-failed"),
+        ((release,), "payment-failed or payment-refunded"),
+        ((failed, release), "payment-failed or payment-refunded"),
     ):
-        with pytest.raises(NotYet, match="shipping-failed"):
-            told(*paid, (undone, its_id, "checkout-1-4"))
-        assert len(told(*paid, (replace(undone, reason="no_answer"), its_id, "checkout-1-4")).timeline) == 4
-    failed = ShippingFailed(order_id="o1", shipment_id="s", reason="address_unknown")
-    confirmed = (*paid, (CONFIRMED, "orders-1-2", "checkout-1-3"), (failed, "shipping-1-1", "checkout-1-4"))
-    assert told(*confirmed, (refunded, "payments-1-2", "checkout-1-5")).order.payment_status == "refunded"
-    with pytest.raises(NotYet, match="payment-failed"):
-        told(paid[0], (StockReleased(order_id="o1", lines=(pieces(),), reason="payment_failed"), "inventory-1-2", "checkout-1-3"))
+        with pytest.raises(NotYet, match=waited_for):
+            told(*confirmed, *story)
+    skipped = (replace(released, closed=("shipping",)), "inventory-1-2", "checkout-1-6")
+    assert told(*confirmed, failed, skipped).timeline[-1].type == "stock-released"
+    without_an_answer = (replace(refunded, reason="no_answer", closed=()), "payments-1-2", "checkout-1-5")
+    assert told(*confirmed, without_an_answer).order.payment_status == "refunded"
+
+
+def test_the_end_of_an_order_waits_for_all_that_was_closed():
+    """Rejected or expired: the fact names whom the orchestrator had heard."""
+    reserved = (RESERVED, "inventory-1-1", "checkout-1-1")
+    expired = (OrderExpired(order_id="o1", closed=("payment",)), "orders-1-2", "checkout-1-4")
+    lapsed = (ReservationExpired(order_id="o1", lines=()), "inventory-1-2", "")
+    with pytest.raises(NotYet, match="payment-failed or payment-refunded"):
+        told(reserved, lapsed, expired)
+    voided = (PaymentFailed(order_id="o1", payment_id="p", reason="reservation_expired"), "payments-1-1", "checkout-1-3")
+    assert told(reserved, lapsed, voided, expired).status == "expired"
 
 
 def test_out_of_stock_after_a_lapse_shows_the_refund_first():

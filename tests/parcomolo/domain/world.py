@@ -37,6 +37,7 @@ from parcomolo.inventory.stock import Stock, StockRows
 from parcomolo.operations import domain as operations
 from parcomolo.orders.domain import decide, decide_as_told
 from parcomolo.orders.order import Order, OrderEvent, evolve
+from parcomolo.orders.timeline import STORY
 from parcomolo.orders.views import OrderStatus, order_status
 from parcomolo.payments import domain as payments
 from parcomolo.payments.answers import ChargeAnswered, RefundAnswered
@@ -168,6 +169,7 @@ class World:
         self.random = random.Random(seed)
         self.now = START
         self.facts: list[Said] = []
+        self._by_id: dict[str, Said] = {}
         self.orders: dict[str, Order] = {}
         self.views: dict[str, OrderStatus] = {}
         self.rows: dict[tuple[str, type[State], str], State] = {}
@@ -312,7 +314,7 @@ class World:
         self._stage("checkout", after.items, said)
         if due := next_deadline(after.instance.steps.values()):
             moment = EPOCH + due * MICROS
-            self._timers["checkout", key, "due"] = Said(Deadline(id=key), "", said.passes_on, "checkout", self.now, moment)
+            self._timers["checkout", key, "due"] = Said(Deadline(id=key), "", "", "checkout", self.now, moment)  # time has no cause
         else:
             self._timers.pop(("checkout", key, "due"), None)
 
@@ -323,7 +325,17 @@ class World:
             known = {entry.id for entry in after.timeline}
             causes = [e.causation for e in after.timeline if e.causation and not e.causation.startswith("checkout-")]
             assert known.issuperset(causes), "a status without its causes"
+            before = self._fact_before(said)
+            told = {entry.type for entry in after.timeline}
+            assert before is None or STORY[type(before)][0] in told, f"{said.message} is told before {before}"
             self.views[key] = after
+
+    def _fact_before(self, said: Said) -> Event | None:
+        """Return the nearest fact of the story that led to a message, through whatever commands."""
+        cause = self._by_id.get(said.cause)
+        while cause is not None and type(cause.message) not in STORY:
+            cause = self._by_id.get(cause.cause)
+        return typing.cast("Event", cause.message) if cause is not None else None
 
     def _context(self, said: Said) -> Context:
         return Context.example(
@@ -385,6 +397,7 @@ class World:
     def _publish(self, service: str, message: Event | Command, cause: Said) -> None:
         self._count += 1
         said = Said(message, f"{service}-1-{self._count}", cause.passes_on, service, self.now)
+        self._by_id[said.id] = said
         topic = declaration(type(message)).topic or ""
         if not topic.startswith("internal."):
             self.facts.append(said)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from millrace import Personal
-from parcomolo.contracts.inventory import OutOfStock, StockReleased
+from parcomolo.contracts.inventory import OutOfStock, StockCommitted, StockReleased
 from parcomolo.contracts.lines import Line, ShipTo, StockLine, summed
 from parcomolo.contracts.money import Money
 from parcomolo.contracts.orders import OrderPlaced, OrderReviewEnded
@@ -30,6 +30,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         ship_to: where it goes.
         in_review: the content may still change.
         undone: what was really taken back, by the names that `order-cancelled` uses.
+        committed: the stock has left.
         detail: what a refusal said.
     """
 
@@ -40,6 +41,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ship_to: Annotated[ShipTo | None, Personal] = None
     in_review: bool = False
     undone: tuple[str, ...] = ()
+    committed: bool = False
     detail: str = ""
 
 
@@ -62,6 +64,11 @@ def _content(lines: tuple[Line, ...]) -> tuple[StockLine, ...]:
 def final_content(case: Case, event: OrderReviewEnded) -> Case:
     """Take the content as it is when its review has ended."""
     return replace(case, lines=_content(event.lines), total=event.total or case.total, in_review=False)
+
+
+def booked_out(case: Case, _answer: StockCommitted) -> Case:
+    """The stock has left."""
+    return replace(case, committed=True)
 
 
 def learn(case: Case, answer: Any) -> Case:

@@ -9,7 +9,7 @@
     commit-stock, complete-order      only repeated, until they are done
 
 A cancel asks all three of stock, payment and shipping to take the order back, whether they have heard of it or not, so each says what is
-left there.
+left there. Commands that take back name in `closed` who had said by then that nothing is left.
 
 Times: a step has 30 seconds. Payments asks a silent provider for half a minute and may need some more, so it has 75, and a refund, which is
 tried for half a minute before it counts as refused, 45. A reservation that expires while the payment runs calls the payment off; once it is
@@ -24,7 +24,8 @@ from datetime import timedelta
 
 from millrace import Saga
 from millrace.saga import SagaEnd, SagaReason
-from parcomolo.checkout.case import Case, begin, final_content, learn
+from parcomolo.checkout.case import Case, begin, booked_out, final_content, learn
+from parcomolo.contracts.closing import closed_by
 from parcomolo.contracts.inventory import (
     CommitStock,
     KeepStock,
@@ -80,8 +81,6 @@ _STEPS = {"reserve-stock": OUT_OF_STOCK, "process-payment": "payment_failed", "c
 _TOLD = {"payment_failed": {"payment-failed"}, "shipping_failed": {"shipping-failed", "shipping-cancelled"}}
 """By which fact a reader of the story learns of a reason."""
 
-_AXES = {"reserve-stock": "stock", "process-payment": "payment", "schedule-shipping": "shipping"}
-
 
 def why(cause: SagaReason | SagaEnd) -> str:
     """Return the word that commands and facts use for it."""
@@ -128,7 +127,7 @@ def commit(case: Case) -> CommitStock:
 
 def complete(case: Case) -> CompleteOrder:
     """Nothing is left to do."""
-    return CompleteOrder(order_id=case.order_id)
+    return CompleteOrder(order_id=case.order_id, closed=("stock", "shipping") if case.committed else ("shipping",))
 
 
 # Back
@@ -137,12 +136,12 @@ def complete(case: Case) -> CompleteOrder:
 def release(case: Case, cause: SagaReason) -> ReleaseStock | None:
     """Give the stock back; an expired reservation has been."""
     reason = why_undone(cause)
-    return None if reason == EXPIRED else ReleaseStock(order_id=case.order_id, reason=reason)
+    return None if reason == EXPIRED else ReleaseStock(order_id=case.order_id, reason=reason, closed=closed_by(cause.answers, but="stock"))
 
 
 def refund(case: Case, cause: SagaReason) -> RefundPayment:
     """Give the money back, or see to it that none is taken."""
-    return RefundPayment(order_id=case.order_id, reason=why_undone(cause))
+    return RefundPayment(order_id=case.order_id, reason=why_undone(cause), closed=closed_by(cause.answers, but="payment"))
 
 
 def unship(case: Case, cause: SagaReason) -> CancelShipping:
@@ -152,8 +151,7 @@ def unship(case: Case, cause: SagaReason) -> CancelShipping:
 
 def end(case: Case, cause: SagaEnd) -> CancelOrder | RejectOrder:
     """Say how the order ends, when everything is undone."""
-    reason = why(cause)
-    closed = tuple(axis for step, axis in _AXES.items() if step in cause.undone and not (reason == EXPIRED and axis == "stock"))
+    reason, closed = why(cause), closed_by(cause.answers)
     if reason == CANCELLED:
         return CancelOrder(order_id=case.order_id, reason=cause.detail, compensations=case.undone, closed=closed)
     detail = NO_ANSWER if cause.reason == "timeout" else case.detail
@@ -166,7 +164,7 @@ def table() -> Saga:
     checkout = Saga("checkout", key="order_id", starts=OrderPlaced, begin=begin, keys={StockCommandRejected: "subject"})
     _until_it_leaves(checkout)
     checkout.step("item-shipped", done=ItemShipped, given_up=(OutOfStock, ShippingCancelled), timeout=None, pivot=True, learn_back=learn)
-    checkout.step("commit-stock", send=commit, done=StockCommitted, failed=StockCommandRejected)
+    checkout.step("commit-stock", send=commit, done=StockCommitted, failed=StockCommandRejected, learn=booked_out)
     checkout.step("complete-order", send=complete, done=(OrderCompleted, OrderStandsCompleted), failed=OrderCommandRejected)
     checkout.cancel(OrderCancellationRequested)
     checkout.ended(undone=end)

@@ -26,11 +26,12 @@ class OutOfStock(Event, name="out-of-stock", topic="inventory", key="order_id"):
 
 
 class StockReleased(Event, name="stock-released", topic="inventory", key="order_id"):
-    """The reservation was given back; without lines there was nothing to give back."""
+    """The reservation was given back; without lines there was nothing to give back. `closed` is what the command said."""
 
     order_id: str
     lines: tuple[StockLine, ...]
     reason: str
+    closed: tuple[str, ...] = ()
 
 
 class StockCommitted(Event, name="stock-committed", topic="inventory", key="order_id"):
@@ -94,10 +95,11 @@ class KeepStock(Command, name="keep-stock", topic="inventory.commands", key="ord
 
 
 class ReleaseStock(Command, name="release-stock", topic="inventory.commands", key="order_id"):
-    """Give back what is reserved for the order, and never reserve for it again."""
+    """Give back what is reserved for the order, and never reserve for it again. `closed`: who else has nothing left of the order."""
 
     order_id: str
     reason: str
+    closed: tuple[str, ...] = ()
 
 
 class CommitStock(Command, name="commit-stock", topic="inventory.commands", key="order_id"):

@@ -66,7 +66,10 @@ class OrderConfirmed(Event, name="order-confirmed", topic="orders", key="order_i
 
 
 class OrderRejected(Event, name="order-rejected", topic="orders", key="order_id"):
-    """The order ended; `reason` is out_of_stock, payment_failed or shipping_failed. `compensations` names what was undone for it."""
+    """The order ended; `reason` is out_of_stock, payment_failed or shipping_failed. `compensations` names what was undone for it.
+
+    `closed` is as `order-cancelled` has it.
+    """
 
     order_id: str
     reason: str
@@ -74,6 +77,7 @@ class OrderRejected(Event, name="order-rejected", topic="orders", key="order_id"
     lines: tuple[Line, ...] = ()
     was_confirmed: bool = False
     compensations: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
 
 
 class OrderCancellationRequested(Event, name="order-cancellation-requested", topic="orders", key="order_id"):
@@ -84,10 +88,11 @@ class OrderCancellationRequested(Event, name="order-cancellation-requested", top
 
 
 class OrderCancellationRefused(Event, name="order-cancellation-refused", topic="orders", key="order_id"):
-    """The parcel had already left; the order goes on."""
+    """The parcel had already left; the order goes on. `closed` is as `order-cancelled` has it."""
 
     order_id: str
     reason: str
+    closed: tuple[str, ...] = ()
 
 
 class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_id"):
@@ -105,18 +110,20 @@ class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_i
 
 
 class OrderExpired(Event, name="order-expired", topic="orders", key="order_id"):
-    """The reservation ran out before the payment succeeded; nothing is owed."""
+    """The reservation ran out before the payment succeeded; nothing is owed. `closed` is as `order-cancelled` has it."""
 
     order_id: str
     lines: tuple[Line, ...] = ()
     was_confirmed: bool = False
     compensations: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
 
 
 class OrderCompleted(Event, name="order-completed", topic="orders", key="order_id"):
-    """Shipped, and the stock has left: checkout is finished."""
+    """Shipped, and the stock has left: checkout is finished. `closed` is as `order-cancelled` has it."""
 
     order_id: str
+    closed: tuple[str, ...] = ()
 
 
 class OrderDelivered(Event, name="order-delivered", topic="orders", key="order_id"):
@@ -181,6 +188,7 @@ class CancelOrder(Command, name="cancel-order", topic="orders.commands", key="or
 
 
 class CompleteOrder(Command, name="complete-order", topic="orders.commands", key="order_id"):
-    """Shipped, and the stock has left: finish."""
+    """Shipped, and the stock has left: finish. `closed` names who has said so; where somebody has skipped it, not stock."""
 
     order_id: str
+    closed: tuple[str, ...] = ()

@@ -23,22 +23,24 @@ class PaymentSucceeded(Event, name="payment-succeeded", topic="payments", key="o
 
 
 class PaymentFailed(Event, name="payment-failed", topic="payments", key="order_id"):
-    """No money is kept. `retryable`: the buyer may try again. No `amount`: the provider was never asked."""
+    """No money is kept. `retryable`: the buyer may try again. No `amount`: the provider was never asked. `closed`: as the command said."""
 
     order_id: str
     payment_id: str
     reason: str
     retryable: bool = False
     amount: Money | None = None
+    closed: tuple[str, ...] = ()
 
 
 class PaymentRefunded(Event, name="payment-refunded", topic="payments", key="order_id"):
-    """The money was given back; the provider has said so."""
+    """The money was given back; the provider has said so. `closed` is what the command said."""
 
     order_id: str
     payment_id: str
     amount: Money
     reason: str
+    closed: tuple[str, ...] = ()
 
 
 class RefundFailed(Event, name="refund-failed", topic="payments", key="order_id"):
@@ -66,7 +68,8 @@ class ProcessPayment(Command, name="process-payment", topic="payments.commands",
 
 
 class RefundPayment(Command, name="refund-payment", topic="payments.commands", key="order_id"):
-    """Give back what was taken, and never take it again."""
+    """Give back what was taken, and never take it again. `closed`: who else has nothing left of the order."""
 
     order_id: str
     reason: str
+    closed: tuple[str, ...] = ()

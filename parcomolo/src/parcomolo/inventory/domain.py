@@ -147,25 +147,26 @@ def release_on_command(command: ReleaseStock, stock: StockRows, reservation: Res
     if reservation is not None and reservation.status == "committed":
         raise Rejected("already_committed", order_id=command.order_id)
     if reservation is not None and reservation.status in ("short", "released"):
-        return [StockReleased(order_id=command.order_id, lines=(), reason=command.reason)]
-    return _close(command.order_id, stock, reservation, command.reason)
+        return [StockReleased(order_id=command.order_id, lines=(), reason=command.reason, closed=command.closed)]
+    return _close(command.order_id, stock, reservation, command.reason, closed=command.closed)
 
 
-def _close(order_id: str, stock: StockRows, reservation: Reservation | None, reason: str) -> Items:
+def _close(order_id: str, stock: StockRows, reservation: Reservation | None, reason: str, *, closed: tuple[str, ...] = ()) -> Items:
     if reservation is not None and reservation.status == "reserved":
-        return _give_back(reservation, stock, reason)
+        return _give_back(reservation, stock, reason, closed=closed)
     known = reservation or Reservation(order_id=order_id)
     return [
         replace(known, status="released"),
         Cancel(EXPIRY),
-        StockReleased(order_id=order_id, lines=(), reason=reason),
+        StockReleased(order_id=order_id, lines=(), reason=reason, closed=closed),
     ]
 
 
-def _give_back(reservation: Reservation, stock: StockRows, reason: str) -> Items:
+def _give_back(reservation: Reservation, stock: StockRows, reason: str, *, closed: tuple[str, ...] = ()) -> Items:
     order_id, lines = reservation.order_id, reservation.lines
     back = moved(lines, stock, reserved=-1)
-    return [replace(reservation, status="released"), Cancel(EXPIRY), *back, StockReleased(order_id=order_id, lines=lines, reason=reason)]
+    released = StockReleased(order_id=order_id, lines=lines, reason=reason, closed=closed)
+    return [replace(reservation, status="released"), Cancel(EXPIRY), *back, released]
 
 
 def ship(event: ItemShipped, stock: StockRows, reservation: Reservation | None) -> Items:

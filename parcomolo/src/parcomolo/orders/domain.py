@@ -171,8 +171,8 @@ def _cancellation(order: Order) -> StatusFact | None:
     return None
 
 
-def _refused(order: Order) -> OrderCancellationRefused:
-    return OrderCancellationRefused(order_id=order.order_id, reason="already_shipped")
+def _refused(order: Order, *, closed: tuple[str, ...] = ()) -> OrderCancellationRefused:
+    return OrderCancellationRefused(order_id=order.order_id, reason="already_shipped", closed=closed)
 
 
 def _cancelled(order: Order, compensations: tuple[str, ...], *, closed: tuple[str, ...]) -> OrderCancelled:
@@ -203,11 +203,19 @@ def _failure(order: Order) -> StatusFact | None:
     return None
 
 
-def _expired(order: Order, compensations: tuple[str, ...]) -> OrderExpired:
-    return OrderExpired(order_id=order.order_id, lines=order.lines, was_confirmed=order.confirmed, compensations=compensations)
+def _expired(order: Order, compensations: tuple[str, ...], *, closed: tuple[str, ...] = ()) -> OrderExpired:
+    return OrderExpired(
+        order_id=order.order_id,
+        lines=order.lines,
+        was_confirmed=order.confirmed,
+        compensations=compensations,
+        closed=closed,
+    )
 
 
-def _rejected(order: Order, reason: str, detail: str, *, compensations: tuple[str, ...] | None = None) -> OrderRejected:
+def _rejected(
+    order: Order, reason: str, detail: str, *, compensations: tuple[str, ...] | None = None, closed: tuple[str, ...] = ()
+) -> OrderRejected:
     return OrderRejected(
         order_id=order.order_id,
         reason=reason,
@@ -215,6 +223,7 @@ def _rejected(order: Order, reason: str, detail: str, *, compensations: tuple[st
         lines=order.lines,
         was_confirmed=order.confirmed,
         compensations=order.progress.undone if compensations is None else compensations,
+        closed=closed,
     )
 
 
@@ -244,9 +253,9 @@ def obey(command: ConfirmOrder | RejectOrder | CompleteOrder, order: Order) -> I
         case ConfirmOrder(), "pending":
             return [_confirmed(order)]
         case RejectOrder(), "pending" | "confirmed":
-            return [_rejected(order, command.reason, command.detail, compensations=command.compensations)]
-        case CompleteOrder(), "confirmed":
-            return [OrderCompleted(order_id=order.order_id)]
+            return [_rejected(order, command.reason, command.detail, compensations=command.compensations, closed=command.closed)]
+        case CompleteOrder(closed=closed), "confirmed":
+            return [OrderCompleted(order_id=order.order_id, closed=closed)]
         case _:
             raise Rejected(f"order_{order.status}", order_id=order.order_id)
 
@@ -262,13 +271,13 @@ def told(message: PlaceOrder | OrderCommand, order: Order) -> Items:
             return [OrderStandsConfirmed(order_id=order.order_id)]
         case CompleteOrder(), "completed":
             return [OrderStandsCompleted(order_id=order.order_id)]
-        case CompleteOrder(), "cancelling" if order.confirmed:
-            return [_refused(order), OrderCompleted(order_id=order.order_id)]
+        case CompleteOrder(closed=closed), "cancelling" if order.confirmed:
+            return [_refused(order, closed=closed), OrderCompleted(order_id=order.order_id, closed=closed)]
         case ((RejectOrder(compensations=done, closed=closed) | CancelOrder(compensations=tuple(done), closed=closed)), "cancelling"):
             return [_cancelled(order, done, closed=closed)]
         case CancelOrder(compensations=tuple()), _:
             raise Rejected(f"order_{order.status}", order_id=order.order_id)
-        case RejectOrder(reason="reservation_expired", compensations=done), "pending" | "confirmed":
-            return [_expired(order, done)]
+        case RejectOrder(reason="reservation_expired", compensations=done, closed=closed), "pending" | "confirmed":
+            return [_expired(order, done, closed=closed)]
         case _:
             return []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 
 from millrace import Context, Event
 from parcomolo.contracts import inventory, operations, orders, payments, shipping
+from parcomolo.contracts.closing import CLOSED_BY
 from parcomolo.contracts.payments import VOIDED_BECAUSE
 
 Sentence = Callable[[Any], str]
@@ -103,8 +105,6 @@ def entry_of(fact: Event, context: Context) -> Entry:
     )
 
 
-CANCELLED = "order_cancelled"
-"""The reason of whatever is undone because a customer has asked for it."""
 NO_ANSWER = "no_answer"
 """What `order-rejected` says in detail where a step got no answer, so that no fact stands behind it."""
 _UNDOING = (
@@ -119,49 +119,45 @@ FAILURES = {"out_of_stock": "out-of-stock", "payment_failed": "payment-failed", 
 _FACT_ID = re.compile(r"(orders|inventory|payments|shipping|operations)-\d+-\d+")
 _COMMANDED = re.compile(r"checkout-\d+-\d+")
 """The id of a command of whoever orchestrates. Commands are no part of the story, so `TOLD_AFTER` says what stood behind them."""
-_STOCK_UNDONE = {"stock-released", "out-of-stock"}
-_PAYMENT_UNDONE = {"payment-failed", "payment-refunded"}
-_SHIPPING_UNDONE = {"shipping-cancelled", "shipping-failed"}
+Ground = AbstractSet[str]
+"""Names of facts of which one must have been told."""
 
-ONLY_AFTER: dict[str, tuple[set[str], ...]] = {
+ONLY_AFTER: dict[str, tuple[Ground, ...]] = {
     "order-confirmed": ({"stock-reserved"}, {"payment-succeeded"}),
     "order-completed": ({"item-shipped"}, {"stock-committed"}),
     "order-cancellation-refused": ({"item-shipped"},),
-    "order-cancelled": (_SHIPPING_UNDONE, _STOCK_UNDONE, _PAYMENT_UNDONE),
+    "order-cancelled": (CLOSED_BY["shipping"], CLOSED_BY["stock"], CLOSED_BY["payment"]),
     "order-expired": ({"reservation-expired"}, {"payment-failed"}),
     "order-rejected/out_of_stock": ({"out-of-stock"},),
     "order-rejected/payment_failed": ({"payment-failed"}, {"stock-released"}),
-    "order-rejected/shipping_failed": ({"shipping-failed"}, {"payment-refunded"}, _STOCK_UNDONE),
+    "order-rejected/shipping_failed": ({"shipping-failed"}, {"payment-refunded"}, CLOSED_BY["stock"]),
 }
 """What a turn of the order stands on: one fact of each set. Its direct cause is only the last of them."""
 
-UNDONE_AFTER: dict[str, set[str]] = {
-    CANCELLED: {"order-cancellation-requested"},
-    "payment_failed": {"payment-failed"},
-    "shipping_failed": {"shipping-failed", "shipping-cancelled"},
+UNDONE_AFTER: dict[str, Ground] = {
+    "order_cancelled": {"order-cancellation-requested"},
+    "reservation_expired": {"reservation-expired"},
 }
-"""What an undo was commanded after, by its reason; a step that got no answer has another word, and nothing is waited for."""
+"""What an undo was commanded after, by its reason, besides what had been closed by then."""
 
-TOLD_AFTER: dict[str, tuple[set[str], ...]] = {
+TOLD_AFTER: dict[str, tuple[Ground, ...]] = {
     "payment-succeeded": ({"stock-reserved"},),
     "order-confirmed": ({"stock-reserved"}, {"payment-succeeded"}),
     "shipping-scheduled": ({"order-confirmed"},),
     "shipping-failed": ({"order-confirmed"},),
     "stock-committed": ({"item-shipped"},),
-    "order-completed": ({"item-shipped"}, {"stock-committed"}),
+    "order-completed": ({"item-shipped"},),
     "order-cancellation-refused": ({"item-shipped"},),
     "order-expired": ({"reservation-expired"},),
     "stock_released": ({"stock-released"},),
     "payment_refunded": ({"payment-refunded"},),
     "payment_voided": ({"payment-failed"},),
     "shipping_cancelled": ({"shipping-cancelled"},),
-    "stock": (_STOCK_UNDONE,),
-    "payment": (_PAYMENT_UNDONE,),
-    "shipping": (_SHIPPING_UNDONE,),
 }
-"""The same where whoever orchestrates commanded it, after these: by the fact's name, and by what it names as undone or closed.
+"""The same where whoever orchestrates commanded it, after these: by the fact's name, and by what it names as undone.
 
-Only what has surely happened is listed: an operator may have skipped an undo, and a step may have got no answer at all.
+Only what has surely happened is listed: an operator may have skipped an undo, and a step may have got no answer at all. What had by then,
+the command has named as `closed`.
 """
 
 
@@ -182,18 +178,21 @@ def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_re
     return next((" or ".join(sorted(ground)) for ground in _grounds(fact, told, causation_id) if not ground & told), None)
 
 
-def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[set[str], ...]:
-    return _grounds_of_command(fact) if _COMMANDED.fullmatch(causation_id) else _grounds_of_fact(fact, told)
+def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ...]:
+    grounds = _grounds_of_command(fact, told) if _COMMANDED.fullmatch(causation_id) else _grounds_of_fact(fact, told)
+    return (*grounds, *(CLOSED_BY[axis] for axis in getattr(fact, "closed", ()) if axis in CLOSED_BY))
 
 
-def _grounds_of_command(fact: Event) -> tuple[set[str], ...]:
+def _grounds_of_command(fact: Event, told: set[str]) -> tuple[Ground, ...]:
     """Return what the orchestrator knew when it sent the command that led to the fact."""
-    names = [STORY[type(fact)][0], *getattr(fact, "compensations", ()), *getattr(fact, "closed", ())]
-    seen: tuple[set[str], ...] = ()
+    names = [STORY[type(fact)][0], *getattr(fact, "compensations", ())]
+    seen: tuple[Ground, ...] = ()
     if isinstance(fact, orders.OrderRejected) and fact.detail != NO_ANSWER and fact.reason in FAILURES:
         seen = ({FAILURES[fact.reason]},)
     if isinstance(fact, _UNDOING) and fact.reason in UNDONE_AFTER:
         seen = (UNDONE_AFTER[fact.reason],)
+    if isinstance(fact, inventory.StockReserved | inventory.OutOfStock) and "reservation-expired" in told:
+        seen = ({"payment-succeeded"},)  # only what is paid is reserved once more
     if isinstance(fact, payments.PaymentFailed) and fact.amount is not None:
         names.append("payment-succeeded")  # it was asked for, and so has the same ground
     if isinstance(fact, shipping.ShippingCancelled) and fact.shipment_id is not None:
@@ -201,11 +200,11 @@ def _grounds_of_command(fact: Event) -> tuple[set[str], ...]:
     return (*seen, *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
 
 
-def _grounds_of_fact(fact: Event, told: set[str]) -> tuple[set[str], ...]:
+def _grounds_of_fact(fact: Event, told: set[str]) -> tuple[Ground, ...]:
     name = STORY[type(fact)][0]
     if not isinstance(fact, orders.OrderRejected):
         return ONLY_AFTER.get(name, ())
     grounds = ONLY_AFTER.get(f"{name}/{fact.reason}", ())
     if fact.reason == "out_of_stock" and "reservation-expired" in told:
-        return (*grounds, _PAYMENT_UNDONE)
+        return (*grounds, CLOSED_BY["payment"])
     return grounds

@@ -63,7 +63,8 @@ RETRY_REFUND = "refund"
 class PaymentCase(State, key="order_id"):
     """What payments knows of an order.
 
-    `stopped`: why the money is not wanted any more, while a charge is out; `failure`: why no money is kept, as it was told.
+    `stopped`: why the money is not wanted any more, while a charge is out; `closed`: who had nothing left of the order when that was
+    commanded; `failure`: why no money is kept, as it was told.
     """
 
     order_id: str
@@ -73,6 +74,7 @@ class PaymentCase(State, key="order_id"):
     amount: Money | None = None
     attempt: int = 0
     stopped: str | None = None
+    closed: tuple[str, ...] = ()
     failure: str = ""
     retryable: bool = False
 
@@ -180,8 +182,14 @@ def _failed(case: PaymentCase, reason: str, *, retryable: bool = False, void: bo
 
 
 def _failed_again(case: PaymentCase) -> PaymentFailed:
-    order_id, payment_id = case.order_id, case.payment_id
-    return PaymentFailed(order_id=order_id, payment_id=payment_id, reason=case.failure, retryable=case.retryable, amount=case.amount)
+    return PaymentFailed(
+        order_id=case.order_id,
+        payment_id=case.payment_id,
+        reason=case.failure,
+        retryable=case.retryable,
+        amount=case.amount,
+        closed=case.closed,
+    )
 
 
 # Stopping, and giving it back
@@ -195,7 +203,7 @@ def stop(event: ShippingCancelled | ShippingFailed, case: PaymentCase | None) ->
 
 def stop_on_command(command: RefundPayment, case: PaymentCase | None) -> Items:
     """Like `stop`, but whoever commands is told again what was done before."""
-    known = case or PaymentCase(order_id=command.order_id)
+    known = replace(case or PaymentCase(order_id=command.order_id), closed=command.closed)
     return _undone_again(known) or _stop(known, command.reason)
 
 
@@ -264,7 +272,8 @@ def refund_answered(answer: RefundAnswered, case: PaymentCase | None) -> Items:
 
 
 def _refunded_again(case: PaymentCase) -> PaymentRefunded:
-    return PaymentRefunded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, reason=case.stopped or "")
+    reason, closed = case.stopped or "", case.closed
+    return PaymentRefunded(order_id=case.order_id, payment_id=case.payment_id, amount=case.asked, reason=reason, closed=closed)
 
 
 def _refund(case: PaymentCase, reason: str) -> Items:
