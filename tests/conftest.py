@@ -1,10 +1,18 @@
-"""What all tests share: staying with files, and that what shops have left on servers is deleted at the end."""
+"""What all tests share: staying with files, and that what shops have left on servers is deleted at the end.
+
+Who starts the tests in the background of a shell has them ignore Ctrl-C, and every process that they start with them; here it counts again.
+"""
 
 from __future__ import annotations
+
+import signal
 
 import pytest
 
 from tests.shop_places import CHOICE, forget_all
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.command_line import Ran
 from tests.e2e.running_shop import RunningShop, is_balanced, millrace, run
 
 GROUP = "payments.handlers"
@@ -18,6 +19,7 @@ CONSUMERS = "/console/api/consumers"
 TOKEN = "correct-horse-battery"
 PATIENT = ("--timeout", "50")
 ANSWER_S = 60.0
+TRIES = 5
 
 
 @pytest.fixture
@@ -82,16 +84,24 @@ def test_stopped_partitions_have_no_owner(two: tuple[RunningShop, RunningShop], 
 def test_who_does_not_answer_is_named(two: tuple[RunningShop, RunningShop], data: Path) -> None:
     """An instance that stands still is named and the status is 1; it obeys when it goes on."""
     _, other = two
-    other.process.send_signal(signal.SIGSTOP)
-    try:
-        ran = run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "2", data=data)
-        assert (ran.status, ran.err.count("\n")) == (1, 1), ran
-    finally:
-        other.process.send_signal(signal.SIGCONT)
-    other.until(lambda: state_of(other, GROUP) == "paused")
+    for _ in range(TRIES):
+        ran = asked_while_still(other, data)
+        if "1 of 1" not in ran.out:
+            break  # else the machine is so busy that it had lost its session before anybody asked, and was no instance any more
+    assert (ran.status, ran.err.count("\n")) == (1, 1), ran
     silent = {part.split()[-6] for part in ran.err.split("; ") if part.strip().endswith("did not answer in time")}
     assert silent, ran  # on a machine that is busy enough the other one as well
     assert silent <= set(millrace(data, "consumers", "pause", GROUP, *PATIENT)["instances"]["answered"])
+
+
+def asked_while_still(shop: RunningShop, data: Path) -> Ran:
+    """Ask for a pause while an instance stands still; return what was said once that goes on and obeys."""
+    shop.process.send_signal(signal.SIGSTOP)
+    try:
+        return run("millrace", "--app", "parcomolo", "consumers", "pause", GROUP, "--timeout", "2", data=data)
+    finally:
+        shop.process.send_signal(signal.SIGCONT)
+        shop.until(lambda: state_of(shop, GROUP) == "paused")
 
 
 def test_a_rewind_beside_servers_repeats_nothing(two: tuple[RunningShop, RunningShop], data: Path) -> None:
