@@ -87,6 +87,11 @@ class Traffic:
         with self._changed:
             return [customer for at, _, customer in self.answered if at <= until]
 
+    def newcomers(self, after: float) -> list[Customer]:
+        """Return everybody who came after a moment and was answered."""
+        with self._changed:
+            return [customer for at, seconds, customer in self.answered if at - seconds > after]
+
     def slowest(self, since: float = 0.0) -> float:
         """Return how long the slowest answer after a moment took."""
         with self._changed:
