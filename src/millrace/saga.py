@@ -85,6 +85,7 @@ class Saga:
         self.refused: Callable[[Any], Any] | None = None
         self.completed: Callable[[Any], Any] | None = None
         self.undone: Callable[[Any, Any], Any] | None = None
+        self.taken_over: Callable[[Any, Any], Any] | None = None
         self.said: set[type[Message]] = {*more.get("says", ()), *_says(begin)}
         self.decode_case: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(self.case).decode
         self.encode_case = encode_json
@@ -167,15 +168,25 @@ class Saga:
         self.said.update(_says(refused))
         self._table = None
 
-    def ended(self, *, completed: Callable[[Any], Any] | None = None, undone: Callable[[Any, Any], Any] | None = None) -> None:
+    def ended(
+        self,
+        *,
+        completed: Callable[[Any], Any] | None = None,
+        undone: Callable[[Any, Any], Any] | None = None,
+        taken_over: Callable[[Any, Any], Any] | None = None,
+    ) -> None:
         """Say what is said at the end.
 
         Args:
             completed: pure (case) -> messages, when every step is done.
             undone: pure (case, end) -> messages, when everything is undone; `end` is a `SagaEnd`.
+            taken_over: pure (case, reason) -> messages, when a person takes it over, in the same transaction; `reason` is that person's
+                text, a `SagaReason` that knows what has answered by then. The instance says nothing after it, so whoever waits for its end
+                has to learn here that a person brings it about. One that is taken over before its start has no case and says nothing.
         """
         self.completed, self.undone = completed or self.completed, undone or self.undone
-        self.said.update(_says(completed), _says(undone))
+        self.taken_over = taken_over or self.taken_over
+        self.said.update(_says(completed), _says(undone), _says(taken_over))
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -5,6 +5,7 @@ Neighbours: `saga_pattern` asks before it runs one, the diagram and the testing 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import msgspec
@@ -23,7 +24,7 @@ def check_saga(saga: Saga) -> None:
     Raises:
         ConfigurationError: names every step and message that is wrong.
     """
-    wrong = [*_cells(saga), *_pivots(saga), *_claims(saga), *_unreachable(saga)]
+    wrong = [*_cells(saga), *_pivots(saga), *_ends(saga), *_claims(saga), *_unreachable(saga)]
     if wrong:
         raise ConfigurationError(f"saga {saga.name!r}: " + "; ".join(wrong))
     _ = saga.table  # every message has the field that names its instance
@@ -71,6 +72,21 @@ def _pivots(saga: Saga) -> Iterator[str]:
     pivots = [step.name for step in saga.steps if step.pivot]
     if len(pivots) > 1:
         yield f"steps {', '.join(pivots)} all are pivots; there is one point of no return"
+
+
+def _ends(saga: Saga) -> Iterator[str]:
+    """Name what is said at an end and could not be: some ends are rare, and a takeover comes when there is trouble already."""
+    for name, function, given in (
+        ("completed", saga.completed, ("case",)),
+        ("undone", saga.undone, ("case", "end")),
+        ("taken_over", saga.taken_over, ("case", "reason")),
+    ):
+        if function is None or not hasattr(function, "__code__"):
+            continue
+        try:
+            inspect.signature(function).bind(*given)
+        except TypeError:
+            yield f"ended({name}=...) is called with ({', '.join(given)}), which {function.__qualname__} does not take"
 
 
 def _unreachable(saga: Saga) -> Iterator[str]:

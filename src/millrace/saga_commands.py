@@ -32,7 +32,7 @@ def add_sagas(commands: Any) -> None:
     _naming(add_reading(sagas, "retry", retry, text="send what is stuck again, attempts beginning anew"))
     skipping = _naming(add_reading(sagas, "skip", skip, text="let the stuck step count as done, or as undone, and go on"))
     skipping.add_argument("--step", metavar="NAME", help="which, where several are stuck")
-    taking = _naming(add_reading(sagas, "take-over", take_over, text="end it for the machine; nothing is sent any more"))
+    taking = _naming(add_reading(sagas, "take-over", take_over, text="end it for the machine; it says so, then nothing is sent any more"))
     for deciding in (skipping, taking):
         deciding.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the timeline with your name")
 

@@ -39,6 +39,7 @@ Races, and what happens:
     `kept` after a time-out or failure  if it is just what was not waited for any more, or passes the pivot, the saga goes on; else it is
                                         stuck there
     a late answer to a stuck step       counts: the saga goes on without an operator
+    a takeover                          says what the table has for it, once it has begun; then nothing
     anything after a takeover           is written into the timeline; nothing is sent
 
 A command is repeated with the same content: where `learn` has changed the case meanwhile, the step keeps the one it was sent with.
@@ -59,7 +60,7 @@ from millrace.errors import SagaRefused
 from millrace.message import Message
 from millrace.processor import items_of
 from millrace.saga import Saga
-from millrace.saga_instance import COMPLETED, TAKEN_OVER, UNDONE, Cause, Early, SagaInstance, StepRecord
+from millrace.saga_instance import COMPLETED, TAKEN_OVER, UNDONE, Cause, Early, SagaInstance, SagaReason, StepRecord, answers_of
 from millrace.saga_progress import (
     DONE,
     DOUBT,
@@ -192,6 +193,9 @@ class Course(Progress):
         self.steps = {name: changed(record, deadline=0, stuck=False) for name, record in self.steps.items()}
         self.ended = TAKEN_OVER
         self._note("taken over", name=reason, id=by)
+        if self.started_at and self.saga.taken_over is not None:
+            why = SagaReason.of(Cause(TAKEN_OVER, detail=reason), answers_of(self._story))
+            self.items += items_of(self.saga.taken_over(self.case, why))
 
     # Answers
 

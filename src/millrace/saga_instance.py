@@ -46,10 +46,10 @@ class Cause(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SagaReason(str):
-    """Why an instance turned back, in one word for its undo commands; with the parts that a `SagaEnd` has as well.
+    """Why an instance turned back, in one word for its undo commands, or the text of who takes it over; with the parts of a `SagaEnd`.
 
     Attributes:
-        reason: cancelled, failed or timeout.
+        reason: cancelled, failed or timeout; taken_over where a person has taken it over.
         step: the step that failed or did not answer; empty for a cancel.
         message: name on the wire of the message that decided it; empty for a timeout.
         detail: that message's own `reason`, if it has one.

@@ -2,7 +2,8 @@
 
     retry       what is stuck is sent again, attempts beginning anew
     skip        the stuck step counts as done (behind the pivot) or as undone, for a reason that is kept; the saga goes on
-    take over   the instance ends for the machine, for a reason that is kept; nothing is sent any more, whatever comes
+    take over   the instance ends for the machine, for a reason that is kept; it says so where its table does (`ended(taken_over=...)`), and
+                nothing more is sent, whatever comes
 
 Each is one transaction of the store that owns the saga: the decision, what follows from it, and a line in the instance's timeline with who
 and why. So it holds as soon as it is told, beside running processes and without any: what is said lies in the journal, and the next relay
@@ -142,7 +143,7 @@ class Sagas:
         return await self._decide(id, saga, lambda course: course.skip(step, reason, by))
 
     async def take_over(self, id: str, *, reason: str, saga: str | None = None, by: str = "") -> SagaReport:
-        """End an instance for the machine: nothing is sent any more, a person sees to the rest.
+        """End an instance for the machine: what `ended(taken_over=...)` returns is said, and nothing more; a person sees to the rest.
 
         Raises:
             ConfigurationError: no reason is given.

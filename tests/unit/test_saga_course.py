@@ -178,11 +178,26 @@ def test_failing_undo_is_stuck_and_has_three_ways_out() -> None:
     story.skip("paid out in cash", step="reserve").refused().skip("paid out in cash", by="ann").then(release_for("booking-failed"))
     story.when(RELEASED).then(ended("failed book")).steps(pay="undo_skipped", reserve="undone").when(PAID).nothing()
     story = given(order_saga()).events(PLACED, RESERVED, PAID, BookingFailed(order_id="1")).after(hours=1).status("stuck")
-    story.take_over("lawyer has it", by="ann").nothing().status("taken_over").take_over("again").refused()
+    taken = ended("taken over", "lawyer has it")
+    story.take_over("lawyer has it", by="ann").then(taken).status("taken_over").take_over("again").refused()
     for late in (REFUNDED, PAID, CANCEL, RELEASED):
         story.when(late).nothing().status("taken_over")
     story = given(order_saga()).events(PLACED, RESERVED, PAID, BookingFailed(order_id="1")).after(hours=1).status("stuck")
     story.when(REFUNDED).then(release_for("booking-failed")).status("compensating")
+
+
+def test_takeover_is_told_by_whatever_has_begun() -> None:
+    """Wherever it stands: what the table says of a takeover is the last thing said. Before its start there is no case to say it of."""
+    for answers in ((), (RESERVED,), (RESERVED, PAID, BOOKED), (RESERVED, PAID, BOOKED, SHIPPED), (RESERVED, CANCEL)):
+        story = given(order_saga()).events(PLACED, *answers).take_over("mine").then(ended("taken over", "mine")).status("taken_over")
+        story.when(COMMITTED).nothing().when(RELEASED).nothing().after(days=1).nothing()
+    given(order_saga()).events(CANCEL).take_over("mine").nothing().status("taken_over").when(PLACED).nothing().status("taken_over")
+    told = order_saga()
+    told.ended(taken_over=lambda case, why: Finished(order_id=case.order_id, how=why.reason, detail=f"{why}: {', '.join(why.answers)}"))
+    given(told).events(PLACED, RESERVED, PAID).take_over("mine").then(ended("taken_over", "mine: reserved, paid"))
+    silent = both()
+    silent.ended(completed=lambda case: Finished(order_id=case.order_id, how="completed"))
+    given(silent).events(PLACED).take_over("mine").nothing().status("taken_over")
 
 
 def test_step_behind_the_pivot_is_stuck_and_skipped() -> None:

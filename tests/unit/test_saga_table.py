@@ -25,14 +25,24 @@ from millrace.testing.conformance.saga_sample import (
     begin,
     book,
     charge,
+    completed,
     order_saga,
     refund,
     release,
     reserve,
+    taken_over,
+    undone,
 )
 
 RESERVE: dict[str, Any] = {"send": reserve, "done": Reserved, "failed": OutOfStock, "undo": release, "undone": Released}
 PAY: dict[str, Any] = {"send": charge, "done": Paid, "failed": Declined, "undo": refund}
+
+
+def ending(**functions: Any) -> Saga:
+    """A saga of one row that says these at its ends."""
+    saga = table(RESERVE)
+    saga.ended(**functions)
+    return saga
 
 
 def table(*steps: dict[str, Any], cancel: bool = True) -> Saga:
@@ -66,6 +76,9 @@ def table(*steps: dict[str, Any], cancel: bool = True) -> Saga:
         (table({"send": reserve, "done": Reserved, "given_up": Shipped}), "step 's1' has given_up= and no undo="),
         (table({"send": reserve, "done": Reserved, "interrupt": True}), "step 's1' has interrupt= and no undo="),
         (table({**RESERVE, "timeout": None}, cancel=False), "the undo of step 's1' is never reached"),
+        (ending(completed=undone), "ended(completed=...) is called with (case), which undone does not take"),
+        (ending(undone=completed), "ended(undone=...) is called with (case, end), which completed does not take"),
+        (ending(taken_over=completed), "ended(taken_over=...) is called with (case, reason), which completed does not take"),
     ],
 )
 def test_table_that_cannot_work(saga: Saga, told: str) -> None:
@@ -109,6 +122,10 @@ def test_service_says_and_reads_what_its_saga_does() -> None:
     assert service.writes() == {"stock.commands", "pay.commands"}
     assert {"orders", "stock", "pay"} <= {cls.__declaration__.topic for cls in service.message_classes()}
     assert [cls.__name__ for cls in service.sagas[0].messages if issubclass(cls, Command)] == ["SagaDue"]
+    told, taken = Service("told"), table(RESERVE)
+    taken.ended(taken_over=taken_over)
+    told.saga(taken)
+    assert told.writes() == {"stock.commands", "orders"}
 
 
 def test_pauses_grow_up_to_a_limit() -> None:

@@ -6,14 +6,16 @@
     reloaded   an instance is what its stored bytes say
     late       a deadline comes although the answer lies there already; topics and readers lag as in `World`
 
-Then the faults end, and an operator repeats what is stuck: after that everything must be at its end. The alerts are left out, the view as
-well unless it is asked for, and the provider keeps its ledger in memory, because tens of thousands of runs have to fit into a minute.
+Then the faults end, and an operator repeats what is stuck, or takes it over, and settles the orders that are on hold then: after that
+everything must be at its end. The alerts are left out, the view as well unless it is asked for, and the provider keeps its ledger in
+memory, because tens of thousands of runs have to fit into a minute.
 
 Neighbours: `test_interleavings` says what must hold.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,18 +24,20 @@ import msgspec
 from millrace import Event
 from millrace.saga_course import Course
 from millrace.saga_instance import SagaInstance
-from millrace.saga_progress import Occasion
 from parcomolo.contracts.inventory import ReservationExpired
 from parcomolo.contracts.orders import OrderCancellationRequested, OrderPlaced, OrderReviewEnded
 from parcomolo.contracts.shipping import ItemShipped
+from parcomolo.orders.messages import SettleOrder
 from parcomolo.payments.provider import Charge
-from tests.parcomolo.domain.world import EPOCH, MICROS, Said, World
+from tests.parcomolo.domain.world import Said, World
 
 NEVER_LOST = (OrderPlaced, OrderReviewEnded, OrderCancellationRequested, ItemShipped, ReservationExpired)
 """What no command repeats."""
 OUTSIDE = ("provider", "carrier")
 LEFT_OUT = ("status", "operations")
 LOST, TWICE, DEAD, RELOADED = 0.04, 0.06, 0.06, 0.3
+TAKEN_OVER = 0.2
+"""The share of stuck checkouts that an operator takes over at once."""
 RETRIES_MAX = 20
 _decode = msgspec.json.Decoder(SagaInstance).decode
 
@@ -60,28 +64,38 @@ class FaultyWorld(World):
         self.faulty = True
         self.ledger = MemoryLedger()
         self.stuck = 0
+        self.operator = random.Random(f"operator {world['seed']}")
         super().__init__(**world)
         for reader in LEFT_OUT:
             if reader != "status" or not told:
                 del self._readers[reader]
 
     def settle(self) -> None:
-        """End the faults, and let an operator repeat what is stuck until everything is at its end."""
+        """End the faults, and let an operator see to what is stuck or on hold until everything is at its end."""
         self.faulty, self._in_time, self._impatience = False, True, 0.0
         self.run()
         for _ in range(RETRIES_MAX):
             stuck = [key for key, instance in self.sagas.items() if instance.status == "stuck"]
             if not stuck:
+                self.settle_held()
                 return
             for key in stuck:
-                self._operate(key, lambda course: course.retry("operator"))
+                self.stuck += 1
+                self.operate(key, self.take_over if self.operator.random() < TAKEN_OVER else lambda course: course.retry("operator"))
             self.run()
 
-    def _operate(self, key: str, act: Callable[[Course], None]) -> None:
-        self.stuck += 1
-        course = Course(self.saga, self.sagas[key], Occasion((self.now - EPOCH) // MICROS), id=key)
-        act(course)
-        self._moved(key, course.end(), Said(OrderReviewEnded(order_id=key), "", "", "operator", self.now))
+    def take_over(self, course: Course) -> None:
+        """Let an operator take a checkout over."""
+        course.take_over("no more patience", "operator")
+
+    def settle_held(self) -> None:
+        """Let the operator say how each order ends that is on hold; there is one way at least, and one end."""
+        held = [order_id for order_id, order in self.orders.items() if order.status == "on_hold"]
+        for order_id in held:
+            ways = self.operator.sample(("cancelled", "completed"), 2)
+            done = [way for way in ways if self.tell("orders", SettleOrder(order_id=order_id, outcome=way, reason="by hand")) is None]
+            assert len(done) == 1, done
+        self.run()
 
     def _deliver(self, place: tuple[str, str, str]) -> None:
         if self.faulty:

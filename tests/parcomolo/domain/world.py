@@ -20,15 +20,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millrace import Cancel, Command, Context, Delete, Event, NotYet, Rejected, Saga, State, Timer
+from millrace.errors import SagaRefused
 from millrace.message import declaration, key_of
-from millrace.saga_course import advance, advance_deadline
+from millrace.saga_course import Course, advance, advance_deadline
 from millrace.saga_instance import SagaInstance
 from millrace.saga_progress import Advance, Occasion, next_deadline
 from millrace.state import kind_of, row_key
 from parcomolo.checkout.saga import table
 from parcomolo.configuration import CHOREOGRAPHY, ORCHESTRATION
 from parcomolo.contracts.inventory import StockCommandRejected
-from parcomolo.contracts.orders import OrderCommandRejected
+from parcomolo.contracts.orders import OrderCommandRejected, OrderReviewEnded
 from parcomolo.contracts.payments import PaymentCommandRejected
 from parcomolo.contracts.shipping import ShippingCommandRejected
 from parcomolo.inventory import domain as inventory
@@ -177,7 +178,7 @@ class World:
         self._queues: dict[tuple[str, str, str], list[Said]] = {}
         self._blocked: set[tuple[str, str, str]] = set()
         self._timers: dict[tuple[str, str, str], Said] = {}
-        self._count = 0
+        self._count, self._commands = 0, set[str]()
         self._priorities: dict[tuple[str, str], float] = {}
         self._in_time, self._routes = in_time, dict[type, list[str]]()
         self._impatience = 0.0 if in_time else self.random.choice((0.02, 0.1, 0.3))
@@ -318,12 +319,25 @@ class World:
         else:
             self._timers.pop(("checkout", key, "due"), None)
 
+    def operate(self, key: str, act: Callable[[Course], None]) -> bool:
+        """Let an operator do something about the saga of an order; return whether it was done."""
+        if key not in self.sagas:
+            return False
+        course = Course(self.saga, self.sagas[key], Occasion((self.now - EPOCH) // MICROS), id=key)
+        try:
+            act(course)
+        except SagaRefused:
+            return False
+        heard = next((entry.id for entry in reversed(self.sagas[key].timeline) if entry.id and entry.step), "")
+        self._moved(key, course.end(), Said(OrderReviewEnded(order_id=key), heard, "", "operator", self.now))
+        return True
+
     def _view(self, said: Said) -> None:
         key = key_of(said.message)
         after = order_status(self.views.get(key), typing.cast("Any", said.message), self._context(said))
         if after is not None:
             known = {entry.id for entry in after.timeline}
-            causes = [e.causation for e in after.timeline if e.causation and not e.causation.startswith("checkout-")]
+            causes = [e.causation for e in after.timeline if e.causation and e.causation not in self._commands]
             assert known.issuperset(causes), "a status without its causes"
             before = self._fact_before(said)
             told = {entry.type for entry in after.timeline}
@@ -399,6 +413,8 @@ class World:
         said = Said(message, f"{service}-1-{self._count}", cause.passes_on, service, self.now)
         self._by_id[said.id] = said
         topic = declaration(type(message)).topic or ""
+        if isinstance(message, Command):
+            self._commands.add(said.id)
         if not topic.startswith("internal."):
             self.facts.append(said)
         for reader in self._takers(type(message)):

@@ -100,6 +100,14 @@ class Shop:
         assert (await self.look(order["order_id"]))["status"] == "completed"
         return order["order_id"]
 
+    async def stuck(self) -> str:
+        """Return the id of an order whose refund keeps failing until nobody tries any more."""
+        order = await self.place("cheese", 2, token="tok_refund_fails", ship_to={"name": "FAIL_SHIPPING"})
+        await self.settled()
+        while not (await self.get("/api/sagas?status=stuck"))["items"]:
+            await self.later(16)
+        return order["order_id"]
+
     async def say_again(self, topic: str, order_id: str) -> None:
         """Say everything that a topic has about an order once more, the last thing first, as somebody else."""
         for partition in range(self.app.partitions_of(topic)):

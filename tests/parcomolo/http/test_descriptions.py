@@ -30,6 +30,7 @@ async def test_every_route_is_described_with_its_answers(shop: Shop):
         "/api/operations/alerts",
         "/api/reports/products",
         "/api/reports/orders",
+        "/console/api/orders/{order_id}/settle",
         "/events",
         "/health",
         "/ready",
@@ -53,7 +54,9 @@ async def test_the_topics_are_described(shop: Shop):
     document = await shop.get("/asyncapi.json")
     assert set(document["channels"]) >= {"orders", "orders.commands", "inventory", "payments", "shipping", "rewards"}
     assert not any(name.startswith("internal") for name in document["channels"])
-    assert "parcomolo.orders.order-placed.v1" in document["channels"]["orders"]["messages"]
+    assert document["channels"]["orders"]["messages"].keys() >= {"parcomolo.orders.order-placed.v1", "parcomolo.orders.order-held.v1"}
+    assert "parcomolo.orders.hold-order.v1" in document["channels"]["orders.commands"]["messages"]
+    assert "settle-order" not in str(document)
     assert "internal" not in str(document["components"]["messages"].keys())
 
 

@@ -15,15 +15,6 @@ NOBODY = "01a1fef5-6e1c-7222-9a40-255a7797ff4e"
 WAYS_OUT = {"retry": {}, "skip": {"reason": "x"}, "take-over": {"reason": "x"}}
 
 
-async def stuck(shop: Shop) -> str:
-    """Return the id of an order whose refund keeps failing until nobody tries any more."""
-    order = await shop.place("cheese", 2, token="tok_refund_fails", ship_to={"name": "FAIL_SHIPPING"})
-    await shop.settled()
-    while not (await shop.get("/api/sagas?status=stuck"))["items"]:
-        await shop.later(16)
-    return order["order_id"]
-
-
 async def test_a_saga_tells_where_it_stands(shop: Shop):
     """Done, current and remaining steps, attempts and deadlines; what happened, oldest first; no personal data."""
     order = await shop.place("cheese", 2, token="tok_insufficient_funds")
@@ -60,8 +51,8 @@ async def test_sagas_are_listed_by_status_and_page(shop: Shop):
 
 
 async def test_a_stuck_saga_is_retried_and_taken_over(shop: Shop):
-    """Retried, it fails again; taken over, nothing more is sent, and the order stays for a person to settle."""
-    order_id = await stuck(shop)
+    """Retried, it fails again; taken over, nothing more is sent, and the order is on hold for a person to settle."""
+    order_id = await shop.stuck()
     again = await shop.http.post(f"{CONSOLE}/{order_id}/retry")
     assert (again.status_code, again.json()["status"]) == (200, "compensating")
     assert ("retried", "") in [(line["what"], line["id"]) for line in again.json()["timeline"]]
@@ -77,7 +68,8 @@ async def test_a_stuck_saga_is_retried_and_taken_over(shop: Shop):
         "id": "Ada",
     }
     await shop.settled()
-    assert (await shop.look(order_id))["status"] == "confirmed"
+    held = await shop.look(order_id)
+    assert (held["status"], held["reason"]) == ("on_hold", "settled on the phone")
     assert (await shop.http.post(f"{CONSOLE}/{order_id}/retry")).status_code == 409
 
 
@@ -87,7 +79,7 @@ async def test_a_skipped_refund_ends_a_cancellation_without_naming_it(shop: Shop
     await shop.later(60)
     assert (await shop.look(order["order_id"]))["status"] == "completed"
     assert (await shop.cancel(order["order_id"])).status_code == 409
-    order_id = await stuck(shop)
+    order_id = await shop.stuck()
     assert "refund-failed" in facts_of(await shop.look(order_id))
     assert (await shop.http.post(f"{CONSOLE}/{order_id}/skip", json={"reason": "paid back"})).status_code == 200
     await shop.settled()

@@ -11,6 +11,7 @@ from millrace import Event
 from parcomolo.contracts.money import Money
 from parcomolo.orders.timeline import STORY
 from parcomolo.web import presentation
+from parcomolo.web.paging import Paging, paging, return_path
 from parcomolo.web.presentation import Order, Product
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -245,11 +246,33 @@ def test_a_payment_that_was_called_off_has_not_failed() -> None:
     assert entry.text == "Nothing was charged (order cancelled)."
 
 
-def test_an_order_on_hold_waits_for_a_decision() -> None:
-    """A hold is released by somebody, also when an earlier hold was released before."""
-    order = make_order("orders.order-placed", "orders.order-held", "orders.order-hold-released", status="on_hold")
-    first = presentation.steps_to_come(order)[0]
-    assert (first.title, first.state) == ("Release the hold", "waiting")
+def test_an_order_on_hold_waits_for_a_person() -> None:
+    """The machine does nothing more, whatever has failed before: only its settlement is still to come."""
+    order = make_order(*PAID, "shipping.shipping-failed", "orders.order-held", status="on_hold", payment="paid")
+    (step,) = presentation.steps_to_come(order)
+    assert (step.title, step.state) == ("Settle the order", "waiting")
+    assert presentation.headline(order) == "On hold: somebody is looking after it."
+    assert not presentation.has_ended(order)
+
+
+def test_an_order_that_was_settled_by_hand_waits_for_no_machine() -> None:
+    """No refund and no parcel is announced that nobody has asked for; what was asked for is still to come."""
+    held = (*PAID, "shipping.shipping-failed", "orders.order-held")
+    cancelled = make_order(*held, "orders.order-cancelled", status="cancelled", payment="paid", parcel="reserved")
+    assert titles(cancelled) == ["Release the stock"]
+    cancelled = make_order(*held, "orders.order-cancelled", "inventory.stock-released", status="cancelled", payment="paid")
+    assert (titles(cancelled), presentation.has_ended(cancelled), presentation.headline(cancelled)) == ([], True, "Cancelled.")
+    completed = make_order(*held, "orders.order-completed", status="completed", payment="paid", parcel="reserved")
+    assert (titles(completed), presentation.has_ended(completed)) == (["Book out the stock"], False)
+    completed = make_order(
+        *held, "orders.order-completed", "inventory.stock-committed", status="completed", payment="paid", parcel="reserved"
+    )
+    assert (titles(completed), presentation.has_ended(completed)) == ([], True)
+    assert presentation.headline(completed) == "Completed: somebody has seen to it by hand."
+    shipped = make_order(
+        *SHIPPED, "inventory.stock-committed", "orders.order-held", "orders.order-completed", status="completed", parcel="shipped"
+    )
+    assert (titles(shipped), presentation.has_ended(shipped)) == (["Deliver"], False)
 
 
 @pytest.mark.parametrize("status", ["cancelled", "rejected", "expired"])
@@ -263,7 +286,8 @@ def test_an_ended_order_has_nothing_ahead(status: str) -> None:
     "status, parcel, cancel, deliver",
     [
         ("pending", "unfulfilled", True, False),
-        ("on_hold", "reserved", True, False),
+        ("on_hold", "reserved", False, False),
+        ("on_hold", "shipped", False, True),
         ("confirmed", "scheduled", True, False),
         ("confirmed", "shipped", False, True),
         ("completed", "shipped", False, True),
@@ -287,7 +311,7 @@ def test_buttons_are_offered_only_while_they_would_work(status: str, parcel: str
         (make_order(*PAID[:2], parcel="reserved"), "We are confirming your payment."),
         (make_order(*PAID, payment="paid", parcel="reserved"), "Paid: we are confirming your order."),
         (make_order(*PAID[:2], payment="failed"), "Something went wrong: we are putting everything back."),
-        (make_order(status="on_hold"), "On hold: somebody has to take a look."),
+        (make_order(status="on_hold"), "On hold: somebody is looking after it."),
         (make_order(status="confirmed", parcel="reserved"), "Paid and confirmed: we are finding a carrier."),
         (make_order(status="confirmed", parcel="scheduled"), "Packed, and waiting for the carrier."),
         (make_order(status="completed", parcel="shipped"), "It is on its way to you."),
@@ -365,21 +389,21 @@ def test_a_product_without_drawing_shows_the_shared_one() -> None:
 
 def test_paging_leads_there_and_back_again() -> None:
     """Going older three times and newer three times ends at the first page, whatever is in the cursors."""
-    first = presentation.paging("pending", "", "", "a,b")
-    assert first == presentation.Paging(None, "/orders?status=pending&cursor=a%2Cb")
-    second = presentation.paging("pending", "a,b", "", "c&d")
+    first = paging("pending", "", "", "a,b")
+    assert first == Paging(None, "/orders?status=pending&cursor=a%2Cb")
+    second = paging("pending", "a,b", "", "c&d")
     assert second.newer == "/orders?status=pending"
     assert second.older == "/orders?status=pending&cursor=c%26d&back=a%252Cb"
-    third = presentation.paging("pending", "c&d", "a%2Cb", None)
-    assert third == presentation.Paging("/orders?status=pending&cursor=a%2Cb", None)
-    assert presentation.paging("", "x", "", None) == presentation.Paging("/orders", None)
+    third = paging("pending", "c&d", "a%2Cb", None)
+    assert third == Paging("/orders?status=pending&cursor=a%2Cb", None)
+    assert paging("", "x", "", None) == Paging("/orders", None)
 
 
 def test_paging_remembers_a_bounded_way_back() -> None:
     """The address does not grow without end however far somebody pages."""
     back = ""
     for page in range(100):
-        older = presentation.paging("", f"c{page}", back, f"c{page + 1}").older
+        older = paging("", f"c{page}", back, f"c{page + 1}").older
         assert older is not None
         back = older.partition("back=")[2].replace("%2C", ",")
     assert len(back.split(",")) == 20
@@ -401,7 +425,7 @@ def test_paging_remembers_a_bounded_way_back() -> None:
 )
 def test_a_form_leads_back_only_to_our_own_pages(wanted: str | None, path: str) -> None:
     """What a form names as the way back is used only when it is the list of orders."""
-    assert presentation.return_path(wanted, "o/1") == path
+    assert return_path(wanted, "o/1") == path
 
 
 def test_the_form_becomes_the_api_s_body() -> None:

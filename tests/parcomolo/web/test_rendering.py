@@ -156,9 +156,9 @@ def test_the_list_offers_what_is_possible_and_pages() -> None:
 
 
 def test_the_list_offers_what_can_be():
-    """A filter per status that an order can have here; nothing is on hold, so that is not offered."""
+    """A filter per status that an order can have here."""
     found = re.findall(r'href="/orders\?status=(\w+)"', render("orders.html", orders=[]))
-    assert found == ["pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]
+    assert found == ["pending", "on_hold", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]
 
 
 def test_a_reason_is_asked_for_and_not_filled_in():

@@ -231,7 +231,8 @@ def _ways_out(routes: SagaRoutes) -> tuple[Endpoint, ...]:
         _change(
             "take-over",
             routes.take_over,
-            "End it for the machine: nothing is sent any more, a person sees to the rest. The reason is kept.",
+            "End it for the machine: the order is on hold, nothing more is sent, and a person sees to the rest and settles the order. "
+            "The reason is kept.",
             body=TakeOverRequest,
             example={"reason": "settled on the phone", "by": "Ada"},
         ),

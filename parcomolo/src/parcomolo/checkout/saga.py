@@ -11,6 +11,8 @@
 A cancel asks all three of stock, payment and shipping to take the order back, whether they have heard of it or not, so each says what is
 left there. Commands that take back name in `closed` who had said by then that nothing is left.
 
+Whoever takes a checkout over finds its order on hold, where nobody else moves it, and says there how it ends.
+
 Times: a step has 30 seconds. Payments asks a silent provider for half a minute and may need some more, so it has 75, and a refund, which is
 tried for half a minute before it counts as refused, 45. A reservation that expires while the payment runs calls the payment off; once it is
 paid, `keep-stock` has kept it.
@@ -42,6 +44,7 @@ from parcomolo.contracts.orders import (
     CancelOrder,
     CompleteOrder,
     ConfirmOrder,
+    HoldOrder,
     OrderCancellationRequested,
     OrderCommandRejected,
     OrderCompleted,
@@ -159,6 +162,11 @@ def end(case: Case, cause: SagaEnd) -> CancelOrder | RejectOrder:
     return RejectOrder(order_id=case.order_id, reason=reason, detail=detail, compensations=case.undone, closed=closed)
 
 
+def hold(case: Case, cause: SagaReason) -> HoldOrder:
+    """A person has taken over: the order is left to whoever settles it."""
+    return HoldOrder(order_id=case.order_id, reason=str(cause), heard=cause.answers)
+
+
 def table() -> Saga:
     """Return the saga."""
     checkout = Saga("checkout", key="order_id", starts=OrderPlaced, begin=begin, keys={StockCommandRejected: "subject"})
@@ -167,7 +175,7 @@ def table() -> Saga:
     checkout.step("commit-stock", send=commit, done=StockCommitted, failed=StockCommandRejected, learn=booked_out)
     checkout.step("complete-order", send=complete, done=(OrderCompleted, OrderStandsCompleted), failed=OrderCommandRejected)
     checkout.cancel(OrderCancellationRequested)
-    checkout.ended(undone=end)
+    checkout.ended(undone=end, taken_over=hold)
     return checkout
 
 

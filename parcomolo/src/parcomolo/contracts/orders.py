@@ -13,6 +13,9 @@ from millrace import Command, Event, Personal
 from parcomolo.contracts.lines import Line, ShipTo
 from parcomolo.contracts.money import Money
 
+SETTLED = "order_settled"
+"""The reason of what orders itself asks of stock and shipping, when an operator has settled an order as cancelled."""
+
 
 class OrderPlaced(Event, name="order-placed", topic="orders", key="order_id"):
     """An order exists. With `review_until` its content may change until then, and checkout waits."""
@@ -99,6 +102,8 @@ class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_i
     """The order ended as asked for; `compensations` names what really was undone.
 
     Where somebody orchestrates, `closed` names who of stock, payment and shipping has said that nothing of the order is left there.
+    `settled_by` names the operator who has ended an order that was on hold, empty where no name was given: then parcel and stock are given
+    back behind this fact, and what became of the money was the operator's to see to.
     """
 
     order_id: str
@@ -107,6 +112,7 @@ class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_i
     closed: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
     was_confirmed: bool = False
+    settled_by: str | None = None
 
 
 class OrderExpired(Event, name="order-expired", topic="orders", key="order_id"):
@@ -119,11 +125,28 @@ class OrderExpired(Event, name="order-expired", topic="orders", key="order_id"):
     closed: tuple[str, ...] = ()
 
 
+class OrderHeld(Event, name="order-held", topic="orders", key="order_id"):
+    """A person has taken the checkout over: the machine does nothing more for the order until an operator settles how it ends.
+
+    `heard` names what the checkout had been told by then.
+    """
+
+    order_id: str
+    reason: str
+    heard: tuple[str, ...] = ()
+
+
 class OrderCompleted(Event, name="order-completed", topic="orders", key="order_id"):
-    """Shipped, and the stock has left: checkout is finished. `closed` is as `order-cancelled` has it."""
+    """Shipped, and the stock has left: checkout is finished.
+
+    Of an order that was on hold, an operator says so, who is named in `settled_by`, for a `reason`: then the parcel may have been none of
+    the carrier's, and the stock leaves behind this fact. `closed` is as `order-cancelled` has it.
+    """
 
     order_id: str
     closed: tuple[str, ...] = ()
+    reason: str | None = None
+    settled_by: str | None = None
 
 
 class OrderDelivered(Event, name="order-delivered", topic="orders", key="order_id"):
@@ -185,6 +208,17 @@ class CancelOrder(Command, name="cancel-order", topic="orders.commands", key="or
     reason: str
     compensations: tuple[str, ...] | None = None
     closed: tuple[str, ...] = ()
+
+
+class HoldOrder(Command, name="hold-order", topic="orders.commands", key="order_id"):
+    """A person sees to the order from now on: hold it. For whoever orchestrates; from others it is refused.
+
+    `heard` names the answers that had come by then.
+    """
+
+    order_id: str
+    reason: str
+    heard: tuple[str, ...] = ()
 
 
 class CompleteOrder(Command, name="complete-order", topic="orders.commands", key="order_id"):

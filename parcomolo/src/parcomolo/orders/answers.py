@@ -22,7 +22,7 @@ from parcomolo.orders.views import OrderStatus
 
 
 class OrderAnswer(msgspec.Struct, kw_only=True):
-    """An order. `version` counts what it has learned; `reason` says why it ended, or is being cancelled."""
+    """An order. `version` counts what it has learned; `reason` says why it ended, is on hold, or is being cancelled."""
 
     order_id: str
     number: str

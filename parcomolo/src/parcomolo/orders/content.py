@@ -9,13 +9,13 @@ import base64
 import hashlib
 from datetime import datetime, timedelta
 
-from millrace import Cancel, Event, Rejected, Timer
+from millrace import Cancel, Command, Event, Rejected, Timer
 from parcomolo.contracts.lines import Line, merged, price_of, without
 from parcomolo.contracts.orders import OrderLineAdded, OrderLineRemoved, OrderPlaced
 from parcomolo.orders.messages import AddLine, EndReview, PlaceOrder, RemoveLine
 from parcomolo.orders.order import Order
 
-Items = list[Event | Timer | Cancel]
+Items = list[Event | Command | Timer | Cancel]
 REVIEW = "review"
 
 

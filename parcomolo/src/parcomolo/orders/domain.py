@@ -5,13 +5,14 @@
     confirmed -> rejected                                   shipping failed, or the stock was gone after all
     pending, confirmed -> cancelling -> cancelled           shipping says that nothing will leave; all is undone
     cancelling -> pending, confirmed -> completed           the parcel had already left: the cancellation is refused
+    pending, confirmed, cancelling -> on_hold               a person has taken the checkout over; see `holding` for the way out
 
 An end is only said after the answers of everybody who has something to undo. In choreography (`decide`) `next_fact` is the whole rule: a
 function of what the order remembers, so it does not matter in which order the answers come in. In orchestration (`decide_as_told`) whoever
 orchestrates knows that and says so by commands (`obey`, `told`); the facts of the others are remembered for the order's axes, and for
 refusing a cancellation once the parcel has left.
 
-Neighbours: `content` decides about lines; `order` folds the events; `checkout` reads the facts of the others.
+Neighbours: `content` decides about lines, `holding` about orders on hold; `order` folds the events; `checkout` reads the others' facts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from parcomolo.contracts.orders import (
     CancelOrder,
     CompleteOrder,
     ConfirmOrder,
+    HoldOrder,
     OrderCancellationRefused,
     OrderCancellationRequested,
     OrderCancelled,
@@ -38,12 +40,15 @@ from parcomolo.contracts.orders import (
 )
 from parcomolo.orders.checkout import CheckoutFact, advanced, progressed
 from parcomolo.orders.content import REVIEW, Items, add_line, place, remove_line
-from parcomolo.orders.messages import AddLine, CheckoutProgressed, DeliverOrder, EndReview, PlaceOrder, RemoveLine
+from parcomolo.orders.holding import follow_parcel, hold, settle
+from parcomolo.orders.messages import AddLine, CheckoutProgressed, DeliverOrder, EndReview, PlaceOrder, RemoveLine, SettleOrder
 from parcomolo.orders.order import Order, StatusFact, evolve
 
 ORCHESTRATOR = "/checkout"
 """How the source of the service ends that runs the checkout."""
-OrderCommand = AddLine | RemoveLine | CancelOrder | DeliverOrder | EndReview | ConfirmOrder | RejectOrder | CompleteOrder
+OrderCommand = (
+    AddLine | RemoveLine | CancelOrder | DeliverOrder | EndReview | SettleOrder | ConfirmOrder | RejectOrder | CompleteOrder | HoldOrder
+)
 
 
 def decide(message: PlaceOrder | OrderCommand | CheckoutFact, order: Order | None, context: Context) -> Items:
@@ -75,6 +80,8 @@ def _command(command: PlaceOrder | OrderCommand, order: Order | None, now: datet
         return place(command, order, now)
     if order is None:
         raise Rejected("order_unknown", order_id=command.order_id)
+    if order.status == "on_hold" and not isinstance(command, DeliverOrder | EndReview | SettleOrder):
+        raise Rejected("on_hold", order_id=order.order_id)
     match command:
         case AddLine():
             return add_line(command, order, now)
@@ -86,6 +93,10 @@ def _command(command: PlaceOrder | OrderCommand, order: Order | None, now: datet
             return deliver(order, now)
         case EndReview():
             return [OrderReviewEnded(order_id=order.order_id, lines=order.lines, total=order.total)] if order.in_review else []
+        case SettleOrder():
+            return settle(command, order)
+        case HoldOrder():
+            raise Rejected("not_orchestrated", order_id=order.order_id)
         case ConfirmOrder() | RejectOrder() | CompleteOrder():
             return obey(command, order)
 
@@ -126,12 +137,12 @@ def follow(fact: CheckoutFact, order: Order | None) -> Items:
 
 
 def remember(fact: CheckoutFact, order: Order | None) -> Items:
-    """Remember what another context said; say only that it is too late to cancel."""
+    """Remember what another context said; say only that it is too late to cancel, and what is left to ask for behind a settlement."""
     if order is None or not (step := _news(fact, order)):
         return []
     after = evolve(order, step)
     too_late = after.status == "cancelling" and after.progress.shipping == "shipped"
-    return [step, _refused(order)] if too_late else [step]
+    return [step, _refused(order)] if too_late else [step, *follow_parcel(step, after)]
 
 
 def _news(fact: CheckoutFact, order: Order) -> CheckoutProgressed | None:
@@ -261,12 +272,17 @@ def obey(command: ConfirmOrder | RejectOrder | CompleteOrder, order: Order) -> I
 
 
 def told(message: PlaceOrder | OrderCommand, order: Order) -> Items:
-    """Return what only the orchestrator may say: how a cancellation ends, that the order has expired; and the answer to what it repeats.
+    """Return what only the orchestrator may say: how a cancellation ends, that the order has expired, that a person sees to it; and the
+    answer to what it repeats.
 
     Raises:
-        Rejected: nobody has asked for the cancellation that it ends.
+        Rejected: nobody has asked for the cancellation that it ends; or the order that a person is to see to has ended.
     """
     match message, order.status:
+        case _, "on_hold":
+            return []
+        case HoldOrder(), _:
+            return hold(message, order)
         case ConfirmOrder(), _ if order.confirmed:
             return [OrderStandsConfirmed(order_id=order.order_id)]
         case CompleteOrder(), "completed":

@@ -48,6 +48,15 @@ class DeliverOrder(Command, key="order_id"):
     order_id: str
 
 
+class SettleOrder(Command, key="order_id"):
+    """An operator says how an order that is on hold ends, and why; `by` is the operator, if a name was given."""
+
+    order_id: str
+    outcome: Literal["cancelled", "completed"]
+    reason: str
+    by: str = ""
+
+
 class EndReview(Command, key="order_id", internal=True):
     """The time to change the content is over."""
 

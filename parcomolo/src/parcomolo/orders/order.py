@@ -22,6 +22,7 @@ from parcomolo.contracts.orders import (
     OrderConfirmed,
     OrderDelivered,
     OrderExpired,
+    OrderHeld,
     OrderLineAdded,
     OrderLineRemoved,
     OrderPlaced,
@@ -41,13 +42,13 @@ from parcomolo.orders.messages import CheckoutProgressed
 Status = Literal["pending", "on_hold", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]
 ContentFact = OrderPlaced | OrderLineAdded | OrderLineRemoved | OrderReviewEnded
 EndingFact = OrderRejected | OrderCancelled | OrderExpired | OrderCompleted
-StatusFact = OrderConfirmed | OrderCancellationRequested | OrderCancellationRefused | EndingFact
+StatusFact = OrderConfirmed | OrderCancellationRequested | OrderCancellationRefused | OrderHeld | EndingFact
 OrderFact = ContentFact | StatusFact | OrderDelivered
 OrderEvent = OrderFact | CheckoutProgressed
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """An order with its three axes. `version` counts its events; `progress` and `confirmed` are its memory."""
+    """An order with its three axes. `version` counts its events; `progress`, `confirmed` and `settled` (by an operator) are its memory."""
 
     order_id: str
     number: str
@@ -64,6 +65,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     review_until: datetime | None = None
     review_ended: bool = False
     confirmed: bool = False
+    settled: bool = False
     delivered_at: datetime | None = None
     progress: Progress = Progress()
 
@@ -124,14 +126,16 @@ def _turned(order: Order, event: StatusFact) -> Order:
             return replace(order, status="cancelling", reason=event.reason)
         case OrderCancellationRefused():
             return replace(order, status="confirmed" if order.confirmed else "pending", reason=None)
+        case OrderHeld():
+            return replace(order, status="on_hold", reason=event.reason)
         case OrderRejected():
             return replace(order, status="rejected", reason=event.reason)
         case OrderCancelled():
-            return replace(order, status="cancelled", reason=event.reason)
+            return replace(order, status="cancelled", reason=event.reason, settled=event.settled_by is not None)
         case OrderExpired():
             return replace(order, status="expired", reason="reservation_expired")
         case OrderCompleted():
-            return replace(order, status="completed")
+            return replace(order, status="completed", reason=event.reason, settled=event.settled_by is not None)
 
 
 def _followed(order: Order, step: CheckoutProgressed) -> Order:

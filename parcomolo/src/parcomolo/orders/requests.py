@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -56,6 +56,14 @@ class CancelOrderRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
     order_id: UUID
     reason: Text
+
+
+class SettleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How an order that is on hold ends, why, and who says so."""
+
+    outcome: Literal["cancelled", "completed"]
+    reason: Text
+    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class NoFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

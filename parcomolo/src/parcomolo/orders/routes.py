@@ -165,34 +165,35 @@ class OrderRoutes:
         prices = await self._prices.get_many([line.sku])
         [added] = priced([StockLine(sku=line.sku, quantity=line.quantity)], prices)
         command = AddLine(order_id=order_id, sku=added.sku, name=added.name, quantity=added.quantity, unit_price=added.unit_price)
-        return await self._do(call, command, "POST /api/orders/{order_id}/lines", line)
+        return await self.do(call, command, "POST /api/orders/{order_id}/lines", line)
 
     async def remove_line(self, call: Call) -> Answer:
         """Remove pieces of a product."""
         order_id, query = order_id_of(call), call.ask(requests.RemoveQuery)
         command = RemoveLine(order_id=order_id, sku=call.params["sku"], quantity=query.quantity)
-        return await self._do(call, command, "DELETE /api/orders/{order_id}/lines/{sku}", command)
+        return await self.do(call, command, "DELETE /api/orders/{order_id}/lines/{sku}", command)
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel."""
         order_id, request = order_id_of(call), call.read(CancelRequest)
         command = CancelOrder(order_id=order_id, reason=request.reason)
-        return await self._do(call, command, "POST /api/orders/{order_id}/cancel", request)
+        return await self.do(call, command, "POST /api/orders/{order_id}/cancel", request)
 
     async def cancel_order(self, call: Call) -> Answer:
         """Cancel, by the workshop's name for it."""
         request = call.read(CancelOrderRequest)
         command = CancelOrder(order_id=str(request.order_id), reason=request.reason)
-        return await self._do(call, command, "POST /api/cancelOrder", request)
+        return await self.do(call, command, "POST /api/cancelOrder", request)
 
     async def deliver(self, call: Call) -> Answer:
         """Say that the parcel has arrived."""
         order_id = order_id_of(call)
         if call.body:
             call.read(NoFields)
-        return await self._do(call, DeliverOrder(order_id=order_id), "POST /api/orders/{order_id}/deliver", None)
+        return await self.do(call, DeliverOrder(order_id=order_id), "POST /api/orders/{order_id}/deliver", None)
 
-    async def _do(self, call: Call, command: Command, route: str, request: object) -> Answer:
+    async def do(self, call: Call, command: Command, route: str, request: object) -> Answer:
+        """Give a command to an order, once per idempotency key, and return the order as it is then."""
         keys = keys_of(call, route, getattr(command, "order_id", ""), request)
         outcome = await self._app.execute(command, idempotency=keys, answer=_answer)
         return _told(outcome)

@@ -51,6 +51,10 @@ def _failed_payment(fact: payments.PaymentFailed) -> str:
     return f"Payment failed: {_words(fact.reason)}."
 
 
+def _completed(fact: orders.OrderCompleted) -> str:
+    return f"Order completed: {fact.reason}." if fact.reason else "Order completed."
+
+
 # A sentence is "<title>." or "<title>: <what is special>."; a page shows the title by itself and then the rest.
 STORY: dict[type[Event], tuple[str, Sentence]] = {
     orders.OrderPlaced: ("order-placed", lambda f: f"Order placed: {f.number}, {f.total}."),
@@ -69,7 +73,8 @@ STORY: dict[type[Event], tuple[str, Sentence]] = {
     ),
     orders.OrderCancelled: ("order-cancelled", lambda f: f"Order cancelled: {f.reason}."),
     orders.OrderExpired: ("order-expired", lambda _: "Order expired: it was not paid in time."),
-    orders.OrderCompleted: ("order-completed", lambda _: "Order completed."),
+    orders.OrderHeld: ("order-held", lambda f: f"Order held: {f.reason}."),
+    orders.OrderCompleted: ("order-completed", _completed),
     orders.OrderDelivered: ("order-delivered", lambda _: "Delivered."),
     inventory.StockReserved: ("stock-reserved", lambda f: f"Stock reserved: {_pieces(f)}."),
     inventory.OutOfStock: ("out-of-stock", lambda f: f"Out of stock: {', '.join(s.sku for s in f.short)}."),
@@ -86,6 +91,7 @@ STORY: dict[type[Event], tuple[str, Sentence]] = {
     shipping.ShippingCancelled: ("shipping-cancelled", _cancelled_shipping),
     operations.DeliveryLate: ("delivery-late", lambda f: f"Delivery late: {f.seconds:.0f} seconds so far."),
 }
+NAMES = frozenset(name for name, _ in STORY.values())
 
 
 def _words(reason: str) -> str:
@@ -170,16 +176,37 @@ def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_re
         causation_id: of the fact's envelope.
         in_review: as told so far, the order's content may still change.
     """
-    if _FACT_ID.fullmatch(causation_id) and all(entry.id != causation_id for entry in entries):
-        return f"its cause {causation_id}"
-    if in_review and _COMMANDED.fullmatch(causation_id) and not isinstance(fact, orders.OrderCancelled):
-        return "order-review-ended"
     told = {entry.type for entry in entries}
+    commanded = _grounds_behind_settlement(fact, told, causation_id)
+    if not commanded and _FACT_ID.fullmatch(causation_id) and all(entry.id != causation_id for entry in entries):
+        return f"its cause {causation_id}"
+    if in_review and _COMMANDED.fullmatch(causation_id) and not isinstance(fact, orders.OrderCancelled | orders.OrderHeld):
+        return "order-review-ended"
     return next((" or ".join(sorted(ground)) for ground in _grounds(fact, told, causation_id) if not ground & told), None)
 
 
+def _grounds_behind_settlement(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ...]:
+    """Return what stood behind a command that orders gave when an operator had settled an order: commands are in no story."""
+    if not causation_id.startswith("orders-"):
+        return ()
+    match fact:
+        case shipping.ShippingCancelled(reason=orders.SETTLED) | inventory.StockReleased(reason=orders.SETTLED):
+            return ({"order-cancelled"},)
+        case inventory.StockCommitted():
+            return ({"item-shipped"},) if "order-cancelled" in told else ({"order-completed"},)
+        case _:
+            return ()
+
+
 def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ...]:
-    grounds = _grounds_of_command(fact, told) if _COMMANDED.fullmatch(causation_id) else _grounds_of_fact(fact, told)
+    if isinstance(fact, orders.OrderHeld):
+        return tuple({name} for name in fact.heard if name in NAMES)
+    if isinstance(fact, orders.OrderCancelled | orders.OrderCompleted) and fact.settled_by is not None:
+        grounds = _grounds_of_settlement(fact)
+    elif _COMMANDED.fullmatch(causation_id):
+        grounds = _grounds_of_command(fact, told)
+    else:
+        grounds = _grounds_behind_settlement(fact, told, causation_id) or _grounds_of_fact(fact, told)
     return (*grounds, *(CLOSED_BY[axis] for axis in getattr(fact, "closed", ()) if axis in CLOSED_BY))
 
 
@@ -198,6 +225,12 @@ def _grounds_of_command(fact: Event, told: set[str]) -> tuple[Ground, ...]:
     if isinstance(fact, shipping.ShippingCancelled) and fact.shipment_id is not None:
         names.append("shipping-scheduled")
     return (*seen, *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
+
+
+def _grounds_of_settlement(fact: orders.OrderCancelled | orders.OrderCompleted) -> tuple[Ground, ...]:
+    """An operator decides without what is not undone; what the order knew by then, the fact names."""
+    names = getattr(fact, "compensations", ())
+    return ({"order-held"}, *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
 
 
 def _grounds_of_fact(fact: Event, told: set[str]) -> tuple[Ground, ...]:

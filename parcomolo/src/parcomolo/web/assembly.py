@@ -15,6 +15,7 @@ from parcomolo.checkout import routes as checkout
 from parcomolo.inventory import routes as inventory
 from parcomolo.operations import routes as operations
 from parcomolo.orders import routes as orders
+from parcomolo.orders import settling
 from parcomolo.outages import Outages
 from parcomolo.payments import routes as payments
 from parcomolo.reports import routes as reports
@@ -65,6 +66,8 @@ def web_application(
             found += context.endpoints(app)
     if "checkout" in services or ("orders" in services and not checkout.exists(app)):
         found += checkout.endpoints(app, guard or Guard())
+    if "orders" in services and checkout.exists(app):
+        found += settling.endpoints(app, guard or Guard())
     found += probes.endpoints(app)
     if app.on_log:
         guard = guard or Guard()

@@ -26,6 +26,7 @@ from parcomolo.web import presentation
 from parcomolo.web.clock import ahead_of
 from parcomolo.web.endpoint import Answer, Call, Endpoint, encode
 from parcomolo.web.html import CONTENT_TYPE, error_page, form_of, page, see_other
+from parcomolo.web.paging import return_path
 from parcomolo.web.positions import catch_up
 from parcomolo.web.problems import Problem, problem_of
 
@@ -139,7 +140,7 @@ class Pages:
 
     async def _back(self, outcome: Outcome, form: Any, order_id: str) -> Answer:
         await self._settled(outcome.position, order_id)
-        return see_other(presentation.return_path(form.get("return_to"), order_id))
+        return see_other(return_path(form.get("return_to"), order_id))
 
     async def _settled(self, position: Position, order_id: str) -> None:
         try:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NotRequired, TypedDict
-from urllib.parse import quote, unquote, urlencode
 
 from parcomolo.contracts.money import written
 
@@ -167,14 +166,6 @@ class Outcome:
     tone: str
 
 
-@dataclass(frozen=True, slots=True)
-class Paging:
-    """Addresses of the neighbouring pages of the order list; None where there is none."""
-
-    newer: str | None
-    older: str | None
-
-
 OUTCOMES = (
     Outcome("tok_ok", "Payment works", "Charged at the first try.", "good"),
     Outcome("tok_insufficient_funds", "Low on funds", "Declined twice, works at the third try.", "wait"),
@@ -189,8 +180,7 @@ _SIDES = ("fries", "sweet-fries", "sweet-potato-fries", "onion-rings", "coleslaw
 _DRINKS = ("cola", "lemonade", "milkshake", "water", "coffee")
 PICTURES = frozenset((*_BURGERS, *_SIDES, *_DRINKS))
 
-# What an order can be in this release; nothing puts one on hold yet.
-STATUSES = ("pending", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired")
+STATUSES = ("pending", "on_hold", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired")
 
 # Of each value: word, icon, tone, meaning.
 _STATUS = {
@@ -236,6 +226,7 @@ _FACTS = {
     "order-review-ended": ("Content final", "check", "fact"),
     "order-held": ("Order held", "pause", "wait"),
     "order-hold-released": ("Hold released", "check", "fact"),
+    "order-settled": ("Order settled", "pause", "wait"),
     "stock-reserved": ("Stock reserved", "box", "fact"),
     "out-of-stock": ("Out of stock", "cross", "bad"),
     "stock-released": ("Stock released", "undo", "undo"),
@@ -254,7 +245,7 @@ _FACTS = {
 
 # Of each fact: title while it is still to come, service, text.
 _TO_COME = {
-    "order-hold-released": ("Release the hold", "orders", "Somebody has to decide first."),
+    "order-settled": ("Settle the order", "orders", "Somebody looks after it by hand, and says how it ends."),
     "stock-reserved": ("Reserve stock", "inventory", "All lines or none."),
     "payment-succeeded": ("Take payment", "payments", "Asks the payment provider."),
     "order-confirmed": ("Confirm the order", "orders", "Stock is held and paid for."),
@@ -283,7 +274,8 @@ _HAPPY_PATH = (
     "order-completed",
     "order-delivered",
 )
-_WAITS_FOR_A_PERSON = frozenset({"order-hold-released", "order-delivered"})
+_WAITS_FOR_A_PERSON = frozenset({"order-settled", "order-delivered"})
+"""Steps that no machine takes. `order-settled` is no fact: what an operator settles is told as completed or cancelled."""
 
 _REASONS = {
     "out_of_stock": "not enough in stock",
@@ -292,7 +284,6 @@ _REASONS = {
     "shipping_failed": "no carrier could take it",
     "already_shipped": "the parcel had already left",
 }
-_PAGES_BACK = 20
 
 
 def money(value: Money) -> str:
@@ -381,20 +372,21 @@ def stock_note(product: Product) -> tuple[str, str]:
 
 def can_cancel(order: Order) -> bool:
     """Tell whether a cancellation would be accepted now."""
-    open_ = order["status"] in {"pending", "on_hold", "confirmed"}
+    open_ = order["status"] in {"pending", "confirmed"}
     return open_ and order["fulfilment_status"] not in {"shipped", "delivered"}
 
 
 def can_deliver(order: Order) -> bool:
     """Tell whether the order can be marked as delivered now."""
-    return order["fulfilment_status"] == "shipped" and order["status"] in {"confirmed", "completed"}
+    return order["fulfilment_status"] == "shipped" and order["status"] in {"on_hold", "confirmed", "completed"}
 
 
 def has_ended(order: Order) -> bool:
     """Tell whether nothing more will happen to an order: nobody need watch it."""
-    if order["status"] == "completed":
+    by_hand = "order-held" in _facts_of(order)
+    if order["status"] == "completed" and not by_hand:
         return order["fulfilment_status"] == "delivered"
-    return order["status"] in {"cancelled", "rejected", "expired"} and not steps_to_come(order)
+    return order["status"] in {"completed", "cancelled", "rejected", "expired"} and not steps_to_come(order)
 
 
 def reason_text(order: Order) -> str:
@@ -426,10 +418,14 @@ def _beside(title: str, text: str) -> str:
     return text if more == text else more[:1].upper() + more[1:]
 
 
+def _facts_of(order: Order) -> frozenset[str]:
+    return frozenset(short_name(fact["type"]) for fact in order.get("timeline", ()))
+
+
 def steps_to_come(order: Order) -> tuple[Step, ...]:
     """List what is still expected to happen to an order, in the order in which it should."""
-    facts = frozenset(short_name(fact["type"]) for fact in order.get("timeline", ()))
-    names = [name for name in _route(order, facts) if name not in facts or name == "order-hold-released"]
+    facts = _facts_of(order)
+    names = [name for name in _route(order, facts) if name not in facts]
     return tuple(_step(name, first=index == 0) for index, name in enumerate(names))
 
 
@@ -442,6 +438,8 @@ def _step(name: str, *, first: bool) -> Step:
 
 def _route(order: Order, facts: frozenset[str]) -> tuple[str, ...]:
     status = order["status"]
+    if "order-held" in facts:
+        return _route_by_hand(order, facts)
     if status in {"cancelled", "rejected", "expired"}:
         return ("payment-refunded",) if order["payment_status"] == "paid" else ()
     if status == "cancelling":
@@ -450,9 +448,18 @@ def _route(order: Order, facts: frozenset[str]) -> tuple[str, ...]:
         return (*_undo(facts), "order-cancelled")
     if _is_failing(order, facts):
         return (*_undo(facts), "order-rejected")
-    if status == "on_hold":
-        return ("order-hold-released", *_HAPPY_PATH[1:])
     return _HAPPY_PATH[1:]
+
+
+def _route_by_hand(order: Order, facts: frozenset[str]) -> tuple[str, ...]:
+    """List what is left where a person has taken over: the settlement, and of the machine's steps what was asked for already."""
+    parcel = ("item-shipped", "order-delivered") if facts & {"shipping-scheduled", "item-shipped"} else ()
+    if order["status"] == "on_hold":
+        return ("order-settled",)
+    if order["status"] == "cancelled":
+        return ("stock-released",) if order["fulfilment_status"] == "reserved" else ()
+    called_off = bool(facts & {"shipping-cancelled", "shipping-failed"})
+    return ("stock-committed", *(() if called_off else parcel))
 
 
 def _is_failing(order: Order, facts: frozenset[str]) -> bool:
@@ -472,6 +479,8 @@ def _undo(facts: frozenset[str]) -> tuple[str, ...]:
 def headline(order: Order) -> str:
     """Say in one sentence where an order stands, from the buyer's side."""
     status, why = order["status"], reason_text(order)
+    if status == "on_hold":
+        return "On hold: somebody is looking after it."
     if status == "cancelled":
         return "Cancelled, and your money is back." if order["payment_status"] == "refunded" else "Cancelled."
     if status == "rejected":
@@ -484,15 +493,15 @@ def headline(order: Order) -> str:
         return "Delivered. Enjoy!"
     if order["fulfilment_status"] == "shipped":
         return "It is on its way to you."
+    if status == "completed" and "order-held" in _facts_of(order):
+        return "Completed: somebody has seen to it by hand."
     return _headline_of_an_open_order(order)
 
 
 def _headline_of_an_open_order(order: Order) -> str:
-    facts = frozenset(short_name(fact["type"]) for fact in order.get("timeline", ()))
+    facts = _facts_of(order)
     if _is_failing(order, facts):
         return "Something went wrong: we are putting everything back."
-    if order["status"] == "on_hold":
-        return "On hold: somebody has to take a look."
     if order["fulfilment_status"] == "scheduled":
         return "Packed, and waiting for the carrier."
     if order["status"] in {"confirmed", "completed"}:
@@ -541,32 +550,6 @@ def _line(line: Line) -> LineView:
     unit, quantity = line["unit_price"], line["quantity"]
     amount: Money = {"amount": unit["amount"] * quantity, "currency": unit["currency"]}
     return LineView(line["sku"], line["name"], quantity, money(unit), money(amount))
-
-
-def paging(status: str, cursor: str, back: str, following: str | None) -> Paging:
-    """Work out the addresses of the newer and the older page of the order list.
-
-    `cursor` is the one of this page (empty for the first), `following` the one that the API gave for the next, and
-    `back` what the address carried under that name: the cursors passed on the way here.
-    """
-    trail = [unquote(part) for part in back.split(",")] if back else []
-    older = _orders_at(status, following, [*trail, cursor][-_PAGES_BACK:] if cursor else []) if following else None
-    newer = _orders_at(status, trail[-1] if trail else "", trail[:-1]) if cursor else None
-    return Paging(newer, older)
-
-
-def _orders_at(status: str, cursor: str, trail: list[str]) -> str:
-    back = ",".join(quote(part, safe="") for part in trail)
-    query = {key: value for key, value in (("status", status), ("cursor", cursor), ("back", back)) if value}
-    return f"/orders?{urlencode(query)}" if query else "/orders"
-
-
-def return_path(wanted: str | None, order_id: str) -> str:
-    """Choose where a form leads back to: the list it was sent from if it names it, else the order's own page."""
-    clean = wanted is not None and wanted.isprintable() and "\\" not in wanted
-    if clean and wanted is not None and (wanted == "/orders" or wanted.startswith("/orders?")):
-        return wanted
-    return f"/orders/{quote(order_id, safe='')}"
 
 
 def buy_request(form: Mapping[str, str]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from parcomolo.web import presentation
+from parcomolo.web.paging import paging
 
 
 def environment() -> Environment:
@@ -41,7 +42,7 @@ def _shown_everywhere() -> dict[str, Any]:
     return {
         "asset": asset,
         "outcomes": presentation.OUTCOMES,
-        "paging": presentation.paging,
+        "paging": paging,
         "picture": presentation.picture,
         "statuses": presentation.STATUSES,
     }

@@ -268,6 +268,11 @@ def undone(case: Case, end: SagaEnd) -> Finished:
     return Finished(order_id=case.order_id, how=f"{end.reason} {end.step}".strip(), detail=end.detail)
 
 
+def taken_over(case: Case, reason: str) -> Finished:
+    """A person sees to it."""
+    return Finished(order_id=case.order_id, how="taken over", detail=reason)
+
+
 def order_saga(*, version: int = 1, migrate: Callable[[int, Any], Case] | None = None, beside: bool = False) -> Saga:
     """Return the whole table; from version 2 on it ends with the parcel. With `beside`, goods and money are asked for at once."""
     more: dict[str, Any] = {"migrate": migrate} if migrate is not None else {}
@@ -289,7 +294,7 @@ def order_saga(*, version: int = 1, migrate: Callable[[int, Any], Case] | None =
     if version == 1:
         saga.step("commit", send=commit, done=Committed, failed=rejected, retry=SagaRetry(attempts=3, first=timedelta(seconds=5)))
     saga.cancel(CancelAsked, refused=refuse)
-    saga.ended(completed=completed, undone=undone)
+    saga.ended(completed=completed, undone=undone, taken_over=taken_over)
     return saga
 
 

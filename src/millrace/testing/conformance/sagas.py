@@ -216,17 +216,21 @@ async def answers_that_wait_are_seen_before_deadlines(kit: EngineKit) -> None:
 
 
 async def stuck_ones_have_three_ways_out(kit: EngineKit) -> None:
-    """An undo that is not answered five times is stuck; retry, skip and take-over work in a running process, beside one and without one."""
+    """An undo that is not answered five times is stuck; retry, skip and take-over work beside a running process and without one.
+
+    A takeover says what the table has for it, once, and nothing after it: in the decision's transaction, so whoever runs next publishes it.
+    """
     behaviour, names = Receivers(), ["retried", "skipped", "taken"]
     async with Lab(kit) as lab:
         services = _services(behaviour)
         app = await lab.start(services)
         behaviour.mute, behaviour.refuse = {"refund"}, {"book"}
-        await place(app, *names, "waiting")
+        await place(app, *names, "alone", "waiting")
+        await app.execute(Cancel(order_id="early"))
         await lab.settled()
         for _ in range(5):
             await lab.advance(app, LONG)
-        assert await statuses(app) == dict.fromkeys([*names, "waiting"], "stuck")
+        assert await statuses(app) == {**dict.fromkeys([*names, "alone", "waiting"], "stuck"), "early": "cancelling"}
         report = await Sagas(app).show("taken")
         assert (report.summary.stuck, report.current, report.remaining) == (("pay",), ("pay",), ("reserve",))
         behaviour.mute = set()
@@ -235,9 +239,14 @@ async def stuck_ones_have_three_ways_out(kit: EngineKit) -> None:
         await lab.stop(app)
 
         await _operate(lab, services, "waiting", "skip")
+        for name in ("alone", "early"):
+            await _operate(lab, services, name, "take_over")
         app = await lab.start(services)
+        await place(app, "early")
         await lab.settled()
-        assert await statuses(app) == {"retried": "undone", "skipped": "undone", "taken": "taken_over", "waiting": "undone"}
+        taken, undone = ["alone", "early", "taken"], ["retried", "skipped", "waiting"]
+        assert await statuses(app) == {**dict.fromkeys(taken, "taken_over"), **dict.fromkeys(undone, "undone")}
+        assert await ends(app) == sorted([*((name, "failed book") for name in undone), ("alone", "taken over"), ("taken", "taken over")])
         expected = {"retried": ("released", "refunded"), "skipped": ("released", "paid"), "taken": ("reserved", "paid")}
         found = {name: await world(app, name) for name in expected}
         assert {name: tuple(word.split()[-1] for word in each[:2]) for name, each in found.items()} == expected
