@@ -9,6 +9,7 @@ Neighbours: `application.health` makes it; web routes and `doctor` show it. No s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -35,9 +36,9 @@ class Entry(msgspec.Struct, frozen=True):
     lag: int = 0
     held: int = 0
     last_error: str | None = None
-    since: int | None = None
-    """Of an open breaker: since when, in microseconds of business time."""
-    probe_at: int | None = None
+    since: datetime | None = None
+    """Of an open breaker: since when, in business time."""
+    probe_at: datetime | None = None
     """Of an open breaker: when the next message is tried."""
 
 
@@ -76,7 +77,7 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
         error = reason or state.last_error
         since = probe_at = None
         if word == BREAKER_OPEN and state.circuit is not None and (row := state.circuit.row) is not None:
-            error, since, probe_at = row.reason, row.since, row.probe_at
+            error, since, probe_at = row.reason, from_micros(row.since), from_micros(row.probe_at)
         found.append(Entry(group(name, state.processor), "processor", word, state.lag, state.held, error, since=since, probe_at=probe_at))
     return found
 
