@@ -37,6 +37,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.saga_watch import SagaWatch
 from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
@@ -120,6 +121,7 @@ class Host:
         self.builds: dict[int, ViewInfo] = {}
         self.lags = LagClock()
         self.timers = TimerCount()
+        self.sagas = SagaWatch(service.sagas)
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -387,7 +389,9 @@ class Host:
         self.lags.note(time.monotonic(), self._installation.parts.feed.ends(), [loop.offsets() for loop in self.loops.values()])
         for loop in list(self.loops.values()):
             await loop.refresh()
-        await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
+        changes = (self.writer.commits, self._stale.calls)
+        await self.timers.look(self.store.reader.timers, changes=changes)
+        await self.sagas.look(self.store.reader.states, changes=changes)
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
             swap = Swap(build)
             self.writer.submit(swap)

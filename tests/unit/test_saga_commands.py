@@ -40,6 +40,15 @@ def test_list_and_show(sagas: Any) -> None:
     assert (shown["back"]["reason"], shown["back"]["step"], shown["case"]["amount"]) == ("failed", "book", 10)
 
 
+def test_doctor_finds_stuck_ones(sagas: Any, millrace: Millrace) -> None:
+    """How many, which, and what to do: something has to change."""
+    ran = millrace("doctor --json", app="tests.saga_shop:application")
+    [finding] = [each for each in ran.json if each["what"] == "stuck"]
+    assert (ran.status, finding["where"], finding["state"]) == (1, "saga order", "wrong")
+    assert (finding["found"][:26], finding["found"][-9:]) == ("3 stuck, the oldest since ", ": a, b, c")
+    assert "sagas list --status stuck" in finding["advice"]
+
+
 def test_three_ways_out(sagas: Any) -> None:
     """What an operator decides is kept with name and reason, and carried out by whoever runs next."""
     assert sagas("retry a --json").json["summary"]["status"] == "compensating"
