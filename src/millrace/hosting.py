@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.alarm import CONSUMER, Clear, load_alarms
 from millrace.broadcast import Broadcast
 from millrace.circuits import Circuits, Gate
 from millrace.clock import Clock, to_micros
@@ -220,6 +221,7 @@ class Host:
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
+            await self._clear_alarms()
         self.pile = await measure(self.store.reader)
         self._follow_changes()
         self.relay.start()
@@ -414,8 +416,17 @@ class Host:
             processor = Processor(processor_of(build), mode=Mode.PURE)
             processor.add(ViewPattern(definition, build=build.id), retry=definition.retry)
             self._add_loop(processor, processor_of(build))
+        if gone:
+            await self._clear_alarms()
         if gone or new:
             await self._regroup()
+
+    async def _clear_alarms(self) -> None:
+        """Say of consumers that had stopped themselves that it is over, where they are gone with their builds."""
+        wishes = await load_wishes(self.store.reader)
+        for alarm in await load_alarms(self.store.reader):
+            if alarm.about == CONSUMER and not wishes.get(alarm.where, Wish()).reason:
+                self.writer.submit(Clear(alarm))
 
     async def _drop_loop(self, name: str) -> None:
         loop = self.loops.pop(name, None)
