@@ -131,6 +131,7 @@ class Host:
         self._only: str | None = None
         self._wishes: dict[str, Wish] = {}
         self._looking = asyncio.Lock()
+        self._alarms_checked = False
         self._processors: list[Processor] = []
         self.pile = Pile()
         self._unsubscribe: dict[str, Callable[[], None]] = {}
@@ -221,7 +222,6 @@ class Host:
             for processor in self._processors:
                 self._add_loop(processor, processor.name)
             await self._load_builds()
-            await self._clear_alarms()
         self.pile = await measure(self.store.reader)
         self._follow_changes()
         self.relay.start()
@@ -399,6 +399,8 @@ class Host:
             self.writer.submit(swap)
             await swap.finished
         await self._load_builds()
+        if not self._alarms_checked:
+            await self._clear_alarms()
 
     async def _load_builds(self) -> None:
         found = {build.id: build for build in await self.store.reader.views.list()}
@@ -416,8 +418,7 @@ class Host:
             processor = Processor(processor_of(build), mode=Mode.PURE)
             processor.add(ViewPattern(definition, build=build.id), retry=definition.retry)
             self._add_loop(processor, processor_of(build))
-        if gone:
-            await self._clear_alarms()
+        self._alarms_checked = self._alarms_checked and not gone
         if gone or new:
             await self._regroup()
 
@@ -426,7 +427,10 @@ class Host:
         wishes = await load_wishes(self.store.reader)
         for alarm in await load_alarms(self.store.reader):
             if alarm.about == CONSUMER and not wishes.get(alarm.where, Wish()).reason:
-                self.writer.submit(Clear(alarm))
+                clear = Clear(alarm)
+                self.writer.submit(clear)
+                await clear.finished
+        self._alarms_checked = True
 
     async def _drop_loop(self, name: str) -> None:
         loop = self.loops.pop(name, None)

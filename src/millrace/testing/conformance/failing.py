@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from millrace.alarm import AlarmCleared, AlarmRaised
+from millrace.alarm import AlarmCleared, AlarmRaised, Raise, consumer_alarm
 from millrace.application import Application
 from millrace.breaker import Breaker
 from millrace.consumers import Consumers
@@ -381,7 +381,7 @@ async def stops_are_alarms(kit: EngineKit) -> None:
 
 
 async def alarms_of_builds_that_go_are_over(kit: EngineKit) -> None:
-    """A view that has stopped itself is rebuilt, not started: with the build that goes its alarm is over."""
+    """A view that has stopped itself is rebuilt, not started: with the build its alarm goes, at the next start at the latest."""
     heard = list[AlarmRaised | AlarmCleared]()
     mended = False
     async with Lab(kit) as lab:
@@ -391,7 +391,8 @@ async def alarms_of_builds_that_go_are_over(kit: EngineKit) -> None:
                 raise Fatal("a setting is missing")
 
         lab.behaviour.fold = need_setting
-        app = await lab.start([teller(), counter(lab.behaviour), _pager(heard)])
+        services = [teller(), counter(lab.behaviour), _pager(heard)]
+        app = await lab.start(services)
         host = app.hosts["counter"]
         await add(app, "a")
         (old,) = [processor_of(build) for build in await host.store.reader.views.list()]
@@ -402,6 +403,13 @@ async def alarms_of_builds_that_go_are_over(kit: EngineKit) -> None:
         await request.finished
         await lab.eventually(app, lambda: len(heard) == 2)
         assert _told(heard) == [(name, "counter", "consumer", "stopped", old) for name in ("AlarmRaised", "AlarmCleared")]
+        left = Raise(consumer_alarm("board@99", group="counter.board@99", reason="it went while nobody looked"))
+        host.writer.submit(left)
+        await left.finished
+        await lab.kill(app)
+        app = await lab.start(services)
+        await lab.eventually(app, lambda: len(heard) == 4)
+        assert _told(heard)[2:] == [(name, "counter", "consumer", "stopped", "board@99") for name in ("AlarmRaised", "AlarmCleared")]
 
 
 class _Redrive(Waiting):
