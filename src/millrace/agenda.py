@@ -25,6 +25,7 @@ from millrace.clock import from_micros
 from millrace.errors import ConsumerRefused, UnknownMessage
 from millrace.hosting import Host
 from millrace.ports import Store, TimerRow
+from millrace.sagas import forgetting
 from millrace.schedule import PROCESSOR
 from millrace.scheduling import ChangeSchedule, RemoveSchedule, ScheduleState, list_schedules
 from millrace.service import Service
@@ -78,6 +79,8 @@ class WaitingTimer(msgspec.Struct, frozen=True):
     partition: int
     correlation_id: str
     causation_id: str
+    kind: str = "timer"
+    """`forget` where nothing happens but that a saga's instance, which has ended or never began, is forgotten; else `timer`."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -91,18 +94,22 @@ class Wanted(msgspec.Struct, frozen=True):
 
 async def list_timers(app: Application, stores: Stores, wanted: Wanted, *, limit: int) -> list[WaitingTimer]:
     """Return the next timers to be due, at most `limit`."""
-    found: list[tuple[TimerId, TimerRow]] = []
+    found: list[tuple[TimerId, TimerRow, Service, Store]] = []
     for service, store in stores:
         if wanted.service in {None, service.name}:
             names = {*await declared_processors(app, service, store), *await store.reader.positions.processors()}
             for processor in sorted(names):
                 if wanted.processor in {None, processor}:
                     rows = await _rows(store, service.name, processor, wanted, limit=limit)
-                    found += [(_id(service.name, row), row) for row in rows]
+                    found += [(_id(service.name, row), row, service, store) for row in rows]
     if wanted.after is not None:
         found = [each for each in found if each[0] > wanted.after]
     found.sort(key=lambda each: each[0])
-    return [_waiting(name, row) for name, row in found[:limit]]
+    shown, forgets = found[:limit], set[tuple[str, str, str]]()
+    for service, store in {service.name: (service, store) for _, _, service, store in shown}.values():
+        rows = [row for name, row, *_ in shown if name.service == service.name]
+        forgets |= {(service.name, *each) for each in await forgetting(service, store.reader, rows)}
+    return [_waiting(name, row, "forget" if (name.service, row.processor, row.key) in forgets else "timer") for name, row, *_ in shown]
 
 
 async def _rows(store: Store, service: str, processor: str, wanted: Wanted, *, limit: int) -> list[TimerRow]:
@@ -122,7 +129,7 @@ def _id(service: str, row: TimerRow) -> TimerId:
     return TimerId(row.due, service, row.processor, row.key, row.name)
 
 
-def _waiting(name: TimerId, row: TimerRow) -> WaitingTimer:
+def _waiting(name: TimerId, row: TimerRow, kind: str) -> WaitingTimer:
     return WaitingTimer(
         id=str(name),
         service=name.service,
@@ -135,6 +142,7 @@ def _waiting(name: TimerId, row: TimerRow) -> WaitingTimer:
         partition=row.partition,
         correlation_id=apart(row.correlation)[0],
         causation_id=row.causation,
+        kind=kind,
     )
 
 

@@ -91,11 +91,22 @@ async def show_timers(app: Application, options: argparse.Namespace) -> int:
         return print_json([plain(row) for row in rows])
     now = app.clock.now()
     cells = [
-        (_shown(row.due), _until(row.due - now), f"{row.service}.{row.processor}", row.key, row.name, row.type, row.id) for row in rows
+        (
+            _shown(row.due),
+            _until(row.due - now),
+            f"{row.service}.{row.processor}",
+            row.key,
+            row.kind if row.kind == "forget" else row.name,
+            row.type,
+            row.id,
+        )
+        for row in rows
     ]
     print_table(("due", ">in", "group", "key", "timer", "fires", "id"), cells, none="no timer waits")
     if len(rows) < sum(counts):
         print(f"{len(rows):,} of {sum(counts):,} that wait")
+    if forgets := sum(row.kind == "forget" for row in rows):
+        print(f"{forgets:,} of these only forget{'s' if forgets == 1 else ''} a saga that has ended")
     return 0
 
 

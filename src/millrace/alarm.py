@@ -10,7 +10,13 @@ see the same thing, an application hears of it once:
 Both lie on the topic `internal.alarms` under their service as key, so an end follows its beginning. They carry figures and places, never
 the content of a message.
 
-Neighbours: `ledger_watch` raises them; whoever finds something else that lasts does it the same way, under another `about`.
+    about       what           where             on                                         over
+    ledger      an equation    its place         two looks have seen the same difference    two looks see none
+    breaker     open           the dependency    it is stored as open                       a probe is answered, or an operator closes it
+    consumer    stopped        the processor     the turn in which it stops itself          an operator starts it, or a view's build is gone
+
+Neighbours: `ledger_watch`, `circuits` and `outcomes` raise them; whoever finds something else that lasts does it the same way, under
+another `about`.
 """
 
 from __future__ import annotations
@@ -28,12 +34,14 @@ ALARMS = TopicSpec("internal.alarms", partitions=1, retention_s=30 * 86_400)
 KIND = "@alarm"
 """The kind of the rows, which no class of an application has."""
 MANY = 10_000
+BREAKER, CONSUMER = "breaker", "consumer"
+OPEN, STOPPED = "open", "stopped"
 
 
 class AlarmRaised(Event, topic=ALARMS.name, key="service"):
     """Something is wrong since this moment.
 
-    `about` says which watch found it ("ledger"), `what` and `where` are its name, `text` is for people.
+    `about` says what it concerns ("ledger", "breaker", "consumer"), `what` and `where` are its name, `text` is for people.
     """
 
     service: str
@@ -78,52 +86,75 @@ async def load_alarms(tables: StoreReader) -> list[Alarm]:
     return [msgspec.json.decode(row, type=Alarm) for _, row in await tables.states.page(KIND, after="", limit=MANY)]
 
 
-class Raise(Waiting):
-    """Turns an alarm on; where it is on, its figures follow and nothing is said."""
+async def raise_alarm(unit: UnitOfWork, alarm: Alarm) -> Alarm:
+    """Turn an alarm on in a transaction that has not been flushed; where it is on, its figures follow and nothing is said.
 
-    def __init__(self, service: str, alarm: Alarm) -> None:
+    Returns it with the moment at which it began.
+    """
+    known = await unit.transaction.states.load(KIND, [alarm.name])
+    before = known.get(alarm.name)
+    since = msgspec.json.decode(before, type=Alarm).since if before is not None else unit.now_micros
+    alarm = msgspec.structs.replace(alarm, since=since)
+    await unit.transaction.states.save([(KIND, alarm.name, encode_json(alarm))])
+    if before is None:
+        said = AlarmRaised(
+            service=unit.service,
+            about=alarm.about,
+            what=alarm.what,
+            where=alarm.where,
+            text=alarm.text,
+            expected=alarm.expected,
+            found=alarm.found,
+        )
+        unit.drafts.append(unit.draft(said, _nobody()))
+    return alarm
+
+
+async def clear_alarm(unit: UnitOfWork, alarm: Alarm) -> None:
+    """Turn an alarm off, whatever its text, in a transaction that has not been flushed; where it is off, nothing is said."""
+    known = await unit.transaction.states.load(KIND, [alarm.name])
+    if alarm.name not in known:
+        return
+    since = msgspec.json.decode(known[alarm.name], type=Alarm).since
+    await unit.transaction.states.delete([(KIND, alarm.name)])
+    said = AlarmCleared(service=unit.service, about=alarm.about, what=alarm.what, where=alarm.where, since=since)
+    unit.drafts.append(unit.draft(said, _nobody()))
+
+
+class Raise(Waiting):
+    """Turns an alarm on; see `raise_alarm`."""
+
+    def __init__(self, alarm: Alarm) -> None:
         super().__init__()
-        self._service = service
         self.alarm = alarm
 
     async def run(self, unit: UnitOfWork) -> None:
         """Look, store and say."""
-        known = await unit.transaction.states.load(KIND, [self.alarm.name])
-        before = known.get(self.alarm.name)
-        since = msgspec.json.decode(before, type=Alarm).since if before is not None else unit.now_micros
-        self.alarm = alarm = msgspec.structs.replace(self.alarm, since=since)
-        await unit.transaction.states.save([(KIND, alarm.name, encode_json(alarm))])
-        if before is None:
-            said = AlarmRaised(
-                service=self._service,
-                about=alarm.about,
-                what=alarm.what,
-                where=alarm.where,
-                text=alarm.text,
-                expected=alarm.expected,
-                found=alarm.found,
-            )
-            unit.drafts.append(unit.draft(said, _nobody()))
+        self.alarm = await raise_alarm(unit, self.alarm)
 
 
 class Clear(Waiting):
-    """Turns an alarm off; where it is off, nothing is said."""
+    """Turns an alarm off; see `clear_alarm`."""
 
-    def __init__(self, service: str, alarm: Alarm) -> None:
+    def __init__(self, alarm: Alarm) -> None:
         super().__init__()
-        self._service = service
         self._alarm = alarm
 
     async def run(self, unit: UnitOfWork) -> None:
         """Look, delete and say."""
-        alarm = self._alarm
-        known = await unit.transaction.states.load(KIND, [alarm.name])
-        if alarm.name not in known:
-            return
-        since = msgspec.json.decode(known[alarm.name], type=Alarm).since
-        await unit.transaction.states.delete([(KIND, alarm.name)])
-        said = AlarmCleared(service=self._service, about=alarm.about, what=alarm.what, where=alarm.where, since=since)
-        unit.drafts.append(unit.draft(said, _nobody()))
+        await clear_alarm(unit, self._alarm)
+
+
+def breaker_alarm(name: str, reason: str = "") -> Alarm:
+    """Return the alarm of a dependency whose breaker is open; of the reason what may be told, without the text of an error."""
+    return Alarm(
+        BREAKER, OPEN, name, f"breaker {name} is open: {reason.partition(':')[0]}; calls are held back, it is tried again by itself"
+    )
+
+
+def consumer_alarm(processor: str, *, group: str = "", reason: str = "") -> Alarm:
+    """Return the alarm of a processor that has stopped itself; only who raises it has to say why."""
+    return Alarm(CONSUMER, STOPPED, processor, f"{group} has stopped itself: {reason}; mend the cause, then `consumers start {group}`")
 
 
 def _nobody() -> Delivery:
@@ -133,4 +164,18 @@ def _nobody() -> Delivery:
     return delivery
 
 
-__all__ = ["ALARMS", "Alarm", "AlarmCleared", "AlarmRaised", "Clear", "Raise", "load_alarms"]
+__all__ = [
+    "ALARMS",
+    "BREAKER",
+    "CONSUMER",
+    "Alarm",
+    "AlarmCleared",
+    "AlarmRaised",
+    "Clear",
+    "Raise",
+    "breaker_alarm",
+    "clear_alarm",
+    "consumer_alarm",
+    "load_alarms",
+    "raise_alarm",
+]

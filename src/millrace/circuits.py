@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from millrace.alarm import breaker_alarm, clear_alarm, raise_alarm
 from millrace.breaker import KIND, Breaker, Circuit, CircuitRow, load_circuits, save_circuit
 from millrace.clock import Clock, to_micros
 from millrace.errors import ConfigurationError
@@ -20,7 +21,10 @@ from millrace.writer import Waiting, Writer
 
 
 class _Save(Waiting):
-    """Stores the state of a breaker; where another instance has stored one that is open, the next probe is the later of the two."""
+    """Stores the state of a breaker, and says that it has opened or closed.
+
+    Where another instance has stored one that is open, the next probe is the later of the two, and nothing is said.
+    """
 
     def __init__(self, circuit: Circuit) -> None:
         super().__init__()
@@ -32,7 +36,12 @@ class _Save(Waiting):
         """Store it as it is now."""
         self._seen = self._row = self._circuit.row
         name = self._circuit.breaker.name
-        if self._row is not None and (stored := await _stored(unit, name)) is not None and stored.probe_at > self._row.probe_at:
+        stored = await _stored(unit, name)
+        if self._row is None:
+            await clear_alarm(unit, breaker_alarm(name))
+        elif stored is None:
+            await raise_alarm(unit, breaker_alarm(name, self._row.reason))
+        elif stored.probe_at > self._row.probe_at:
             self._row = msgspec.structs.replace(stored, reason=self._row.reason)
         await save_circuit(unit.transaction, name, self._row)
 

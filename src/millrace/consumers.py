@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from millrace.administration import ConsumerRow, declared_processors, list_consumers
+from millrace.alarm import breaker_alarm, clear_alarm, consumer_alarm
 from millrace.application import Application
 from millrace.breaker import KIND as BREAKERS
 from millrace.breaker import CircuitRow, save_circuit
@@ -112,6 +113,7 @@ class _Close(Waiting):
         found = (await unit.transaction.states.load(BREAKERS, [self._name])).get(self._name)
         self.before = None if found is None else msgspec.json.decode(found, type=CircuitRow)
         await save_circuit(unit.transaction, self._name, None)
+        await clear_alarm(unit, breaker_alarm(self._name))
 
 
 class _Change(Waiting):
@@ -129,8 +131,10 @@ class _Change(Waiting):
         wish = await _wish(unit, self._processor)
         self.before = wish.state
         if self.allowed:
-            wish = wish if self._state == wish.state else msgspec.structs.replace(wish, state=self._state, reason="", since=0)
-            await save_wish(unit.transaction, self._processor, wish)
+            after = wish if self._state == wish.state else msgspec.structs.replace(wish, state=self._state, reason="", since=0)
+            await save_wish(unit.transaction, self._processor, after)
+            if wish.reason and not after.reason:
+                await clear_alarm(unit, consumer_alarm(self._processor))
 
     @property
     def allowed(self) -> bool:

@@ -24,6 +24,7 @@ from millrace.letter_watch import measure
 from millrace.letters import count_held
 from millrace.ports import LogAdministration, PositionRow, Store, TopicInfo, TopicSpec
 from millrace.retry import DEAD, RELAY
+from millrace.saga_watch import SagaWatch
 from millrace.serialization import open_envelope
 from millrace.terminal import span
 
@@ -96,6 +97,7 @@ async def examine(inspection: Inspection) -> list[Finding]:
         findings += await _guarded(_relays(inspection))
         findings += await _guarded(_positions(inspection))
     findings += await _guarded(_held(inspection))
+    findings += await _guarded(_sagas(inspection))
     return findings
 
 
@@ -269,3 +271,12 @@ async def _held(inspection: Inspection) -> AsyncIterator[Finding]:
         yield Finding("messages", "held", LOOK, f"{waiting:,} messages wait", "see `dead-letters list --state all`")
     if not dead and not waiting:
         yield Finding("messages", "held", OK, "nothing waits, nothing is dead")
+
+
+async def _sagas(inspection: Inspection) -> AsyncIterator[Finding]:
+    for service, store in inspection.services():
+        watch = SagaWatch(service.sagas)
+        await watch.count(store.reader.states)
+        for stuck in watch.stuck:
+            advice = "see `sagas list --status stuck`, then `sagas retry`, `skip` or `take-over`"
+            yield Finding(f"saga {stuck.saga}", "stuck", WRONG, stuck.text, advice)

@@ -1,5 +1,7 @@
 """Is it well? One entry per dependency, ledger and processor; unhealthy is who has work and does not advance, or has lost something.
 
+What is for people is an alarm and leaves the process well: dead letters beyond their bounds, sagas that are stuck.
+
 A processor whose breaker is open rests because what it calls is down: its entry says so, and the process is well, for taking it out of
 service would help nobody. A processor that has stopped itself needs somebody: it is failing.
 
@@ -9,6 +11,7 @@ Neighbours: `application.health` makes it; web routes and `doctor` show it. No s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -17,13 +20,14 @@ from millrace.clock import from_micros
 from millrace.consumer_state import PAUSED, RUNNING, STOPPED, LoopState
 from millrace.hosting import Host
 from millrace.runtime import STUCK_S
+from millrace.saga_watch import StuckSagas
 
 OK, ALARM = "ok", "alarm"
 WELL = {OK, ALARM, PAUSED, STOPPED, BREAKER_OPEN}
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One dependency, ledger, processor or pile of dead letters.
+    """One dependency, ledger, processor, pile of dead letters, or saga with stuck instances.
 
     `state` is ok, failing or stuck; paused or stopped where an operator wants that; breaker open while what it calls is down; alarm where
     somebody has to look but the process is well. A ledger's is ok or differs; its `last_error` names each difference.
@@ -35,10 +39,14 @@ class Entry(msgspec.Struct, frozen=True):
     lag: int = 0
     held: int = 0
     last_error: str | None = None
-    since: int | None = None
-    """Of an open breaker: since when, in microseconds of business time."""
-    probe_at: int | None = None
+    since: datetime | None = None
+    """Of an open breaker: since when, in business time; of stuck sagas: since when the oldest is."""
+    probe_at: datetime | None = None
     """Of an open breaker: when the next message is tried."""
+    stuck: int = 0
+    """Of a saga: how many instances are stuck."""
+    ids: tuple[str, ...] = ()
+    """Of a saga: the ids of those that are stuck longest, ten at most."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -68,6 +76,7 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
         found.append(_dependency(f"{name} relay", host.relay.last_error))
     if (beyond := host.alarm()) is not None:
         found.append(Entry(f"{name} dead letters", "dead letters", ALARM, held=host.pile.count, last_error=beyond))
+    found += [_saga(name, stuck) for stuck in host.sagas.stuck]
     found.append(_ledger(name, host))
     for loop in host.loops.values():
         state = loop.state()
@@ -76,7 +85,7 @@ def _host_entries(name: str, host: Host, group: Callable[[str, str], str]) -> li
         error = reason or state.last_error
         since = probe_at = None
         if word == BREAKER_OPEN and state.circuit is not None and (row := state.circuit.row) is not None:
-            error, since, probe_at = row.reason, row.since, row.probe_at
+            error, since, probe_at = row.reason, from_micros(row.since), from_micros(row.probe_at)
         found.append(Entry(group(name, state.processor), "processor", word, state.lag, state.held, error, since=since, probe_at=probe_at))
     return found
 
@@ -86,6 +95,11 @@ def _rest(state: LoopState) -> str:
     if state.wanted != RUNNING:
         return state.wanted
     return BREAKER_OPEN if state.circuit is not None and state.circuit.open else OK
+
+
+def _saga(name: str, stuck: StuckSagas) -> Entry:
+    since = from_micros(stuck.since)
+    return Entry(f"{name} saga {stuck.saga}", "saga", ALARM, last_error=stuck.text, since=since, stuck=stuck.count, ids=stuck.ids)
 
 
 def _ledger(name: str, host: Host) -> Entry:

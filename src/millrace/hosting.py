@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from millrace.aggregate import Aggregate
+from millrace.alarm import CONSUMER, Clear, load_alarms
 from millrace.broadcast import Broadcast
 from millrace.circuits import Circuits, Gate
 from millrace.clock import Clock, to_micros
@@ -37,6 +38,7 @@ from millrace.retention import trim_journal
 from millrace.retry import RetryPolicy
 from millrace.role import Role
 from millrace.runtime import BATCH_MAX, QUIET_S, Loop
+from millrace.saga_watch import SagaWatch
 from millrace.scheduling import ArmSchedules
 from millrace.serialization import Catalogue
 from millrace.service import Service
@@ -120,6 +122,7 @@ class Host:
         self.builds: dict[int, ViewInfo] = {}
         self.lags = LagClock()
         self.timers = TimerCount()
+        self.sagas = SagaWatch(service.sagas)
         self.aggregates: dict[type, Aggregate] = {}
         self.commands: dict[type[Message], tuple[Processor, Pattern]] = {}
         self._installation = installation
@@ -128,6 +131,7 @@ class Host:
         self._only: str | None = None
         self._wishes: dict[str, Wish] = {}
         self._looking = asyncio.Lock()
+        self._alarms_checked = False
         self._processors: list[Processor] = []
         self.pile = Pile()
         self._unsubscribe: dict[str, Callable[[], None]] = {}
@@ -387,12 +391,16 @@ class Host:
         self.lags.note(time.monotonic(), self._installation.parts.feed.ends(), [loop.offsets() for loop in self.loops.values()])
         for loop in list(self.loops.values()):
             await loop.refresh()
-        await self.timers.look(self.store.reader.timers, changes=(self.writer.commits, self._stale.calls))
+        changes = (self.writer.commits, self._stale.calls)
+        await self.timers.look(self.store.reader.timers, changes=changes)
+        await self.sagas.look(self.store.reader.states, changes=changes)
         for build in [build for build in self.builds.values() if build.state == BUILDING]:
             swap = Swap(build)
             self.writer.submit(swap)
             await swap.finished
         await self._load_builds()
+        if not self._alarms_checked:
+            await self._clear_alarms()
 
     async def _load_builds(self) -> None:
         found = {build.id: build for build in await self.store.reader.views.list()}
@@ -410,8 +418,19 @@ class Host:
             processor = Processor(processor_of(build), mode=Mode.PURE)
             processor.add(ViewPattern(definition, build=build.id), retry=definition.retry)
             self._add_loop(processor, processor_of(build))
+        self._alarms_checked = self._alarms_checked and not gone
         if gone or new:
             await self._regroup()
+
+    async def _clear_alarms(self) -> None:
+        """Say of consumers that had stopped themselves that it is over, where they are gone with their builds."""
+        wishes = await load_wishes(self.store.reader)
+        for alarm in await load_alarms(self.store.reader):
+            if alarm.about == CONSUMER and not wishes.get(alarm.where, Wish()).reason:
+                clear = Clear(alarm)
+                self.writer.submit(clear)
+                await clear.finished
+        self._alarms_checked = True
 
     async def _drop_loop(self, name: str) -> None:
         loop = self.loops.pop(name, None)

@@ -156,14 +156,14 @@ class Watch:
         place = (line.what, line.where)
         if line.balanced:
             if stored is not None:
-                clear = Clear(self._service, stored)
+                clear = Clear(stored)
                 self._writer.submit(clear)
                 await clear.finished
             if place in self.alarms:
                 self._end(place)
             return
         if stored is None or stored.found - stored.expected != line.found - line.expected:
-            raising = Raise(self._service, Alarm(ABOUT, line.what, line.where, line.difference, line.expected, line.found))
+            raising = Raise(Alarm(ABOUT, line.what, line.where, line.difference, line.expected, line.found))
             self._writer.submit(raising)
             await raising.finished
             self._begin(raising.alarm)

@@ -33,12 +33,12 @@ from millrace.held import FIRST, ClosedRow, HeldRow, LetterFilter
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
 from millrace.letter import HeldId
-from millrace.ports import PositionRow, Store
+from millrace.ports import PositionRow, Store, TimerRow
 from millrace.processor import annotated_messages
 from millrace.rebuild import processor_of
 from millrace.retry import BEHIND, DEAD, NOT_YET, RELAY, RETRY
 from millrace.saga_report import SagaSummary
-from millrace.sagas import instances_of
+from millrace.sagas import forgetting, instances_of
 from millrace.serialization import Envelope
 from millrace.service import Service
 from millrace.trace_search import LIMIT, Found, Search, Searched
@@ -105,6 +105,8 @@ class TracedTimer(msgspec.Struct, frozen=True):
     attempts: int = 0
     held: str | None = None
     """Its name among held messages, where it has failed."""
+    kind: str = "timer"
+    """`forget` where nothing happens but that a saga's instance, which has ended or never began, is forgotten; else `timer`."""
 
 
 class MessageTrace(msgspec.Struct, frozen=True):
@@ -265,7 +267,9 @@ async def _timers(inspection: Inspection, keys: Iterable[str], conversation: str
     for service, store in inspection.services():
         for processor in await declared_processors(inspection.app, service, store):
             group = inspection.app.group_of(service.name, processor)
-            found += await _waiting_timers(store, processor, group, names, conversation=conversation)
+            rows = await _waiting_timers(store, processor, names, conversation=conversation)
+            forgets = await forgetting(service, store.reader, rows)
+            found += [_waiting_timer(row, group, "forget" if (row.processor, row.key) in forgets else "timer") for row in rows]
             failed = [row for row in await store.reader.held.load(processor, keys=names) if row.topic == TIMERS]
             found += [
                 _failed_timer(row, group, service.name, envelope) for row in failed if (envelope := _open(inspection, row)) is not None
@@ -273,13 +277,13 @@ async def _timers(inspection: Inspection, keys: Iterable[str], conversation: str
     return tuple(sorted(found, key=lambda timer: timer.due))
 
 
-async def _waiting_timers(store: Store, processor: str, group: str, keys: Sequence[str], *, conversation: str) -> list[TracedTimer]:
+async def _waiting_timers(store: Store, processor: str, keys: Sequence[str], *, conversation: str) -> list[TimerRow]:
     rows = [row for key in keys for row in (await store.reader.timers.of_key(processor, key))[:TIMERS_MAX]]
-    return [
-        TracedTimer(group, row.key, row.name, row.type, _moment(row.due) or "", row.causation)
-        for row in rows
-        if conversation in {apart(row.correlation)[0], row.key}
-    ]
+    return [row for row in rows if conversation in {apart(row.correlation)[0], row.key}]
+
+
+def _waiting_timer(row: TimerRow, group: str, kind: str) -> TracedTimer:
+    return TracedTimer(group, row.key, row.name, row.type, _moment(row.due) or "", row.causation, kind=kind)
 
 
 def _failed_timer(row: HeldRow, group: str, service: str, envelope: Envelope) -> TracedTimer:

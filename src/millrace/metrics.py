@@ -7,10 +7,10 @@ specification for Prometheus says: dots become underscores, `s` becomes `_second
     messaging.client.sent.messages        messaging_client_sent_messages_total
     messaging.process.duration            messaging_process_duration_seconds (histogram)
 
-Everything else begins with `millrace_`. Nothing here is counted per message, and nothing is read: what a store holds is what the ledger's
-watch has seen last, some seconds ago at most.
+Everything else begins with `millrace_`. Nothing here is counted per message, and nothing is read: what a store holds is what was
+seen there last, some seconds ago.
 
-Neighbours: `application.metrics` asks; `meter`, `lag_clock` and `ledger_watch` keep the figures.
+Neighbours: `application.metrics` asks; `meter`, `lag_clock`, `ledger_watch` and `saga_watch` keep the figures.
 """
 
 from __future__ import annotations
@@ -184,6 +184,11 @@ def _of_stores(hosts: Mapping[str, Host]) -> list[str]:
     ]
     places = [(f'service="{name}"', len(host.watch.alarms)) for name, host in hosts.items()]
     timers = [(f'service="{name}"', host.timers.waiting) for name, host in hosts.items()]
+    sagas = [
+        (f'service="{name}",saga="{_label(saga)}",status="{status}"', count)
+        for name, host in hosts.items()
+        for (saga, status), count in host.sagas.counts.items()
+    ]
     letters = [(f'service="{name}"', host.pile.count) for name, host in hosts.items()]
     sizes = [(f'service="{name}"', host.pile.size) for name, host in hosts.items()]
     return [
@@ -191,6 +196,7 @@ def _of_stores(hosts: Mapping[str, Host]) -> list[str]:
         *_family("millrace_dead_letters_bytes", "gauge", "Bytes of the dead letters of a service.", sizes),
         *_family("millrace_held_messages", "gauge", "Messages that wait or are dead, in all partitions of the store.", held),
         *_family("millrace_timers_waiting", "gauge", "Timers that wait in the store of a service, as counted some seconds ago.", timers),
+        *_family("millrace_sagas", "gauge", "Sagas that have not ended, by status, as counted some seconds ago.", sagas),
         *_family("millrace_ledger_differences", "gauge", "Equations of the ledger that do not hold: alarms.", places),
         *_family("millrace_ledger_difference", "gauge", "Found less expected, of each equation that does not hold.", differences),
     ]

@@ -9,8 +9,9 @@ Every failure of a handler is judged here, once, inside the transaction that als
     fatal         kept, first of its key, with no attempt used; the consumer stops
 
 A consumer stops as an operator would stop it: the wish is saved in the turn's own transaction, with the reason, so every instance obeys and
-a restart does not begin again. It stops for a fatal failure, and where too many messages die (`retry.FailureLimit`). The turn is cut there:
-what comes after stays unread. So does what comes after the moment at which a breaker opens, for handlers that are called in the turn.
+a restart does not begin again, and with an alarm. It stops for a fatal failure, and where too many messages die (`retry.FailureLimit`). The
+turn is cut there: what comes after stays unread. So does what comes after the moment at which a breaker opens, for handlers that are called
+in the turn.
 
 How many died lately is counted in a tally that is written only when it changes for the worse or back to nothing in a row, so a turn without
 failures writes nothing for it.
@@ -26,6 +27,7 @@ from typing import Any
 import msgspec
 
 from millrace import retry
+from millrace.alarm import consumer_alarm, raise_alarm
 from millrace.breaker import Circuit, Tally
 from millrace.classification import Kind
 from millrace.consumer_state import KIND as WISHES
@@ -78,6 +80,7 @@ class Outcomes:
     def __init__(self, intake: Intake, memory: Memory, *, probing: bool = False) -> None:
         self.stop = ""
         self.cut = False
+        self._told = ""
         self._intake = intake
         self._memory = memory
         self._tally = msgspec.structs.replace(memory.tally)
@@ -129,7 +132,7 @@ class Outcomes:
         name, policy, circuit = self._intake.name, self._intake.policy_of(delivery), self._memory.circuit
         kind = policy.kind_of(error)
         if kind is Kind.FATAL:
-            self._stop(f"{name} cannot handle {delivery.envelope.type} {delivery.envelope.id}: {type(error).__name__}: {error}")
+            self._stop(f"{name} cannot handle {delivery.envelope.type} {delivery.envelope.id}: {type(error).__name__}", detail=str(error))
             return retry.failed_row(delivery, error, processor=name, now_micros=now)
         if circuit is not None and kind is Kind.TRANSIENT:
             called = delivery.result is error  # else an activity was answered, and what follows from the answer failed
@@ -161,10 +164,12 @@ class Outcomes:
         self._seen = handled
         self._tally.note_bad(of=limit.of)
         if not self.stop and (reached := self._tally.exceeds("messages", run=limit.run, share=limit.share, of=limit.of)):
-            self._stop(f"{reached} became dead letters; the last one with {row.reason}: {_last_line(row.detail)}")
+            self._stop(f"{reached} became dead letters; the last one with {row.reason}", detail=_last_line(row.detail))
 
-    def _stop(self, reason: str) -> None:
-        self.stop, self.cut = reason[:1000], True
+    def _stop(self, reason: str, *, detail: str) -> None:
+        """Stop; the text of an error, `detail`, may be personal and is no part of the alarm."""
+        self.stop, self.cut = f"{reason}: {detail}"[:1000], True
+        self._told = reason
 
     def _reply(self, delivery: Delivery, refusal: Exception, unit: UnitOfWork) -> None:
         cls = self._intake.rejection
@@ -185,6 +190,7 @@ class Outcomes:
             rows = await states.load(WISHES, [name])
             wish = msgspec.json.decode(rows[name], type=Wish) if name in rows else Wish()
             await save_wish(unit.transaction, name, msgspec.structs.replace(wish, state=STOPPED, reason=self.stop, since=unit.now_micros))
+            await raise_alarm(unit, consumer_alarm(name, group=self._intake.group, reason=self._told))
         if self._died or self._tally.run != self._before:
             row = msgspec.json.encode(self._tally)
             await (states.save([(TALLIES, name, row)]) if self._tally != Tally() else states.delete([(TALLIES, name)]))

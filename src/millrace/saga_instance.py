@@ -3,11 +3,12 @@
 Everything here is plain values. An instance is never changed: `saga_course` makes the next one from it.
 
     kind "@saga:<name>"   key: the instance's id      the instance
-    kind "@saga-index"    key: <name>/<status>/<id>   that it has that status; changed in the transaction that changes it
+    kind "@saga-index"    key: <name>/<status>/<id>   that it has that status, and since when; changed in the transaction that changes it
 
 Listing by status reads a page of the index and the instances that it names, so a million completed ones cost a list of stuck ones nothing.
 
-Neighbours: `saga` makes the row class of each saga, `saga_course` moves instances, `saga_pattern` stores them, `sagas` shows them.
+Neighbours: `saga` makes the row class of each saga, `saga_course` moves instances, `saga_pattern` stores them, `sagas` shows them, and
+`saga_watch` counts them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from millrace.state import State
 RUNNING, CANCELLING, COMPENSATING, STUCK = "running", "cancelling", "compensating", "stuck"
 COMPLETED, UNDONE, TAKEN_OVER = "completed", "undone", "taken_over"
 STATUSES = (RUNNING, CANCELLING, COMPENSATING, STUCK, COMPLETED, UNDONE, TAKEN_OVER)
+UNDER_WAY = STATUSES[:4]
+"""The statuses of those that have not ended."""
 INDEX_KIND = "@saga-index"
 
 NOTHING = msgspec.Raw(b"null")
@@ -180,6 +183,16 @@ def index_key(saga: str, status: str, id: str) -> str:
     return f"{saga}/{status}/{id}"
 
 
+def index_value(since: int) -> bytes:
+    """Return what an index row says: since when the instance has that status (microseconds of business time)."""
+    return b"%d" % since
+
+
+def index_since(value: bytes) -> int:
+    """Return since when an instance has its status; 0 where an earlier release has written the row, which said nothing."""
+    return 0 if value == b"1" else int(value)
+
+
 class SagaEnd(msgspec.Struct, frozen=True):
     """How a saga that was undone came to that.
 
@@ -212,6 +225,7 @@ __all__ = [
     "STATUSES",
     "STUCK",
     "TAKEN_OVER",
+    "UNDER_WAY",
     "UNDONE",
     "Cause",
     "Early",
@@ -223,4 +237,6 @@ __all__ = [
     "StepRecord",
     "answers_of",
     "index_key",
+    "index_since",
+    "index_value",
 ]

@@ -30,7 +30,7 @@ from millrace.processor import Mode
 from millrace.saga import Saga, due_class, row_class
 from millrace.saga_check import check_saga
 from millrace.saga_course import Advance, Occasion, advance, advance_deadline
-from millrace.saga_instance import SagaIndex, SagaInstance, StepRecord, index_key
+from millrace.saga_instance import SagaIndex, SagaInstance, StepRecord, index_key, index_value
 from millrace.saga_progress import FORWARD, PASSED, next_deadline
 from millrace.timers import Timer
 from millrace.unit_of_work import UnitOfWork
@@ -177,8 +177,7 @@ class SagaPattern:
         if old:
             index.dirty[index_key(self.name, old, id)] = b""
         if new:
-            key = index_key(self.name, new, id)
-            index.dirty[key] = b"1"
+            index.dirty[index_key(self.name, new, id)] = index_value(work.now_micros)
 
     def _timed(self, instance: SagaInstance, delivery: Delivery, work: UnitOfWork) -> tuple[SagaInstance, TimerRow | None]:
         """Return the instance with the time at which its timer fires, and the timer if it has to be set anew."""

@@ -16,8 +16,10 @@ from millrace.saga import Saga
 from millrace.saga_instance import NOTHING, SagaEnd, SagaInstance, StepRecord
 from millrace.saga_pattern import SagaPattern
 from millrace.saga_progress import (
+    DONE,
     DOUBT,
     FORWARD,
+    KEPT,
     NOWHERE,
     PAUSED,
     SENT,
@@ -29,6 +31,8 @@ from millrace.saga_progress import (
 from millrace.saga_table import Step
 
 CURRENT = frozenset({SENT, PAUSED, UNDOING, UNDO_PAUSED})
+TO_UNDO = frozenset({DONE, DOUBT, KEPT})
+"""States of which something is to be undone on the way back, if the step has an undo."""
 WORDS = {"": "to come", "undo_paused": "undo refused", "undo_skipped": "undone by hand", "skipped": "done by hand", "doubt": "in doubt"}
 
 
@@ -53,7 +57,15 @@ class SagaSummary(msgspec.Struct, frozen=True):
 
 
 class SagaStep(msgspec.Struct, frozen=True):
-    """A step of a saga: `place` is done, current, remaining or over (it will not happen, or was undone)."""
+    """A step of a saga, and where it stands.
+
+    `place` is, whether the saga goes forward, goes back, is stuck or has ended:
+
+        done         it has succeeded, or counts as that, and nothing is to be undone of it: what it did stays
+        current      its answer, or that of its undo, is waited for, or it is stuck
+        remaining    it is still to come; where the saga goes back, it is still to be undone
+        over         it will not happen, or was undone
+    """
 
     name: str
     place: str
@@ -82,7 +94,7 @@ class SagaReport(msgspec.Struct, frozen=True):
         case: as it is now, personal data masked.
         back: why it is undone, or was.
         steps: of its definition, in order.
-        done, current, remaining: names of steps; where it goes back, remaining are those still to be undone.
+        done, current, remaining: names of steps by their `place`, see `SagaStep`.
         timeline: what happened, oldest first.
     """
 
@@ -158,14 +170,14 @@ def _step(name: str, record: StepRecord, pivot: bool, instance: SagaInstance, st
 
 
 def _place(record: StepRecord, instance: SagaInstance, step: Step | None) -> str:
-    if instance.ended:
-        return "done" if record.state in FORWARD else "over"
-    if record.state in CURRENT or record.stuck:
-        return "current"
-    if instance.back is None:
-        return "done" if record.state in FORWARD else "remaining"
-    undoable = step is not None and step.undo is not None
-    return "remaining" if undoable and record.state in {*FORWARD, DOUBT} else "over"
+    if not instance.ended:
+        if record.state in CURRENT or record.stuck:
+            return "current"
+        if instance.back is None:
+            return "done" if record.state in FORWARD else "remaining"
+        if step is not None and step.undo is not None and record.state in TO_UNDO:
+            return "remaining"
+    return "done" if record.state in FORWARD else "over"
 
 
 def _moment(micros: int) -> datetime | None:

@@ -15,7 +15,7 @@ Neighbours: users' servers and `saga_commands` call it; `saga_course` decides, `
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from millrace.application import Application
@@ -25,12 +25,12 @@ from millrace.hosting import Host
 from millrace.inspection import Inspection
 from millrace.keyed import decoder_of
 from millrace.partitioning import partition_of
-from millrace.ports import StoreReader
+from millrace.ports import StoreReader, TimerRow
 from millrace.processor import Processor
 from millrace.reading import Page
 from millrace.saga_course import Course, Occasion
 from millrace.saga_instance import INDEX_KIND, STATUSES, SagaInstance, index_key
-from millrace.saga_pattern import SagaPattern
+from millrace.saga_pattern import TIMER, SagaPattern
 from millrace.saga_report import SagaReport, SagaSummary, report_of, summary_of
 from millrace.serialization import Envelope
 from millrace.service import Service
@@ -247,6 +247,18 @@ async def instances_of(stores: Sequence[tuple[Service, StoreReader]], ids: Seque
     return tuple(found)
 
 
+async def forgetting(service: Service, reader: StoreReader, rows: Iterable[TimerRow]) -> set[tuple[str, str]]:
+    """Return (processor, key) of those timers that only forget an instance, because it has ended or never began."""
+    waiting, found = list(rows), set[tuple[str, str]]()
+    for pattern in service.sagas:
+        ids = sorted({row.key for row in waiting if (row.processor, row.name) == (pattern.name, TIMER)})
+        if ids and pattern.saga.kept_for is not None:
+            stored = await reader.states.load(pattern.row.__kind__.name, ids)
+            instances: list[SagaInstance] = [decoder_of(pattern.row)(value) for value in stored.values()]
+            found |= {(pattern.name, each.id) for each in instances if each.ended or not each.started_at}
+    return found
+
+
 async def show_saga(found: Sequence[Found], id: str) -> SagaReport:
     """Return everything about an instance; see `Sagas.show`."""
     service, pattern, reader = await find_saga(found, id)
@@ -289,4 +301,4 @@ async def looking_after(app: Application, id: str, *, saga: str | None = None) -
         await app.stop()
 
 
-__all__ = ["Sagas", "choose_sagas", "find_saga", "list_sagas", "looking_after", "show_saga"]
+__all__ = ["Sagas", "choose_sagas", "find_saga", "forgetting", "list_sagas", "looking_after", "show_saga"]

@@ -41,7 +41,7 @@ async def print_trace(app: Application, options: argparse.Namespace) -> int:
 
 def in_words(found: MessageTrace) -> list[str]:
     """Return a conversation as lines."""
-    messages, timers = len(found.messages), len(found.timers)
+    messages, timers = len(found.messages), sum(timer.kind != "forget" for timer in found.timers)
     known = f"{messages:,} message{'' if messages == 1 else 's'}, {timers:,} timer{' waits' if timers == 1 else 's wait'}"
     lines = [f"conversation {printable(found.conversation)}: {known}"]
     for root in found.roots():
@@ -99,6 +99,8 @@ def _saga(saga: SagaSummary) -> str:
 
 
 def _timer(timer: TracedTimer) -> str:
+    if timer.kind == "forget":
+        return printable(f"forgets {timer.key} of {timer.consumer}, which waits for nothing, at {timer.due}")
     state = "" if timer.held is None else f", {timer.state} after {timer.attempts} attempts, held as {timer.held}"
     text = f"{timer.name} of {timer.key}, due {timer.due}: {timer.type} to {timer.consumer}, set because of {timer.cause or '-'}{state}"
     return printable(text)

@@ -106,6 +106,11 @@ class UnitOfWork:
         self.wanted_answers: set[tuple[str, str]] = set()
         self.answers: dict[tuple[str, str], StoredAnswer] = {}
 
+    @property
+    def service(self) -> str:
+        """Return the name of the service that speaks."""
+        return self._saying.service
+
     def rows(self, cls: type[State]) -> Rows:
         """Return the cache of a State class."""
         found = self._rows.get(cls)

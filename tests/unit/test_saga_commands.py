@@ -40,6 +40,28 @@ def test_list_and_show(sagas: Any) -> None:
     assert (shown["back"]["reason"], shown["back"]["step"], shown["case"]["amount"]) == ("failed", "book", 10)
 
 
+def test_doctor_finds_stuck_ones(sagas: Any, millrace: Millrace) -> None:
+    """How many, which, and what to do: something has to change."""
+    ran = millrace("doctor --json", app="tests.saga_shop:application")
+    [finding] = [each for each in ran.json if each["what"] == "stuck"]
+    assert (ran.status, finding["where"], finding["state"]) == (1, "saga order", "wrong")
+    assert (finding["found"][:26], finding["found"][-9:]) == ("3 stuck, the oldest since ", ": a, b, c")
+    assert "sagas list --status stuck" in finding["advice"]
+
+
+def test_timers_that_only_forget_say_so(sagas: Any, millrace: Millrace) -> None:
+    """In the list and in the trace of one that has ended; the trace does not count it among what waits."""
+    sagas("take-over a --reason lawyer")
+    listed = millrace("timers list --service desk --json", app="tests.saga_shop:application").json
+    assert {row["key"]: row["kind"] for row in listed}["a"] == "forget"
+    lines = millrace("timers list --service desk", app="tests.saga_shop:application").out.splitlines()
+    (line,) = [line for line in lines if " forget " in line]
+    assert (line.split()[-4], lines[-1]) == ("a", "1 of these only forgets a saga that has ended")
+    told = millrace("trace a", app="tests.saga_shop:application").out
+    assert ", 0 timers wait" in told
+    assert "timer forgets a of desk.order, which waits for nothing, at " in told
+
+
 def test_three_ways_out(sagas: Any) -> None:
     """What an operator decides is kept with name and reason, and carried out by whoever runs next."""
     assert sagas("retry a --json").json["summary"]["status"] == "compensating"

@@ -22,7 +22,21 @@ from typing import Any, NoReturn
 
 from millrace import ConfigurationError, MillraceError, StoreUnavailable
 from millrace.operators import set_up_log
-from parcomolo.configuration import ADMIN_TOKEN, DATA, EMBEDDED, LOG_FORMAT, PLACES, SETTINGS, TARGET, Setting, configuration, log_format
+from parcomolo.configuration import (
+    ADMIN_TOKEN,
+    DATA,
+    EMBEDDED,
+    HOST,
+    LOG_FORMAT,
+    PLACES,
+    PORT,
+    SETTINGS,
+    TARGET,
+    Setting,
+    configuration,
+    log_format,
+    shop_url,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     )
     simulating.add_argument("--rate", type=_above_0, default=5.0, metavar="N", help="orders per second (default: 5)")
     simulating.add_argument("--seconds", type=_above_0, default=10.0, metavar="S", help="for how long (default: 10)")
-    simulating.add_argument("--url", default="http://127.0.0.1:8000", help="the shop (default: http://127.0.0.1:8000)")
+    for setting, text in ((HOST, "address that the shop listens on"), (PORT, "port that the shop listens on")):
+        _add(simulating, setting, text=text)
+    simulating.add_argument("--url", help="the shop, where host and port do not lead to it (default: what these say)")
     simulating.set_defaults(command=_simulate)
     _migrating(commands)
     resetting = commands.add_parser("reset", help="delete the data", description="Delete the data of this installation.")
@@ -70,8 +86,8 @@ def _migrating(commands: Any) -> None:
     migrating.set_defaults(command=_migrate)
 
 
-def _add(command: argparse.ArgumentParser, setting: Setting, *, prefix: str = "") -> None:
-    text = f"{setting.help} (default: {setting.default or setting.unset}; {setting.variable})".replace("%", "%%")
+def _add(command: argparse.ArgumentParser, setting: Setting, *, prefix: str = "", text: str = "") -> None:
+    text = f"{text or setting.help} (default: {setting.default or setting.unset}; {setting.variable})".replace("%", "%%")
     command.add_argument(f"--{prefix}{setting.name}", dest=setting.name, metavar=setting.name.upper(), help=text)
 
 
@@ -130,9 +146,10 @@ def _leave(number: int, frame: object) -> None:
 
 
 def _simulate(options: Any) -> int:
+    url = options.url or shop_url(_arguments(options))
     from parcomolo.simulate import simulate
 
-    return asyncio.run(simulate(options.url, rate=options.rate, seconds=options.seconds))
+    return asyncio.run(simulate(url, rate=options.rate, seconds=options.seconds))
 
 
 def _migrate(options: Any) -> int:

@@ -26,6 +26,8 @@ ORCHESTRATOR = "checkout"
 """The service that exists in orchestration only."""
 SERVICES = ("catalogue", "orders", "inventory", "payments", "shipping", ORCHESTRATOR, "rewards", "operations", "reports")
 CLOCKS = ("system", "virtual")
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # known to be no address to call, not listened on
+"""Addresses that mean every address of the machine, and where such a server is called."""
 SWITCH = ("on", "off")
 FORMATS = ("text", "json")
 SECONDS_MAX = 365 * 86_400
@@ -173,6 +175,19 @@ def configuration(arguments: Mapping[str, str | None] | None = None) -> Configur
         tracing=values["tracing"],
         log_format=log_format(given.get(LOG_FORMAT.name)),
     )
+
+
+def shop_url(arguments: Mapping[str, str | None]) -> str:
+    """Return where a shop with these settings is found from this machine; one that listens everywhere answers on loopback.
+
+    Raises:
+        ConfigurationError: the port cannot be one, or the system chooses it.
+    """
+    host, port = (arguments.get(each.name) or os.environ.get(each.variable) or each.default for each in (HOST, PORT))
+    if _port(port) == 0:
+        raise PORT.wrong(port, "the port that `serve` has printed; or name the shop with --url")
+    host = EVERYWHERE.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{_port(port)}"
 
 
 def log_format(given: str | None) -> str:

@@ -548,6 +548,7 @@ MUTANTS = (
     ),
     Mutant("failing", "forgets attempts", {"tables": _table("held", AttemptsForgotten)}, failing.kinds_of_failures_have_their_ways),
     Mutant("failing", "forgets which keys wait", {"tables": _table("held", HeldKeysForgotten)}, failing.order_is_that_without_failures),
+    Mutant("failing", "forgets alarms", {"tables": _table("states", AlarmsForgotten)}, failing.stops_are_alarms),
     Mutant("consumers", "forgets wishes", {"tables": _table("states", WishesForgotten)}, consumers.paused_takes_nothing),
     Mutant("consumers", "forgets moves", {"tables": _table("positions", MovesForgotten)}, consumers.what_was_skipped_can_be_read_later),
     Mutant("consumers", "remembers positions", {"transaction": PositionsRemembered}, consumers.turn_in_hand_is_refused),

@@ -221,6 +221,19 @@ def test_an_adjustment_below_what_is_reserved_is_refused():
         domain.adjust(AdjustStock(sku="none", delta=1, reason="counted"), None)
 
 
+@pytest.mark.parametrize("quantity", [-1, 0, 1_000_000_001, 10**20])
+def test_quantities_that_are_none_are_refused(quantity):
+    """What no shelf holds, and what is no piece: a reservation of -1 would promise a piece twice."""
+    row = shelf("cheese", 10, reserved=4)
+    for command in (ReceiveStock(sku="cheese", quantity=quantity), AdjustStock(sku="cheese", delta=quantity - 10**10, reason="counted")):
+        with pytest.raises(Rejected, match="invalid_quantity"):
+            domain.adjust(command, row)
+    command = ReserveStock(order_id="o1", lines=(pieces("bland", 1), pieces("cheese", quantity)))
+    with pytest.raises(Rejected, match="invalid_quantity"):
+        domain.reserve_on_command(command, {"cheese": row, "bland": shelf("bland", 10)}, None, ttl=TTL)
+    assert domain.adjust(ReceiveStock(sku="cheese", quantity=1_000_000_000), row)[0].on_hand == 1_000_000_010
+
+
 def test_low_and_replenished_do_not_flap():
     """Low is said at a tenth, replenished at twice that; in between nothing is said again."""
     row = shelf("cheese", 100)

@@ -109,9 +109,10 @@ def test_placing_computes_the_total_and_a_readable_number():
 
 
 def test_an_order_is_placed_once_and_not_empty():
-    """A taken id is refused, as are no lines and no pieces."""
+    """A taken id is refused, as are no lines, no pieces, and more than can be."""
     assert Story().refused(place()) == "order_exists"
-    for lines, reason in (((), "no_lines"), ((line("cheese", 0),), "invalid_quantity")):
+    many = line("cheese", 1_000_001)
+    for lines, reason in (((), "no_lines"), ((line("cheese", 0),), "invalid_quantity"), ((many,), "invalid_quantity")):
         with pytest.raises(Rejected, match=reason):
             decide(replace(place("o2"), lines=lines), None, at())
 
@@ -152,6 +153,8 @@ def test_more_than_was_ordered_cannot_be_removed():
         ("none", 1, "not_in_order"),
     ):
         assert story.refused(RemoveLine(order_id="o1", sku=sku, quantity=quantity)) == reason
+    for quantity in (0, 1_000_001, 10**20):
+        assert story.refused(add("bland", quantity)) == "invalid_quantity"
     story.tell(RemoveLine(order_id="o1", sku="bland"))
     assert story.refused(RemoveLine(order_id="o1", sku="cheese")) == "last_line"
 

@@ -15,7 +15,7 @@ import pytest
 from millrace import ConfigurationError
 from parcomolo.bootstrap import _tracing, assemble
 from parcomolo.cli import main
-from parcomolo.configuration import configuration
+from parcomolo.configuration import configuration, shop_url
 from parcomolo.simulate import Tally
 from tests.parcomolo.http.server import Server, parcomolo, serving
 from tests.parcomolo.http.shop import request
@@ -201,6 +201,34 @@ def test_simulated_customers_reach_their_ends(tmp_path):
         assert "bought" in done.stdout
         assert httpx.get(f"{server.url}/api/reports/orders").json()["total"] >= 1
     assert parcomolo("simulate", "--url", "http://127.0.0.1:9").returncode == 1
+
+
+def test_simulated_customers_find_the_shop_by_its_settings(tmp_path):
+    """Host and port as arguments and as `serve` reads them from the environment; a port that the system chose is asked for."""
+    with serving(tmp_path / "data") as server:
+        port = server.url.rpartition(":")[2]
+        found = ("--rate", "10", "--seconds", "0.1")
+        assert parcomolo("simulate", *found, PARCOMOLO_HOST="0.0.0.0", PARCOMOLO_PORT=port).returncode == 0
+        assert parcomolo("simulate", *found, "--port", port, PARCOMOLO_PORT="9").returncode == 0
+    assert "http://127.0.0.1:9:" in parcomolo("simulate", PARCOMOLO_PORT="9").stdout
+    assert all(part in one_line(parcomolo("simulate", PARCOMOLO_PORT="0")) for part in ("PARCOMOLO_PORT", "'0'", "--url"))
+    assert "65535" in one_line(parcomolo("simulate", "--port", "many"))
+
+
+@pytest.mark.parametrize(
+    "host, url",
+    [
+        ("10.0.0.7", "http://10.0.0.7:81"),
+        ("::", "http://[::1]:81"),
+        ("fe80::1", "http://[fe80::1]:81"),
+        ("0.0.0.0", "http://127.0.0.1:81"),
+        (None, "http://127.0.0.1:81"),
+    ],
+)
+def test_a_shop_is_called_where_it_listens(monkeypatch, host, url):
+    """Addresses of the sixth version in brackets; who listens everywhere is called on loopback."""
+    monkeypatch.delenv("PARCOMOLO_HOST", raising=False)
+    assert shop_url({"host": host, "port": "81"}) == url
 
 
 @pytest.mark.usefixtures("in_files")

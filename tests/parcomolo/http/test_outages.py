@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from tests.parcomolo.http.shop import Shop
@@ -38,7 +40,9 @@ async def says_that_it_waits(shop: Shop, dependency, group, breaker):
     (entry,) = [entry for entry in health["entries"] if entry["name"] == group]
     assert (health["status"], entry["state"]) == ("ok", "breaker open")
     assert f"ConnectionError: the simulated {dependency} is down" in entry["last_error"]
-    assert entry["probe_at"] > entry["since"]
+    since, probe_at = (datetime.fromisoformat(entry[name]) for name in ("since", "probe_at"))
+    assert probe_at > since
+    assert [entry[name][-1] for name in ("since", "probe_at")] == ["Z", "Z"], "RFC 3339 in UTC, as everywhere"
     service = group.partition(".")[0]
     assert f'millrace_breaker_open{{service="{service}",breaker="{breaker}"}} 1' in (await shop.http.get("/metrics")).text
 

@@ -50,6 +50,20 @@ async def test_sagas_are_listed_by_status_and_page(shop: Shop):
         assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
+async def test_a_stuck_saga_is_an_alarm(shop: Shop):
+    """Health names it and since when, and stays 200, as readiness does; the figures count it."""
+    order_id = await stuck(shop)
+    await shop.app.hosts["checkout"].sagas.count(shop.app.hosts["checkout"].store.reader.states)
+    health = await shop.get("/health")
+    [entry] = [entry for entry in health["entries"] if entry["kind"] == "saga"]
+    assert (health["status"], entry["name"], entry["state"]) == ("ok", "checkout saga checkout", "alarm")
+    assert (entry["stuck"], entry["ids"], entry["since"][-1]) == (1, [order_id], "Z")
+    assert (await shop.http.get("/ready")).status_code == 200
+    metrics = (await shop.http.get("/metrics")).text
+    assert 'millrace_sagas{service="checkout",saga="checkout",status="stuck"} 1' in metrics
+    assert 'millrace_sagas{service="checkout",saga="checkout",status="running"} 0' in metrics
+
+
 async def test_a_stuck_saga_is_retried_and_taken_over(shop: Shop):
     """Retried, it fails again; taken over, nothing more is sent, and the order is on hold for a person to settle."""
     order_id = await shop.stuck()

@@ -6,6 +6,9 @@ import asyncio
 
 import pytest
 
+from millrace.testing.conformance.lab import foreign, put
+from parcomolo.contracts.inventory import AdjustStock, ReceiveStock, ReserveStock
+from parcomolo.contracts.lines import StockLine
 from tests.parcomolo.http.shop import Shop, in_both_styles
 
 pytestmark = in_both_styles
@@ -83,6 +86,24 @@ async def test_an_adjustment_below_what_is_reserved_is_422(shop: Shop):
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/below-reserved")
     assert (await shop.http.post(f"/api/stock/{LOTS}/adjust", json={"delta": -5, "reason": "broken"})).status_code == 200
     assert await shop.stock(LOTS) == (20, 20, 0)
+
+
+async def test_more_pieces_than_there_can_be_are_refused(shop: Shop):
+    """Over HTTP 422 that names the field; a command from a topic gets its answer with the reason, is no dead letter, and moves nothing."""
+    for delta in (10**20, 1_000_000_001, -1_000_000_001):
+        answer = await shop.http.post("/api/stock/bland/adjust", json={"delta": delta, "reason": "x"})
+        assert (answer.status_code, answer.json()["field"]) == (422, "delta")
+    commands = (ReceiveStock(sku="bland", quantity=10**20), AdjustStock(sku="bland", delta=10**20, reason="x"))
+    reserving = ReserveStock(order_id="o1", lines=(StockLine(sku="bland", quantity=-5),))
+    for key, command in (*(("bland", each) for each in commands), ("o1", reserving)):
+        await put(shop.app, "inventory.commands", (key, foreign(shop.app, command, id=type(command).__name__)))
+    await shop.settled()
+    refused = [event["data"] for event in await shop.published("inventory", "command-rejected")]
+    assert {each["command"]: each["reason"] for each in refused} == dict.fromkeys(
+        ("receive-stock", "adjust-stock", "reserve-stock"), "invalid_quantity"
+    )
+    assert await shop.stock("bland") == (100, 0, 100)
+    assert await shop.get("/console/api/dead-letters") == {"items": [], "next": None}
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

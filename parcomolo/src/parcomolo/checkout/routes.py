@@ -80,7 +80,7 @@ class SagaLine(msgspec.Struct, kw_only=True):
 
 
 class SagaAnswer(SagaItem, kw_only=True):
-    """A saga in full. Where it goes back, `remaining` are the steps that are still to be undone, and `reason` says why."""
+    """A saga in full. Steps that are `done` stay so; where it goes back, `remaining` are still to be undone, and `reason` says why."""
 
     reason: str | None
     failed_step: str | None
@@ -197,7 +197,9 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             path=f"{PATH}/{{id}}",
             handler=routes.show,
             summary="Look at a saga",
-            description="Its steps: done, current and remaining, with attempts and deadlines; and what has happened to it, oldest first.",
+            description="Its steps, with attempts and deadlines, and what has happened to it, oldest first. `done`: what the step did "
+            "stays, whether the saga goes on, goes back, is stuck or has ended. `current`: an answer is waited for, or it is stuck. "
+            "`remaining`: still to come, or on the way back still to be undone.",
             tag=TAG,
             answers={200: SagaAnswer},
             problems=(404, 503),

@@ -81,7 +81,7 @@ class StockCommandRejected(Event, name="command-rejected", topic="inventory", ke
 
 
 class ReserveStock(Command, name="reserve-stock", topic="inventory.commands", key="order_id"):
-    """Reserve all lines or nothing, until `expires_at`."""
+    """Reserve all lines or nothing, until `expires_at`; each of 1 to 1,000,000,000 pieces, else refused as `invalid_quantity`."""
 
     order_id: str
     lines: tuple[StockLine, ...]
@@ -109,7 +109,7 @@ class CommitStock(Command, name="commit-stock", topic="inventory.commands", key=
 
 
 class AdjustStock(Command, name="adjust-stock", topic="inventory.commands", key="sku"):
-    """Change on hand by `delta`; refused when less than what is reserved would remain."""
+    """Change on hand by `delta`; refused when less than what is reserved would remain, and beyond 1,000,000,000 as `invalid_quantity`."""
 
     sku: str
     delta: int
@@ -117,7 +117,7 @@ class AdjustStock(Command, name="adjust-stock", topic="inventory.commands", key=
 
 
 class ReceiveStock(Command, name="receive-stock", topic="inventory.commands", key="sku"):
-    """Goods arrived."""
+    """Goods arrived: 1 to 1,000,000,000 pieces, else refused as `invalid_quantity`."""
 
     sku: str
     quantity: int

@@ -13,6 +13,11 @@ import msgspec
 
 from parcomolo.contracts.money import Money, total_of
 
+ORDERED_MAX = 1_000_000
+"""So many pieces of a product can be ordered at once."""
+COUNTED_MAX = 1_000_000_000
+"""By so many pieces stock can change at once."""
+
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A product in an order with the price at the moment it was ordered."""

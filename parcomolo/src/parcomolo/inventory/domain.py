@@ -35,7 +35,7 @@ from parcomolo.contracts.inventory import (
     StockReleased,
     StockReserved,
 )
-from parcomolo.contracts.lines import Shortage, StockLine, summed
+from parcomolo.contracts.lines import COUNTED_MAX, Shortage, StockLine, summed
 from parcomolo.contracts.orders import OrderLineAdded, OrderLineRemoved, OrderPlaced, OrderReviewEnded
 from parcomolo.contracts.payments import PaymentFailed, PaymentSucceeded
 from parcomolo.contracts.shipping import ItemShipped, ShippingCancelled, ShippingFailed
@@ -68,10 +68,13 @@ def reserve_on_command(command: ReserveStock, stock: StockRows, reservation: Res
     """Reserve what the command says; an order that has an answer gets the same one again.
 
     Raises:
-        Rejected: nothing is reserved for it any more.
+        Rejected: nothing is reserved for it any more, or a quantity is none.
     """
     if reservation is not None:
         return [_answer_again(reservation)]
+    for line in command.lines:
+        if not 1 <= line.quantity <= COUNTED_MAX:  # one below 1 would give back what is promised to others
+            raise Rejected("invalid_quantity", order_id=command.order_id, sku=line.sku)
     wanted = Reservation(order_id=command.order_id, lines=summed(command.lines))
     return reserve(wanted, stock, ttl=ttl, expires_at=command.expires_at)
 
@@ -219,11 +222,13 @@ def adjust(command: AdjustStock | ReceiveStock, stock: Stock | None) -> Items:
     """Change what is on hand.
 
     Raises:
-        Rejected: unknown_product, or below_reserved when less would remain than is promised.
+        Rejected: unknown_product, invalid_quantity, or below_reserved when less would remain than is promised.
     """
     if stock is None:
         raise Rejected("unknown_product", sku=command.sku)
     delta, reason = (command.delta, command.reason) if isinstance(command, AdjustStock) else (command.quantity, "received")
+    if not (1 if isinstance(command, ReceiveStock) else -COUNTED_MAX) <= delta <= COUNTED_MAX:
+        raise Rejected("invalid_quantity", sku=stock.sku)
     on_hand = stock.on_hand + delta
     if on_hand < stock.reserved:
         raise Rejected("below_reserved", sku=stock.sku, on_hand=stock.on_hand, reserved=stock.reserved, delta=delta)

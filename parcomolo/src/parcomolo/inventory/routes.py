@@ -8,6 +8,7 @@ import msgspec
 
 from millrace import Application, Outcome, Rejected
 from parcomolo.contracts.inventory import AdjustStock, StockAdjusted
+from parcomolo.contracts.lines import COUNTED_MAX
 from parcomolo.inventory.stock import Stock
 from parcomolo.web.endpoint import Answer, Call, Endpoint, Text, encode, ok
 from parcomolo.web.idempotency import keys_of
@@ -19,8 +20,8 @@ SKU = {"sku": "the product"}
 Delta = Annotated[
     int,
     msgspec.Meta(
-        ge=-1_000_000_000,
-        le=1_000_000_000,
+        ge=-COUNTED_MAX,
+        le=COUNTED_MAX,
         description="pieces to add, or to take away when negative; not 0",
         extra_json_schema={"not": {"const": 0}},
     ),

@@ -10,7 +10,7 @@ import hashlib
 from datetime import datetime, timedelta
 
 from millrace import Cancel, Command, Event, Rejected, Timer
-from parcomolo.contracts.lines import Line, merged, price_of, without
+from parcomolo.contracts.lines import ORDERED_MAX, Line, merged, price_of, without
 from parcomolo.contracts.orders import OrderLineAdded, OrderLineRemoved, OrderPlaced
 from parcomolo.orders.messages import AddLine, EndReview, PlaceOrder, RemoveLine
 from parcomolo.orders.order import Order
@@ -29,7 +29,7 @@ def place(command: PlaceOrder, order: Order | None, now: datetime) -> Items:
     """Take the order. The total is computed here, from the lines."""
     if order is not None:
         raise Rejected("order_exists", order_id=order.order_id)
-    if not command.lines or any(line.quantity < 1 for line in command.lines):
+    if not command.lines or any(not 1 <= line.quantity <= ORDERED_MAX for line in command.lines):
         raise Rejected("no_lines" if not command.lines else "invalid_quantity", order_id=command.order_id)
     until = now + timedelta(seconds=command.review_seconds) if command.review_seconds > 0 else None
     placed = OrderPlaced(
@@ -56,7 +56,7 @@ def _require_open_content(order: Order, now: datetime) -> None:
 def add_line(command: AddLine, order: Order, now: datetime) -> Items:
     """Add pieces while the order is under review; the same product merges and the newest price wins."""
     _require_open_content(order, now)
-    if command.quantity < 1:
+    if not 1 <= command.quantity <= ORDERED_MAX:
         raise Rejected("invalid_quantity", order_id=order.order_id)
     added = Line(sku=command.sku, name=command.name, quantity=command.quantity, unit_price=command.unit_price)
     return [

@@ -105,7 +105,7 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             handler=routes.timers,
             summary="List the timers",
             description="That wait in the services of this process, those due first in front: `id`, whose they are, when they are `due` by "
-            "the shop's clock, and the type of the message that they fire.",
+            "the shop's clock, and the type of the message that they fire. Those of `kind` `forget` only forget a saga that has ended.",
             tag=TAG,
             query=TimerQuery,
             answers={200: list[dict[str, Any]]},

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from parcomolo.contracts.lines import ORDERED_MAX
 from parcomolo.web.problems import LINE_OF_TEXT, WORD, Problem, body_problem, query_problem
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ Text = Annotated[
 """A line of text that is not blank and holds no control characters."""
 Sku = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=WORD)]
 """The short name of a product."""
-Quantity = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Quantity = Annotated[int, msgspec.Meta(ge=1, le=ORDERED_MAX)]
 """A number of pieces."""
 Cursor = Annotated[str, msgspec.Meta(max_length=2000, description="`next` of the page before")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000, description="at most this many")]

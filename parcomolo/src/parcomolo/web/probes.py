@@ -37,8 +37,10 @@ def endpoints(app: Application) -> tuple[Endpoint, ...]:
             summary="Is it well?",
             description="One entry per dependency, ledger and processor: state, lag, last error. Unhealthy is who has work "
             "and does not advance, and who has stopped itself; who rests because an operator has paused or stopped it, or because what it "
-            "calls is down (`breaker open`, with `since` and `probe_at` in microseconds), says so and is well. A service's ledger "
-            "`differs` when something was lost: `last_error` names place and figures. `/ready` does not depend on that.",
+            "calls is down (`breaker open`, with `since` and `probe_at`), says so and is well. A service's ledger "
+            "`differs` when something was lost: `last_error` names place and figures. "
+            "Sagas that are stuck are an alarm: how many (`stuck`), `since` when, and `ids` of some; the process is well. "
+            "`/ready` depends on neither.",
             answers={200: dict[str, Any], 503: dict[str, Any]},
         ),
         Endpoint(

@@ -171,7 +171,7 @@ _FIELDS = {
 
 
 _SENTENCES = {
-    "invalid_quantity": "At least one piece is needed.",
+    "invalid_quantity": "From 1 to 1,000,000 pieces of a product can be ordered at once.",
     "reason_required": "A reason is needed.",
     "no_lines": "An order has at least one line.",
     "below_reserved": "Customers have reserved more than would remain on the shelf.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from millrace.alarm import AlarmCleared, AlarmRaised, Raise, consumer_alarm
 from millrace.application import Application
 from millrace.breaker import Breaker
 from millrace.consumers import Consumers
@@ -18,6 +19,7 @@ from millrace.handler import Transaction
 from millrace.health import BREAKER_OPEN, Entry
 from millrace.held import HeldRow
 from millrace.partitioning import partition_of
+from millrace.rebuild import Request, find_definition, processor_of
 from millrace.retry import DEAD, RETRY, FailureLimit, RetryPolicy
 from millrace.service import Service
 from millrace.testing.conformance.g02_effects_once import add
@@ -135,6 +137,7 @@ async def instances_probe_one_at_a_time(kit: EngineKit) -> None:
         await lab.eventually(second, lambda: bool(_loops(first) and _loops(second)))
         await add(first, *(f"n{i}" for i in range(30)))
         await lab.eventually(first, lambda: _entry(first).state == _entry(second).state == BREAKER_OPEN)
+        await lab.settled()  # a call that one instance had begun when the other opened the breaker is no probe
         before = len(outside.calls)
         lab.clock.advance(timedelta(seconds=11))
         await lab.settled()
@@ -294,6 +297,122 @@ async def share_of_dead_letters_stops_too(kit: EngineKit) -> None:
         await balanced(app)
 
 
+def _pager(heard: list[AlarmRaised | AlarmCleared]) -> Service:
+    """Return a service that wants to know of alarms."""
+    service = Service("pager")
+
+    @service.handler
+    def page(event: AlarmRaised | AlarmCleared) -> None:
+        """Keep what was said."""
+        heard.append(event)
+
+    return service
+
+
+def _told(heard: list[AlarmRaised | AlarmCleared]) -> list[tuple[str, ...]]:
+    return [(type(event).__name__, event.service, event.about, event.what, event.where) for event in heard]
+
+
+async def openings_are_alarms(kit: EngineKit) -> None:
+    """A breaker that opens is told as an event, once over instances, probes and restarts; so is that it closed, by itself or by hand."""
+    outside, heard = Outside(), list[AlarmRaised | AlarmCleared]()
+    outside.down = True
+    raised, cleared = ((name, "caller", "breaker", "open", "outside") for name in ("AlarmRaised", "AlarmCleared"))
+    services = [teller(), _activity(outside), _pager(heard)]
+    async with Lab(kit) as lab:
+        first = await lab.start(services, policy=ENDLESS)
+        second = await lab.start([teller(), _activity(outside)], policy=ENDLESS)
+        await lab.eventually(second, lambda: bool(_loops(first) and _loops(second)))
+        await add(first, *(f"n{i}" for i in range(30)))
+        await lab.eventually(first, lambda: _entry(first).state == _entry(second).state == BREAKER_OPEN)
+        lab.clock.advance(timedelta(seconds=11))
+        await lab.settled()
+        await lab.kill(second)
+        await lab.kill(first)
+        app = await lab.start(services, policy=ENDLESS)
+        await lab.settled()
+        assert _told(heard) == [raised]
+        assert isinstance(heard[0], AlarmRaised)
+        assert heard[0].text.startswith("breaker outside is open: 3 calls in a row failed; ConnectionError; calls are held back")
+        outside.down = False
+        await lab.advance(app, OUTSIDE.most_s + 1)
+        await lab.settled()
+        assert _told(heard) == [raised, cleared]
+        outside.down = True
+        await add(app, *(f"n{i}" for i in range(9)))
+        await lab.settled()
+        assert _told(heard) == [raised, cleared, raised]
+        outside.down = False
+        await Consumers(app).close_breaker("caller.call", timeout=kit.patience)
+        await lab.settled()
+        assert _told(heard) == [raised, cleared, raised, cleared]
+        await balanced(app)
+
+
+async def stops_are_alarms(kit: EngineKit) -> None:
+    """A consumer that stops itself is told as an event, once over restarts, without the text of the error; so is that it was started."""
+    heard = list[AlarmRaised | AlarmCleared]()
+    async with Lab(kit) as lab:
+
+        def need_setting(event: Added, context: Context) -> None:
+            if len(lab.behaviour.order) < 2:
+                raise Fatal("PAYMENT_KEY of Ada is not set")
+
+        lab.behaviour.count = need_setting
+        services = [teller(), counter(lab.behaviour), _pager(heard)]
+        raised, cleared = ((name, "counter", "consumer", "stopped", "handlers") for name in ("AlarmRaised", "AlarmCleared"))
+        app = await lab.start(services)
+        await add(app, "a")
+        await lab.eventually(app, lambda: bool(app.hosts["counter"].gave_up("handlers")))
+        await lab.kill(app)
+        app = await lab.start(services)
+        await lab.settled()
+        assert _told(heard) == [raised]
+        assert isinstance(heard[0], AlarmRaised)
+        assert "counter.handlers has stopped itself: handlers cannot handle sample.tally.added.v1 teller-1-1: Fatal; " in heard[0].text
+        assert "Ada" not in heard[0].text
+        await Consumers(app).stop("counter.handlers", timeout=kit.patience)
+        await lab.settled()
+        assert _told(heard) == [raised], "it is stopped as before, and nobody has seen to it"
+        await Consumers(app).start("counter.handlers", timeout=kit.patience)
+        await lab.settled()
+        assert _told(heard) == [raised, cleared]
+        assert await totals(app) == {"a": (1,)}
+        await balanced(app)
+
+
+async def alarms_of_builds_that_go_are_over(kit: EngineKit) -> None:
+    """A view that has stopped itself is rebuilt, not started: with the build its alarm goes, at the next start at the latest."""
+    heard = list[AlarmRaised | AlarmCleared]()
+    mended = False
+    async with Lab(kit) as lab:
+
+        def need_setting(event: Added, context: Context) -> None:
+            if not mended:
+                raise Fatal("a setting is missing")
+
+        lab.behaviour.fold = need_setting
+        services = [teller(), counter(lab.behaviour), _pager(heard)]
+        app = await lab.start(services)
+        host = app.hosts["counter"]
+        await add(app, "a")
+        (old,) = [processor_of(build) for build in await host.store.reader.views.list()]
+        await lab.eventually(app, lambda: bool(host.gave_up(old)))
+        mended = True
+        request = Request(find_definition(host.service.views, "board"))
+        host.writer.submit(request)
+        await request.finished
+        await lab.eventually(app, lambda: len(heard) == 2)
+        assert _told(heard) == [(name, "counter", "consumer", "stopped", old) for name in ("AlarmRaised", "AlarmCleared")]
+        left = Raise(consumer_alarm("board@99", group="counter.board@99", reason="it went while nobody looked"))
+        host.writer.submit(left)
+        await left.finished
+        await lab.kill(app)
+        app = await lab.start(services)
+        await lab.eventually(app, lambda: len(heard) == 4)
+        assert _told(heard)[2:] == [(name, "counter", "consumer", "stopped", "board@99") for name in ("AlarmRaised", "AlarmCleared")]
+
+
 class _Redrive(Waiting):
     """Has dead messages tried again, as an operator does."""
 
@@ -433,6 +552,9 @@ PROMISES = (
     fatal_failures_stop_and_keep,
     consumers_stop_before_the_topic_is_dead,
     share_of_dead_letters_stops_too,
+    openings_are_alarms,
+    stops_are_alarms,
+    alarms_of_builds_that_go_are_over,
     order_is_that_without_failures,
     messages_without_a_key_are_tried_again,
     timers_that_fail_keep_their_places,

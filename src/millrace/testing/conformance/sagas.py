@@ -10,9 +10,12 @@ import msgspec
 import pytest
 
 from millrace.application import Application
+from millrace.clock import to_micros
 from millrace.consumers import Consumers
 from millrace.errors import ConfigurationError, SagaRefused, UnknownMessage
+from millrace.health import Entry
 from millrace.saga import Saga
+from millrace.saga_instance import INDEX_KIND, index_key, index_since
 from millrace.sagas import Sagas, looking_after
 from millrace.service import Service
 from millrace.testing.conformance.kit import EngineKit
@@ -261,6 +264,55 @@ async def stuck_ones_have_three_ways_out(kit: EngineKit) -> None:
         await balanced(app)
 
 
+async def stuck_ones_are_seen(kit: EngineKit) -> None:
+    """Figures count sagas under way by status; a stuck one is an alarm in health, with its id and since when, and the process is well.
+
+    Over restarts, until it is helped.
+    """
+    behaviour = Receivers()
+    async with Lab(kit) as lab:
+        services = _services(behaviour)
+        app = await lab.start(services)
+        await place(app, "well", "ended")
+        await lab.settled()
+        await app.execute(Cancel(order_id="ended"))
+        await lab.settled()
+        assert await _seen(app) == ({"running": 1, "cancelling": 0, "compensating": 0, "stuck": 0}, None)
+        behaviour.mute, behaviour.refuse = {"refund"}, {"book"}
+        await place(app, "b", "a")
+        await lab.settled()
+        assert (await _seen(app))[0]["compensating"] == 2
+        for _ in range(5):
+            await lab.advance(app, LONG)
+        await lab.kill(app)
+
+        app = await lab.start(services)
+        await lab.settled()
+        counts, entry = await _seen(app)
+        assert counts == {"running": 1, "cancelling": 0, "compensating": 0, "stuck": 2}
+        assert entry is not None
+        stuck_at = min([line.at for id in "ab" for line in (await Sagas(app).show(id)).timeline if line.what == "stuck"])
+        assert (entry.name, entry.kind, entry.state) == ("desk saga order", "saga", "alarm")
+        assert (entry.stuck, sorted(entry.ids), entry.since) == (2, ["a", "b"], stuck_at)
+        rows = await app.hosts["desk"].store.reader.states.page(INDEX_KIND, after=index_key("order", "stuck", ""), limit=2)
+        assert min(index_since(value) for _, value in rows) == to_micros(stuck_at), "no instance has to be read for it"
+        assert (app.health().status, app.ready()) == ("ok", True)
+        for id in "ab":
+            await Sagas(app).take_over(id, reason="the bank has it")
+        assert await _seen(app) == ({"running": 1, "cancelling": 0, "compensating": 0, "stuck": 0}, None)
+        await balanced(app)
+
+
+async def _seen(app: Application) -> tuple[dict[str, int], Entry | None]:
+    """Return what figures and health say of the saga, after a look."""
+    host = app.hosts["desk"]
+    await host.sagas.count(host.store.reader.states)
+    labels = 'millrace_sagas{service="desk",saga="order",status="'
+    lines = [line.removeprefix(labels).split('"} ') for line in app.metrics().splitlines() if line.startswith(labels)]
+    entries = [entry for entry in app.health().entries if entry.kind == "saga"]
+    return {status: int(count) for status, count in lines}, entries[0] if entries else None
+
+
 async def _operate_beside(lab: Lab, services: Sequence[Service], names: Sequence[str]) -> None:
     for name, verb in zip(names, ("retry", "skip", "take_over"), strict=True):
         await _operate(lab, services, name, verb)
@@ -348,6 +400,7 @@ PROMISES = (
     unanswered_steps_are_repeated_then_undone,
     answers_that_wait_are_seen_before_deadlines,
     stuck_ones_have_three_ways_out,
+    stuck_ones_are_seen,
     instances_keep_their_version,
     pages_by_status_cover_each_once,
 )

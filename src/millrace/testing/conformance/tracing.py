@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from millrace.agenda import Agenda
 from millrace.application import Application
 from millrace.dead_letters import DeadLetters
 from millrace.delivery import Context
@@ -17,7 +18,7 @@ from millrace.role import Role
 from millrace.testing.conformance.g02_effects_once import add
 from millrace.testing.conformance.kit import EngineKit
 from millrace.testing.conformance.lab import Lab, foreign, held, put
-from millrace.testing.conformance.saga_sample import Place, Receivers, desk, order_saga, receivers
+from millrace.testing.conformance.saga_sample import Cancel, Place, Receivers, desk, order_saga, receivers
 from millrace.testing.conformance.sample import Add, Added, Remind, clerk, counter, teller
 
 
@@ -119,6 +120,24 @@ async def timers_are_told(kit: EngineKit) -> None:
         ]
 
 
+async def timers_that_only_forget_are_told_apart(kit: EngineKit) -> None:
+    """The timer of a saga under way is a deadline; of one that has ended, or never began, it only forgets it, in the list too."""
+    async with Lab(kit) as lab:
+        app = await lab.start([desk(order_saga()), *receivers(Receivers())])
+        await app.execute(Cancel(order_id="early"))
+        await app.execute(Place(order_id="ends"))
+        await lab.settled()
+        await app.execute(Cancel(order_id="ends"))
+        await app.execute(Place(order_id="new"))
+        await lab.settled()
+        expected = {"early": "forget", "ends": "forget", "new": "timer"}
+        for id, kind in expected.items():
+            (timer,) = [each for each in (await trace_message(app, id)).timers if each.consumer == "desk.order"]
+            assert (timer.key, timer.name, timer.kind) == (id, "deadline", kind)
+        listed = {row.key: row.kind for row in await Agenda(app).timers(service="desk")}
+        assert {id: listed[id] for id in expected} == expected
+
+
 async def sagas_are_told(kit: EngineKit) -> None:
     """An instance whose id is the conversation's key is told with its status, whoever of its messages is asked for."""
     async with Lab(kit) as lab:
@@ -166,6 +185,7 @@ PROMISES = (
     what_waits_is_told,
     closed_letters_are_told,
     timers_are_told,
+    timers_that_only_forget_are_told_apart,
     sagas_are_told,
     foreign_messages_are_told,
     bounds_are_told,
