@@ -52,7 +52,7 @@ async def test_sagas_are_listed_by_status_and_page(shop: Shop):
 
 async def test_a_stuck_saga_is_an_alarm(shop: Shop):
     """Health names it and since when, and stays 200, as readiness does; the figures count it."""
-    order_id = await stuck(shop)
+    order_id = await shop.stuck()
     await shop.app.hosts["checkout"].sagas.count(shop.app.hosts["checkout"].store.reader.states)
     health = await shop.get("/health")
     [entry] = [entry for entry in health["entries"] if entry["kind"] == "saga"]
