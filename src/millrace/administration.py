@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from millrace.application import Application
 from millrace.breaker import BREAKER_OPEN, CircuitRow, load_circuits
+from millrace.clock import from_micros
 from millrace.consumer_state import RUNNING, STOPPED, Wish, load_wishes
 from millrace.errors import Recovery
 from millrace.inspection import Inspection
@@ -108,12 +110,12 @@ class ConsumerRow(msgspec.Struct, frozen=True):
     dead: int
     reason: str = ""
     """Why it has stopped itself, or why its breaker is open."""
-    since: int | None = None
-    """Since when, in microseconds of business time."""
+    since: datetime | None = None
+    """Since when, in business time."""
     breaker: str | None = None
     """The dependency that it calls, as it is declared."""
-    probe_at: int | None = None
-    """When the next message is tried, while the breaker is open; in microseconds of business time."""
+    probe_at: datetime | None = None
+    """When the next message is tried, while the breaker is open; in business time."""
 
 
 COUNTERS = ("received", "handled", "duplicate", "ignored", "skipped", "waiting", "dead")
@@ -165,8 +167,9 @@ async def list_consumers(inspection: Inspection) -> list[ConsumerRow]:
 def _standing_of(wish: Wish, breaker: str | None, circuits: Mapping[str, CircuitRow]) -> dict[str, Any]:
     """Return the fields of a row that say whether a processor does anything, and why not."""
     if breaker is None or (circuit := circuits.get(breaker)) is None or wish.state != RUNNING:
-        return {"state": wish.state, "reason": wish.reason, "since": wish.since or None, "breaker": breaker}
-    open_since = {"since": circuit.since, "probe_at": circuit.probe_at}
+        since = from_micros(wish.since) if wish.since else None
+        return {"state": wish.state, "reason": wish.reason, "since": since, "breaker": breaker}
+    open_since = {"since": from_micros(circuit.since), "probe_at": from_micros(circuit.probe_at)}
     return {"state": BREAKER_OPEN, "reason": circuit.reason, "breaker": breaker} | open_since
 
 

@@ -21,8 +21,11 @@ another `about`.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
+from millrace.clock import from_micros
 from millrace.delivery import Delivery
 from millrace.message import Event
 from millrace.ports import StoreReader, TopicSpec
@@ -60,8 +63,8 @@ class AlarmCleared(Event, topic=ALARMS.name, key="service"):
     about: str
     what: str
     where: str
-    since: int
-    """When it began, in microseconds of business time."""
+    since: datetime
+    """When it began, in business time."""
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -117,7 +120,7 @@ async def clear_alarm(unit: UnitOfWork, alarm: Alarm) -> None:
         return
     since = msgspec.json.decode(known[alarm.name], type=Alarm).since
     await unit.transaction.states.delete([(KIND, alarm.name)])
-    said = AlarmCleared(service=unit.service, about=alarm.about, what=alarm.what, where=alarm.where, since=since)
+    said = AlarmCleared(service=unit.service, about=alarm.about, what=alarm.what, where=alarm.where, since=from_micros(since))
     unit.drafts.append(unit.draft(said, _nobody()))
 
 

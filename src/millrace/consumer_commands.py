@@ -17,7 +17,6 @@ from millrace import administration
 from millrace.administration import ConsumerRow
 from millrace.application import Application
 from millrace.breaker import BREAKER_OPEN
-from millrace.clock import from_micros
 from millrace.command_line import add_family, add_reading, complain, number, plain, print_json, print_table, whole_number
 from millrace.consumers import ANSWER_S, BreakerClosed, ConsumerChange, ConsumerMove, Consumers, ConsumerWorkers, operating
 from millrace.control import InstanceAnswers
@@ -109,10 +108,10 @@ async def list_consumers(app: Application, options: argparse.Namespace) -> int:
 
 def _why(row: ConsumerRow) -> str:
     """Say why a consumer does nothing, and until when."""
-    since = from_micros(row.since or 0).strftime("%Y-%m-%d %H:%M:%S UTC")
+    since = f"{row.since:%Y-%m-%d %H:%M:%S} UTC" if row.since is not None else "a time that is not known"
     if row.state != BREAKER_OPEN:
         return f"has stopped itself at {since}: {row.reason}; `consumers start` when that is mended"
-    probe = from_micros(row.probe_at or 0).strftime("%H:%M:%S")
+    probe = f"{row.probe_at:%H:%M:%S}" if row.probe_at is not None else "any moment"
     return f"breaker {row.breaker} open since {since}: {row.reason}; next probe at {probe}"
 
 
