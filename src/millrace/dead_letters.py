@@ -48,6 +48,8 @@ from millrace.letters import (
     list_letters,
     show_letter,
 )
+from millrace.message import declaration, key_of
+from millrace.partitioning import partition_of
 from millrace.redrive import STEP, Rate, RedriveProgress, RedriveRun, load_runs
 from millrace.retry import DEAD, RELAY
 
@@ -234,10 +236,25 @@ class DeadLetters:
         if row.processor != RELAY:
             await self._check_declared(host, row)
         edit = edit_of(row, self._app.catalogue, data=data, changes=changes, kind=kind)
+        self._check_partition(row, edit)
         processors = {each.name: each.routes for each in host.service.processors(self._app.catalogue)}
         if row.processor in processors and type(edit.message) not in processors[row.processor]:
             raise LetterRefused(f"{row.processor} of {host.service.name} takes no {type(edit.message).__name__}")
         return await self._replace(host, row, edit, who=who, note=note)
+
+    def _check_partition(self, row: HeldRow, edit: Edit) -> None:
+        """See that a message whose original named no key is read where others of its key are.
+
+        Raises:
+            InvalidEdit: its key belongs to another partition.
+        """
+        if row.key or row.processor == RELAY:
+            return
+        key, partitions = key_of(edit.message), self._app.partitions_of(row.topic)
+        if (right := partition_of(key, partitions)) != row.partition:
+            field = declaration(type(edit.message)).key
+            what = f"{field}: {key!r} belongs to partition {right} of {row.topic}, the letter lies in partition {row.partition}"
+            raise InvalidEdit(f"{what}; discard it, and say the message anew", field=field)
 
     async def discard(self, wanted: LetterQuery | str, *, note: str, who: str = "") -> int:
         """Give letters up: one by its id, or all that a query means now. They are kept as closed; return how many.

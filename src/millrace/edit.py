@@ -56,9 +56,10 @@ def edit_of(
     cls = _class_of(row, catalogue, original, kind)
     fields = _merged(original, changes) if changes is not None else data
     message = _decoded(cls, fields)
-    if row.key and key_of(message) != row.key:
+    key = row.key or (original.partitionkey if original is not None else "")
+    if key and key_of(message) != key:
         field = declaration(cls).key
-        raise InvalidEdit(f"{field}: {key_of(message)!r} is another key than {row.key!r}; an edited message keeps its place", field=field)
+        raise InvalidEdit(f"{field}: {key_of(message)!r} is another key than {key!r}; an edited message keeps its place", field=field)
     if len(size := encode_json(message)) + ROOM > RECORD_BYTES_MAX:
         raise InvalidEdit(f"data: {len(size):,} bytes; at most {RECORD_BYTES_MAX - ROOM:,} fit into a record", field="data")
     return Edit(message, original, original.id if original is not None else f"{row.topic}/{row.partition}/{row.offset}")

@@ -18,7 +18,8 @@ A turn of the processor may be in the same transaction. So positions are read, c
 written, and always before the letters, in which order turns lock them too.
 
 Rows that the log could not take have no position and no place in a key's order any more: what came after them was published. They are
-said again as new rows of the journal, edited or as they are, and the ledger counts the old ones as refused for ever.
+said again as new rows of the journal, edited or as they are, and the ledger counts the old ones as refused for ever. Nobody was told of the
+old ones, so the new ones name what had caused them: a reader that waits for causes would wait for ever.
 
 Neighbours: `dead_letters` submits these to the writer of a service; `edit` makes the message that replaces one.
 """
@@ -122,6 +123,7 @@ class Replace(Waiting):
         cause = Delivery()
         cause.envelope = edit.original or Envelope("", "", "")
         cause.envelope = msgspec.structs.replace(cause.envelope, id=edit.replaces)
+        cause.internal = before.processor == RELAY
         self._draft = unit.draft(edit.message, cause)
         self._draft.envelope.time = cause.envelope.time or self._draft.envelope.time
         self._draft.partition = before.partition

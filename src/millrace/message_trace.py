@@ -32,7 +32,7 @@ from millrace.foreign import Original, Reader, unpack
 from millrace.held import FIRST, ClosedRow, HeldRow, LetterFilter
 from millrace.inspection import Inspection
 from millrace.intake import TIMERS
-from millrace.letter import HeldId
+from millrace.letter import HeldId, envelope_of
 from millrace.ports import PositionRow, Store, TimerRow
 from millrace.processor import annotated_messages
 from millrace.rebuild import processor_of
@@ -41,10 +41,11 @@ from millrace.saga_report import SagaSummary
 from millrace.sagas import forgetting, instances_of
 from millrace.serialization import Envelope
 from millrace.service import Service
-from millrace.trace_search import LIMIT, Found, Search, Searched
+from millrace.trace_search import FACT, LIMIT, Found, Search, Searched
 from millrace.traceparent import apart
 
 TIMERS_MAX = 100
+CLOSED_TOGETHER = 1000
 LETTERS_TOGETHER = 500
 HANDLED, NOT_READ, SKIPPED, BEFORE = "handled", "not read", "skipped", "before its start"
 
@@ -144,7 +145,8 @@ async def trace_message(app: Application, name: str, *, limit: int = LIMIT) -> M
 
     Args:
         app: the application, running or not.
-        name: the id of a message, the name of a held message, or the key or conversation of messages.
+        name: the id of a message (of an edited one that took the place of a letter as well: it leads to the original), the name of a held
+            message, or the key or conversation of messages.
         limit: how many records may be read to find it.
 
     Raises:
@@ -178,7 +180,7 @@ async def trace(inspection: Inspection, name: str, *, limit: int = LIMIT) -> Mes
     await dealt.load(messages)
     keys = {conversation, *(_key(each.envelope) for each in messages)}
     timers = await _timers(inspection, keys, conversation)
-    asked = {name, *(each.envelope.id for each in known)} if _is_held_name(name) else {name}
+    asked = {name, *(each.envelope.id for each in known)} if _is_held_name(name) or FACT.fullmatch(name) else {name}
     traced = tuple(_traced(each, dealt, asked) for each in messages)
     sagas = await instances_of([(service, store.reader) for service, store in inspection.services()], sorted(keys))
     return MessageTrace(name, conversation, traced, timers, search.searched, sagas)
@@ -201,8 +203,21 @@ async def _known(inspection: Inspection, search: Search, name: str) -> list[Foun
     """Return what can be looked up by name."""
     if _is_held_name(name) and (held := await _held(inspection, search, HeldId.parse(name))) is not None:
         return [held]
-    fact = await search.fact(name)
+    fact = await search.fact(name) or await _replaced(inspection, name)
     return [fact] if fact is not None else await search.stream(name)
+
+
+async def _replaced(inspection: Inspection, name: str) -> Found | None:
+    """Return the original in whose place an edited message stands: that one is in no log, only the consumer of the original reads it."""
+    if (parts := FACT.fullmatch(name)) is None or (store := inspection.stores.get(parts["service"])) is None:
+        return None
+    after = FIRST
+    while rows := await store.reader.letters.closed(LetterFilter(), after=after, limit=CLOSED_TOGETHER):
+        for row in rows:
+            if row.successor == name and (envelope := envelope_of(row, inspection.app.catalogue)) is not None:
+                return Found(envelope, row.topic, row.partition, row.offset)
+        after = rows[-1].mark
+    return None
 
 
 async def _held(inspection: Inspection, search: Search, wanted: HeldId) -> Found | None:

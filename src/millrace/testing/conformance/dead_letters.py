@@ -18,6 +18,7 @@ from millrace.letter import HeldId, history_of
 from millrace.letter_watch import LetterBounds
 from millrace.letters import LetterQuery
 from millrace.message_trace import trace_message
+from millrace.partitioning import partition_of
 from millrace.serialization import RECORD_BYTES_MAX, open_envelope
 from millrace.service import Service
 from millrace.state import State
@@ -276,6 +277,9 @@ async def unreadable_letters_are_edited_and_redriven_alone(kit: EngineKit) -> No
         assert (done.redriven, rows[0].fingerprint) == (1, rows[1].fingerprint)
         with pytest.raises(LetterRefused, match="say which message"):
             await DeadLetters(app).edit(_named(one), data={"name": "a", "n": 7})
+        elsewhere = next(key for key in "bcdefghijklmnop" if partition_of(key, app.partitions_of("tally")) != one.partition)
+        with pytest.raises(InvalidEdit, match=f"name: '{elsewhere}' belongs to partition"):
+            await DeadLetters(app).edit(_named(one), data={"name": elsewhere, "n": 7}, kind="Added")
         await DeadLetters(app).edit(_named(one), data={"name": "a", "n": 7}, kind="Added")
         await lab.settled()
         assert await totals(app) == {"a": (1, 7)}
@@ -283,7 +287,10 @@ async def unreadable_letters_are_edited_and_redriven_alone(kit: EngineKit) -> No
 
 
 async def rows_the_log_refused_are_said_again(kit: EngineKit) -> None:
-    """A fact too large for the log is refused again as it is, said again when it is edited, and counted for ever when it is discarded."""
+    """A fact too large for the log is refused again as it is, said again when it is edited, and counted for ever when it is discarded.
+
+    Said again it names as its cause what everybody can find, not the fact that nobody was told.
+    """
     async with Lab(kit) as lab:
         app = await lab.start([teller(), counter(lab.behaviour)])
         for name in "ab":
@@ -299,6 +306,8 @@ async def rows_the_log_refused_are_said_again(kit: EngineKit) -> None:
         await letters.discard(_named(two, "teller"), note="too long")
         await lab.settled()
         assert await totals(app) == {"a": (1,)}
+        original = open_envelope(one.value, bytes_max=None)
+        assert [fact.causationid for fact in await published(app, "tally") if fact.id != original.id] == [original.causationid]
         assert [row.how for row in await _closed(app, "teller")] == ["edited", "discarded"]
         for row, how in ((one, "edited"), (two, "discarded")):
             (told,) = [each for each in (await trace_message(app, f"teller-1-{row.offset}")).messages if each.asked]

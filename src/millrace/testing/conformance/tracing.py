@@ -85,7 +85,10 @@ async def what_waits_is_told(kit: EngineKit) -> None:
 
 
 async def closed_letters_are_told(kit: EngineKit) -> None:
-    """What an operator gave up or replaced is told as that, not as handled; `dead-letters show` takes the name that is told."""
+    """What an operator gave up or replaced is told as that, not as handled; `dead-letters show` takes the name that is told.
+
+    The id of what took a place leads to the original.
+    """
     async with Lab(kit) as lab:
         app = await lab.start([counter(lab.behaviour)])
         record = foreign(app, Added(name="k"), id="abroad")
@@ -103,6 +106,8 @@ async def closed_letters_are_told(kit: EngineKit) -> None:
         assert (first.state, first.reason, first.successor) == ("edited", "invalid", edited.successor)
         assert (second.state, second.reason, second.successor) == ("discarded", "invalid", None)
         assert [(await letters.show(d.held or "")).letter.reason for d in (first, second)] == ["invalid"] * 2
+        by_successor = await trace_message(app, edited.successor or "")
+        assert [message.id for message in by_successor.messages if message.asked] == ["one"]
 
 
 async def timers_are_told(kit: EngineKit) -> None:
