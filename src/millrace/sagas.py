@@ -38,6 +38,7 @@ from millrace.unit_of_work import UnitOfWork
 from millrace.writer import Waiting
 
 LIMIT_MAX = 1000
+REASON_MAX = 200
 Found = tuple[str, SagaPattern, StoreReader]
 
 
@@ -134,7 +135,7 @@ class Sagas:
         """Let a stuck step count as done, or as undone, and go on; `step` is needed where several are stuck.
 
         Raises:
-            ConfigurationError: no reason is given.
+            ConfigurationError: no reason is given, or it is no line of text.
             UnknownMessage: there is no such instance here.
             SagaRefused: that step is not stuck.
             StoreUnavailable: the store cannot be written; nothing has changed.
@@ -146,7 +147,7 @@ class Sagas:
         """End an instance for the machine: what `ended(taken_over=...)` returns is said, and nothing more; a person sees to the rest.
 
         Raises:
-            ConfigurationError: no reason is given.
+            ConfigurationError: no reason is given, or it is no line of text.
             UnknownMessage: there is no such instance here.
             SagaRefused: it has ended.
             StoreUnavailable: the store cannot be written; nothing has changed.
@@ -273,9 +274,12 @@ def _partitions(host: Host, pattern: SagaPattern) -> int:
 
 
 def _reason(text: str) -> str:
-    if not text.strip():
+    text = text.strip()
+    if not text:
         raise ConfigurationError("give a reason: it is kept in the saga's timeline for whoever asks later")
-    return text.strip()
+    if len(text) > REASON_MAX or not text.isprintable():
+        raise ConfigurationError(f"reason: one line of at most {REASON_MAX} characters, none of them a control character")
+    return text
 
 
 @asynccontextmanager

@@ -82,6 +82,8 @@ def test_three_ways_out(sagas: Any) -> None:
         ("retry running", 1, "instance 'running' is running; nothing of it is stuck"),
         ("skip a --step book --reason why", 1, "step 'book' is not stuck; stuck are pay"),
         ("retry nobody", 2, "there is no saga instance 'nobody'"),
+        (f"take-over a --reason {'long' * 51}", 2, "reason: one line of at most 200 characters"),
+        ("skip a --reason one\x07two", 2, "reason: one line of at most 200 characters"),
     ],
 )
 def test_what_does_not_fit_is_refused(sagas: Any, command: str, status: int, says: str) -> None:

@@ -181,7 +181,8 @@ def endpoints(app: Application, streams: Streams) -> tuple[Endpoint, ...]:
             summary="Follow the facts",
             description="Server-sent events: one CloudEvent per message, personal fields masked. The `id` of a message "
             "resumes right behind it, as `Last-Event-ID` (preferred) or `after`. A comment comes every 15 s. An event "
-            "`reset` says that the cursor was of another installation and the stream goes on from now.",
+            "`reset` says that the cursor lies beyond the log, so it was of another installation, and the stream goes on from now. Topics "
+            "and partitions that a cursor does not name are told from now on.",
             query=EventsQuery,
             answers={200: CONTENT_TYPE},
             problems=(400, 422),

@@ -199,7 +199,7 @@ async def many_rows_are_named_at_once(kit: EngineKit) -> None:
         await together(app, *(Fill(basket=name, things=inside) for name, inside in things.items()))
         noted.clear()
         await together(app, *(Take(basket=name) for name in things))
-        assert noted == [("basket", 60), ("shelf", 40)]
+        assert [each for each in noted if each[0] in {"basket", "shelf"}] == [("basket", 60), ("shelf", 40)]  # a loop may begin now
         await from_log(lab, app, *(Take(basket=name) for name in things))
         assert await held(app, "shelves") == []
         for thing, names in (await takers(app)).items():
