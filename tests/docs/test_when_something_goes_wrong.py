@@ -22,5 +22,6 @@ def test_the_story_ends_well(tmp_path: Path) -> None:
     assert "asked the customer" in walked.said
     assert "paid back by bank transfer" in walked.said
     assert '"reason":"on_hold"' in walked.said
+    assert '"settling":"cancelled"' in walked.said
     assert walked.said.count("Stopped.") == 1, walked.said
     assert not (tmp_path / "data").exists()

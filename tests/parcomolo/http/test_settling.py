@@ -1,4 +1,4 @@
-"""An order whose saga was taken over is on hold, and an operator settles how it ends: stock exact, money untouched, once."""
+"""An order whose saga was taken over is on hold, and an operator settles how it ends: stock exact, money that was taken untouched, once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from millrace import ManualClock
 from millrace.operators import Consumers
 from millrace.rebuild_watch import rebuild_view
+from millrace.testing import eventually
 from parcomolo.bootstrap import assemble
 from parcomolo.configuration import CHOREOGRAPHY, configuration
 from parcomolo.web.assembly import web_application
@@ -45,6 +46,15 @@ async def settle(shop: Shop, order_id: str, outcome: str, **more: Any) -> httpx.
     return await shop.http.post(f"/console/api/orders/{order_id}/settle", json=body, **more)
 
 
+async def shown_as_settling(shop: Shop, order_id: str, outcome: str) -> None:
+    """Wait until the status tells how the order is about to end."""
+
+    async def shown() -> bool:
+        return (await shop.look(order_id))["settling"] == outcome
+
+    await eventually(shop.app, shown, timeout=20)
+
+
 async def refused(answer: httpx.Response) -> str:
     """Return the reason of an answer that must be 409."""
     assert answer.status_code == 409, answer.text
@@ -62,15 +72,18 @@ async def test_a_stuck_refund_is_taken_over_and_settled(shop: Shop, outcome: str
     assert await shop.stock() == (50, 2, 48)
 
     settled = await settle(shop, order_id, outcome)
-    assert (settled.status_code, settled.json()["status"], settled.json()["reason"]) == (200, outcome, "paid out in cash")
+    assert settled.status_code == 200
+    assert [settled.json()[name] for name in ("status", "settling", "reason")] == ["on_hold", outcome, WHY]
     position = {"Millrace-Position": settled.headers["Millrace-Position"]}
-    assert (await shop.get(f"/api/orders/{order_id}", headers=position))["status"] == outcome
+    assert "order-settlement-begun" in facts_of(await shop.get(f"/api/orders/{order_id}", headers=position))
     await shop.settled()
     assert await shop.stock() == stock
     order = await shop.look(order_id)
-    assert (order["status"], order["payment_status"]) == (outcome, "paid")
+    assert [order[name] for name in ("status", "settling", "reason", "payment_status")] == [outcome, None, "paid out in cash", "paid"]
     assert order["timeline"][: len(held["timeline"])] == held["timeline"]
-    assert f"Order {outcome}: paid out in cash." in [entry["text"] for entry in order["timeline"]]
+    begun, answer, end = order["timeline"][len(held["timeline"]) :]
+    assert (begun["text"], end["text"]) == (f"Settlement begun: {outcome}, paid out in cash.", f"Order {outcome}: paid out in cash.")
+    assert answer["type"] == ("stock-released" if outcome == "cancelled" else "stock-committed"), "the end stands behind it"
     assert await shop.get("/api/reports/orders") == {"total": 1, "succeeded": succeeded, "failed": 0}
     assert sum(row["quantity"] for row in await shop.get("/api/reports/products")) == 2 * succeeded
     [said] = await shop.published("orders", f"order-{outcome}")
@@ -107,7 +120,7 @@ async def test_what_is_on_hold_is_left_to_the_operator(shop: Shop):
     await settle(shop, order_id, "cancelled")
     await shop.settled()
     [cancelled] = await shop.published("orders", "order-cancelled")
-    assert (cancelled["data"]["compensations"], cancelled["data"]["closed"]) == ([], ["shipping"])
+    assert (cancelled["data"]["compensations"], cancelled["data"]["closed"]) == (["stock_released"], ["stock", "shipping"])
     assert "stock-released" in facts_of(await shop.look(order_id))
     assert (await shop.get("/api/orders?status=on_hold"))["items"] == []
 
@@ -146,8 +159,8 @@ async def test_a_parcel_that_has_left_is_only_completed(slow: Shop):
     assert (await slow.get("/api/rewards/ada"))["purchases"] == 1
 
 
-async def test_a_parcel_that_leaves_in_that_moment_takes_its_stock_along(slow: Shop):
-    """The order was settled before it had heard that the parcel was leaving: both are told, and stock is exact."""
+async def test_a_parcel_that_leaves_in_that_moment_is_not_cancelled(slow: Shop):
+    """The order had not heard yet that the parcel was leaving: the settlement is refused in its story, and it is completed instead."""
     consumers = Consumers(slow.app)
     order_id = (await slow.place("cheese", 2))["order_id"]
     await slow.until(order_id, "shipping-scheduled")
@@ -158,12 +171,40 @@ async def test_a_parcel_that_leaves_in_that_moment_takes_its_stock_along(slow: S
     await consumers.start("orders.order")
     await slow.settled()
     order = await slow.look(order_id)
-    assert (order["status"], order["fulfilment_status"]) == ("cancelled", "shipped")
-    assert await slow.stock() == SOLD
+    assert [order[name] for name in ("status", "settling", "fulfilment_status")] == ["on_hold", None, "shipped"]
+    assert order["timeline"][-1]["text"] == "Settlement refused: already shipped."
+    assert await slow.stock() == (50, 2, 48)
+    assert await refused(await settle(slow, order_id, "cancelled")) == "already_shipped"
+    assert (await settle(slow, order_id, "completed")).status_code == 200
+    await slow.settled()
+    assert ((await slow.look(order_id))["status"], await slow.stock()) == ("completed", SOLD)
 
 
-async def test_a_payment_that_answers_after_all_changes_nothing(shop: Shop):
-    """Taken over before the provider has answered: never confirmed, so only cancelled; a late yes is in the story, and not refunded."""
+async def test_a_settlement_under_way_is_seen_and_said_again(shop: Shop):
+    """While inventory is away the order is on hold; the same asks again, the other outcome takes its place, and there is one end."""
+    consumers = Consumers(shop.app)
+    order_id = await shop.stuck()
+    await take_over(shop, order_id)
+    await consumers.stop("inventory.handlers")
+    for outcome in ("cancelled", "cancelled", "completed", "completed"):
+        answer = await settle(shop, order_id, outcome)
+        assert (answer.status_code, answer.json()["status"], answer.json()["settling"]) == (200, "on_hold", outcome)
+    await shown_as_settling(shop, order_id, "completed")
+    assert "On hold: it is about to be completed." in (await shop.http.get(f"/orders/{order_id}")).text
+    await consumers.start("inventory.handlers")
+    await shop.settled()
+    order = await shop.look(order_id)
+    assert (order["status"], order["timeline"][-1]["text"]) == ("on_hold", "Settlement refused: nothing reserved.")
+    assert await refused(await settle(shop, order_id, "completed")) == "nothing_reserved"
+    assert (await settle(shop, order_id, "cancelled")).json()["status"] == "cancelled", "nobody has to be asked any more"
+    await shop.settled()
+    assert await shop.stock() == FULL
+    assert [len(await shop.published("orders", name)) for name in ("order-cancelled", "order-completed")] == [1, 0]
+    assert (await shop.get("/console/api/dead-letters"))["items"] == []
+
+
+async def test_a_payment_that_goes_through_after_all_is_given_back(shop: Shop):
+    """Taken over before the provider has answered: never confirmed, so only cancelled; a late yes is in the story, and refunded."""
     consumers = Consumers(shop.app)
     await consumers.stop("payments.provider")
     order_id = (await shop.place("cheese", 2))["order_id"]
@@ -172,13 +213,45 @@ async def test_a_payment_that_answers_after_all_changes_nothing(shop: Shop):
     assert await refused(await settle(shop, order_id, "completed")) == "not_confirmed"
     assert (await settle(shop, order_id, "cancelled")).status_code == 200
     await shop.settled()
+    assert (await shop.look(order_id))["status"] == "cancelled", "the end waits for no money"
     await consumers.start("payments.provider")
     await shop.settled()
     order = await shop.look(order_id)
-    assert (order["status"], order["payment_status"]) == ("cancelled", "paid")
-    assert order["timeline"][-1]["type"] == "payment-succeeded"
+    assert (order["status"], order["payment_status"]) == ("cancelled", "refunded")
+    assert [entry["type"] for entry in order["timeline"]][-2:] == ["payment-succeeded", "payment-refunded"]
     assert await shop.stock() == FULL
-    assert [payment["status"] for payment in await shop.get(f"/api/payments?order_id={order_id}")] == ["succeeded"]
+    assert [payment["status"] for payment in await shop.get(f"/api/payments?order_id={order_id}")] == ["refunded"]
+
+
+async def test_a_payment_that_was_not_asked_for_yet_never_is(shop: Shop):
+    """Payments was away when the checkout was taken over and settled: it finds both, and asks no provider."""
+    consumers = Consumers(shop.app)
+    await consumers.stop("payments.handlers")
+    order_id = (await shop.place("cheese", 2))["order_id"]
+    await shop.until(order_id, "stock-reserved")
+    await take_over(shop, order_id)
+    await settle(shop, order_id, "cancelled")
+    await shop.settled()
+    await consumers.start("payments.handlers")
+    await shop.settled()
+    order = await shop.look(order_id)
+    assert (order["status"], await shop.stock()) == ("cancelled", FULL)
+    assert order["payment_status"] in ("voided", "refunded"), "told twice in a row, it may have asked before it heard"
+
+
+async def test_what_is_not_paid_in_time_is_free_though_it_is_on_hold(shop: Shop):
+    """Taken over before it was paid, an order keeps its reservation as long as any other; then it can only be cancelled."""
+    consumers = Consumers(shop.app)
+    await consumers.stop("payments.provider")
+    order_id = (await shop.place("cheese", 2))["order_id"]
+    await shop.until(order_id, "stock-reserved")
+    await take_over(shop, order_id)
+    await shop.later(900)
+    assert await shop.stock() == FULL
+    assert (await shop.look(order_id))["status"] == "on_hold"
+    await settle(shop, order_id, "cancelled")
+    await shop.settled()
+    assert (await shop.look(order_id))["status"] == "cancelled"
 
 
 async def test_stock_that_answers_late_is_never_reserved(shop: Shop):
@@ -205,7 +278,7 @@ async def test_an_order_is_taken_over_while_its_content_may_still_change(shop: S
     assert (await settle(shop, order_id, "cancelled")).status_code == 200
     await shop.settled()
     order = await shop.look(order_id)
-    assert (order["status"], order["payment_status"]) == ("cancelled", "unpaid")
+    assert (order["status"], order["payment_status"]) == ("cancelled", "voided")
     assert await shop.stock() == FULL
 
 
@@ -257,6 +330,20 @@ async def test_who_may_settle_and_what_can_be_settled(shop: Shop):
         asgi = web_application(shop.app, services=("orders",), guard=guard)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi), base_url="http://shop") as http:
             assert (await http.post(path, json={"outcome": "cancelled", "reason": "x"})).status_code == status
+
+
+async def test_names_and_reasons_are_lines_of_text(shop: Shop):
+    """They are published, so neither holds line breaks nor other control characters, here and where sagas are changed."""
+    path = f"/console/api/orders/{NOBODY}/settle"
+    for by in ("A\nda", "Ada\n", "A\x00da", "A\x1bda"):
+        answer = await shop.http.post(path, json={"outcome": "cancelled", "reason": "x", "by": by})
+        assert (answer.status_code, answer.json()["field"]) == (422, "by")
+        for verb in ("skip", "take-over"):
+            answer = await shop.http.post(f"/console/api/sagas/{NOBODY}/{verb}", json={"reason": "x", "by": by})
+            assert (answer.status_code, answer.json()["field"]) == (422, "by"), verb
+        assert (await shop.http.post(f"/console/api/sagas/{NOBODY}/retry", json={"by": by})).json()["field"] == "by"
+    for reason in ("x\n", "x\ny", " "):
+        assert (await shop.http.post(path, json={"outcome": "cancelled", "reason": reason})).json()["field"] == "reason"
 
 
 async def test_the_pages_show_a_hold_and_its_end(shop: Shop):

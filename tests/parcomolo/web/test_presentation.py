@@ -247,25 +247,29 @@ def test_a_payment_that_was_called_off_has_not_failed() -> None:
 
 
 def test_an_order_on_hold_waits_for_a_person() -> None:
-    """The machine does nothing more, whatever has failed before: only its settlement is still to come."""
+    """The machine does nothing more, whatever has failed before: only its settlement is still to come, and then what that asks for."""
     order = make_order(*PAID, "shipping.shipping-failed", "orders.order-held", status="on_hold", payment="paid")
     (step,) = presentation.steps_to_come(order)
     assert (step.title, step.state) == ("Settle the order", "waiting")
     assert presentation.headline(order) == "On hold: somebody is looking after it."
     assert not presentation.has_ended(order)
+    order["settling"] = "cancelled"
+    assert titles(order) == ["Release the stock", "Cancel the order"]
+    assert presentation.headline(order) == "On hold: it is about to be cancelled."
+    order["settling"] = "completed"
+    assert titles(order) == ["Book out the stock", "Complete the order"]
+    order = make_order(*PAID, "orders.order-held", "orders.order-settlement-begun", status="on_hold", payment="paid")
+    order["settling"] = "cancelled"
+    assert titles(order) == ["Cancel shipping", "Release the stock", "Cancel the order"]
 
 
 def test_an_order_that_was_settled_by_hand_waits_for_no_machine() -> None:
-    """No refund and no parcel is announced that nobody has asked for; what was asked for is still to come."""
-    held = (*PAID, "shipping.shipping-failed", "orders.order-held")
-    cancelled = make_order(*held, "orders.order-cancelled", status="cancelled", payment="paid", parcel="reserved")
-    assert titles(cancelled) == ["Release the stock"]
-    cancelled = make_order(*held, "orders.order-cancelled", "inventory.stock-released", status="cancelled", payment="paid")
+    """No refund and no parcel is announced that nobody has asked for; a parcel that has left still arrives."""
+    held = (*PAID, "shipping.shipping-failed", "orders.order-held", "orders.order-settlement-begun")
+    cancelled = make_order(*held, "inventory.stock-released", "orders.order-cancelled", status="cancelled", payment="paid")
     assert (titles(cancelled), presentation.has_ended(cancelled), presentation.headline(cancelled)) == ([], True, "Cancelled.")
-    completed = make_order(*held, "orders.order-completed", status="completed", payment="paid", parcel="reserved")
-    assert (titles(completed), presentation.has_ended(completed)) == (["Book out the stock"], False)
     completed = make_order(
-        *held, "orders.order-completed", "inventory.stock-committed", status="completed", payment="paid", parcel="reserved"
+        *held, "inventory.stock-committed", "orders.order-completed", status="completed", payment="paid", parcel="reserved"
     )
     assert (titles(completed), presentation.has_ended(completed)) == ([], True)
     assert presentation.headline(completed) == "Completed: somebody has seen to it by hand."

@@ -15,7 +15,7 @@ import msgspec
 
 from millrace import Application
 from millrace.operators import Sagas
-from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Cursor, Endpoint, Limit, Text, ok
+from parcomolo.web.endpoint import NOT_KEPT, Answer, Call, Cursor, Endpoint, Limit, Name, Text, ok
 from parcomolo.web.guard import Guard
 from parcomolo.web.problems import field_problem, judged
 
@@ -94,7 +94,7 @@ class SagaAnswer(SagaItem, kw_only=True):
 class RetryRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Who asks for it."""
 
-    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    by: Name = ""
 
 
 class SkipRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -102,14 +102,14 @@ class SkipRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     reason: Text
     step: Text | None = None
-    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    by: Name = ""
 
 
 class TakeOverRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Why, and who takes over."""
 
     reason: Text
-    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    by: Name = ""
 
 
 class SagaRoutes:

@@ -7,14 +7,14 @@ who counted the confirmation can take it back without keeping a copy of the orde
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from millrace import Command, Event, Personal
 from parcomolo.contracts.lines import Line, ShipTo
 from parcomolo.contracts.money import Money
 
 SETTLED = "order_settled"
-"""The reason of what orders itself asks of stock and shipping, when an operator has settled an order as cancelled."""
+"""The reason of what orders itself asks of stock, payment and shipping, when an operator settles an order as cancelled."""
 
 
 class OrderPlaced(Event, name="order-placed", topic="orders", key="order_id"):
@@ -102,8 +102,8 @@ class OrderCancelled(Event, name="order-cancelled", topic="orders", key="order_i
     """The order ended as asked for; `compensations` names what really was undone.
 
     Where somebody orchestrates, `closed` names who of stock, payment and shipping has said that nothing of the order is left there.
-    `settled_by` names the operator who has ended an order that was on hold, empty where no name was given: then parcel and stock are given
-    back behind this fact, and what became of the money was the operator's to see to.
+    `settled_by` names the operator who has ended an order that was on hold, empty where no name was given: then nothing has left, nothing
+    is reserved, and what became of money that had been taken by then was the operator's to see to.
     """
 
     order_id: str
@@ -136,11 +136,32 @@ class OrderHeld(Event, name="order-held", topic="orders", key="order_id"):
     heard: tuple[str, ...] = ()
 
 
+class OrderSettlementBegun(Event, name="order-settlement-begun", topic="orders", key="order_id"):
+    """An operator says how an order that is on hold ends; it ends so when the others have answered.
+
+    `at`: what is only paid after that is given back, where it is to be cancelled.
+    """
+
+    order_id: str
+    outcome: Literal["cancelled", "completed"]
+    reason: str
+    by: str = ""
+    at: datetime
+
+
+class OrderSettlementRefused(Event, name="order-settlement-refused", topic="orders", key="order_id"):
+    """The order cannot end so after all, and is on hold as before; `reason` is already_shipped or nothing_reserved."""
+
+    order_id: str
+    outcome: Literal["cancelled", "completed"]
+    reason: str
+
+
 class OrderCompleted(Event, name="order-completed", topic="orders", key="order_id"):
     """Shipped, and the stock has left: checkout is finished.
 
     Of an order that was on hold, an operator says so, who is named in `settled_by`, for a `reason`: then the parcel may have been none of
-    the carrier's, and the stock leaves behind this fact. `closed` is as `order-cancelled` has it.
+    the carrier's. `closed` is as `order-cancelled` has it.
     """
 
     order_id: str

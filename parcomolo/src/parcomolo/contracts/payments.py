@@ -10,7 +10,7 @@ from typing import Annotated
 from millrace import Command, Event, Personal
 from parcomolo.contracts.money import Money
 
-VOIDED_BECAUSE = frozenset({"order_cancelled", "reservation_expired", "out_of_stock"})
+VOIDED_BECAUSE = frozenset({"order_cancelled", "order_settled", "reservation_expired", "out_of_stock"})
 """Reasons of `payment-failed` that no card is to blame for: the money was not wanted any more."""
 
 
@@ -68,8 +68,12 @@ class ProcessPayment(Command, name="process-payment", topic="payments.commands",
 
 
 class RefundPayment(Command, name="refund-payment", topic="payments.commands", key="order_id"):
-    """Give back what was taken, and never take it again. `closed`: who else has nothing left of the order."""
+    """Give back what was taken, and never take it again. `closed`: who else has nothing left of the order.
+
+    `only_open`: what has been taken is left as it is; what has not been, is not taken any more, or given back if it is just being taken.
+    """
 
     order_id: str
     reason: str
     closed: tuple[str, ...] = ()
+    only_open: bool = False

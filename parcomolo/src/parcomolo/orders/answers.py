@@ -16,13 +16,16 @@ from parcomolo.contracts.lines import Line, ShipTo
 from parcomolo.contracts.money import Money
 from parcomolo.orders.checkout import FulfilmentStatus, PaymentStatus
 from parcomolo.orders.messages import CheckoutProgressed
-from parcomolo.orders.order import Order, Status, evolve
+from parcomolo.orders.order import Order, Outcome, Status, evolve
 from parcomolo.orders.timeline import STORY, Entry
 from parcomolo.orders.views import OrderStatus
 
 
 class OrderAnswer(msgspec.Struct, kw_only=True):
-    """An order. `version` counts what it has learned; `reason` says why it ended, is on hold, or is being cancelled."""
+    """An order. `version` counts what it has learned; `reason` says why it ended, is on hold, or is being cancelled.
+
+    `settling`: how an order that is on hold is about to end, when an operator has said so and not everybody has answered yet.
+    """
 
     order_id: str
     number: str
@@ -34,6 +37,7 @@ class OrderAnswer(msgspec.Struct, kw_only=True):
     payment_status: PaymentStatus
     fulfilment_status: FulfilmentStatus
     reason: str | None
+    settling: Outcome | None = None
     placed_at: datetime
     version: int
 
@@ -83,6 +87,7 @@ def answer_of(order: Order) -> OrderAnswer:
         payment_status=order.payment_status,
         fulfilment_status=order.fulfilment_status,
         reason=order.reason,
+        settling=order.settlement.outcome if order.settlement is not None and order.status == "on_hold" else None,
         placed_at=order.placed_at,
         version=order.version,
     )

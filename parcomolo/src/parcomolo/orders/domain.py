@@ -40,7 +40,7 @@ from parcomolo.contracts.orders import (
 )
 from parcomolo.orders.checkout import CheckoutFact, advanced, progressed
 from parcomolo.orders.content import REVIEW, Items, add_line, place, remove_line
-from parcomolo.orders.holding import follow_parcel, hold, settle
+from parcomolo.orders.holding import go_on, hold, settle
 from parcomolo.orders.messages import AddLine, CheckoutProgressed, DeliverOrder, EndReview, PlaceOrder, RemoveLine, SettleOrder
 from parcomolo.orders.order import Order, StatusFact, evolve
 
@@ -69,7 +69,7 @@ def decide_as_told(message: PlaceOrder | OrderCommand | CheckoutFact, order: Ord
         Rejected: the command cannot be done now; its reason is stable.
     """
     if isinstance(message, CheckoutFact):
-        return remember(message, order)
+        return remember(message, order, context.time)
     if order is not None and context.source.endswith(ORCHESTRATOR) and (said := told(message, order)):
         return said
     return _command(message, order, context.now)
@@ -94,7 +94,7 @@ def _command(command: PlaceOrder | OrderCommand, order: Order | None, now: datet
         case EndReview():
             return [OrderReviewEnded(order_id=order.order_id, lines=order.lines, total=order.total)] if order.in_review else []
         case SettleOrder():
-            return settle(command, order)
+            return settle(command, order, now)
         case HoldOrder():
             raise Rejected("not_orchestrated", order_id=order.order_id)
         case ConfirmOrder() | RejectOrder() | CompleteOrder():
@@ -136,13 +136,13 @@ def follow(fact: CheckoutFact, order: Order | None) -> Items:
     return [step, *settled(evolve(order, step))]
 
 
-def remember(fact: CheckoutFact, order: Order | None) -> Items:
-    """Remember what another context said; say only that it is too late to cancel, and what is left to ask for behind a settlement."""
+def remember(fact: CheckoutFact, order: Order | None, said_at: datetime) -> Items:
+    """Remember what another context said; say only that it is too late to cancel, and what follows for a settlement."""
     if order is None or not (step := _news(fact, order)):
         return []
     after = evolve(order, step)
     too_late = after.status == "cancelling" and after.progress.shipping == "shipped"
-    return [step, _refused(order)] if too_late else [step, *follow_parcel(step, after)]
+    return [step, _refused(order)] if too_late else [step, *go_on(step, after, said_at)]
 
 
 def _news(fact: CheckoutFact, order: Order) -> CheckoutProgressed | None:

@@ -49,7 +49,7 @@ class DeliverOrder(Command, key="order_id"):
 
 
 class SettleOrder(Command, key="order_id"):
-    """An operator says how an order that is on hold ends, and why; `by` is the operator, if a name was given."""
+    """An operator says how an order that is on hold ends, and why; `by` is the operator, if a name was given. Said again, it asks again."""
 
     order_id: str
     outcome: Literal["cancelled", "completed"]

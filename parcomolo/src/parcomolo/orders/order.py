@@ -28,6 +28,8 @@ from parcomolo.contracts.orders import (
     OrderPlaced,
     OrderRejected,
     OrderReviewEnded,
+    OrderSettlementBegun,
+    OrderSettlementRefused,
 )
 from parcomolo.orders.checkout import (
     FulfilmentStatus,
@@ -40,15 +42,26 @@ from parcomolo.orders.checkout import (
 from parcomolo.orders.messages import CheckoutProgressed
 
 Status = Literal["pending", "on_hold", "confirmed", "completed", "cancelling", "cancelled", "rejected", "expired"]
+Outcome = Literal["cancelled", "completed"]
 ContentFact = OrderPlaced | OrderLineAdded | OrderLineRemoved | OrderReviewEnded
 EndingFact = OrderRejected | OrderCancelled | OrderExpired | OrderCompleted
-StatusFact = OrderConfirmed | OrderCancellationRequested | OrderCancellationRefused | OrderHeld | EndingFact
+SettlementFact = OrderSettlementBegun | OrderSettlementRefused
+StatusFact = OrderConfirmed | OrderCancellationRequested | OrderCancellationRefused | OrderHeld | SettlementFact | EndingFact
 OrderFact = ContentFact | StatusFact | OrderDelivered
 OrderEvent = OrderFact | CheckoutProgressed
 
 
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How an operator ends an order that is on hold, or has ended it: since when, why, and who it is."""
+
+    outcome: Outcome
+    reason: str
+    by: str
+    at: datetime
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """An order with its three axes. `version` counts its events; `progress`, `confirmed` and `settled` (by an operator) are its memory."""
+    """An order with its three axes. `version` counts its events; `progress`, `confirmed`, `settlement` and `settled` are its memory."""
 
     order_id: str
     number: str
@@ -65,6 +78,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     review_until: datetime | None = None
     review_ended: bool = False
     confirmed: bool = False
+    settlement: Settlement | None = None
     settled: bool = False
     delivered_at: datetime | None = None
     progress: Progress = Progress()
@@ -128,6 +142,10 @@ def _turned(order: Order, event: StatusFact) -> Order:
             return replace(order, status="confirmed" if order.confirmed else "pending", reason=None)
         case OrderHeld():
             return replace(order, status="on_hold", reason=event.reason)
+        case OrderSettlementBegun(outcome=outcome, reason=reason, by=by, at=at):
+            return replace(order, settlement=Settlement(outcome=outcome, reason=reason, by=by, at=at))
+        case OrderSettlementRefused():
+            return replace(order, settlement=None)
         case OrderRejected():
             return replace(order, status="rejected", reason=event.reason)
         case OrderCancelled():

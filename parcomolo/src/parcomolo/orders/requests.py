@@ -9,7 +9,7 @@ import msgspec
 
 from parcomolo.contracts.lines import ShipTo, StockLine
 from parcomolo.orders.order import Status
-from parcomolo.web.endpoint import Cursor, Limit, Quantity, Sku, Text
+from parcomolo.web.endpoint import Cursor, Limit, Name, Quantity, Sku, Text
 
 
 class WantedLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +63,7 @@ class SettleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     outcome: Literal["cancelled", "completed"]
     reason: Text
-    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    by: Name = ""
 
 
 class NoFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from parcomolo.contracts.inventory import (
     StockReserved,
 )
 from parcomolo.contracts.orders import OrderCommandRejected, OrderStandsCompleted, OrderStandsConfirmed
-from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from parcomolo.contracts.payments import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundPayment
 from parcomolo.contracts.shipping import CancelShipping, ItemShipped, ShippingCancelled, ShippingFailed, ShippingScheduled
 from parcomolo.orders.domain import decide, decide_as_told
 from parcomolo.orders.order import Order, evolve
@@ -28,7 +28,7 @@ STEPS = (StockReserved, PaymentSucceeded, ShippingScheduled, ItemShipped)
 """Nobody on an order's way waits for what it says of these: the others go on by the facts themselves, and `StockCommitted` is the last."""
 OTHERS = (OutOfStock, StockReleased, StockCommitted, ReservationExpired, PaymentFailed, PaymentRefunded, ShippingFailed, ShippingCancelled)
 """Where it is told what follows, nobody waits for these either."""
-TOLD = (OrderStandsConfirmed, OrderStandsCompleted, ReleaseStock, CancelShipping, CommitStock)
+TOLD = (OrderStandsConfirmed, OrderStandsCompleted, ReleaseStock, RefundPayment, CancelShipping, CommitStock)
 """What it says where it is told what follows, besides its facts: answers, and what an operator's settlement asks of the others."""
 
 

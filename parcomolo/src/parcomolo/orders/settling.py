@@ -1,4 +1,4 @@
-"""The HTTP route by which an operator ends an order that is on hold, because somebody has taken its checkout over.
+"""The HTTP route by which an operator says how an order ends that is on hold, because somebody has taken its checkout over.
 
 Without orchestration there is nothing to take over, so no order is ever on hold, and the route does not exist.
 
@@ -31,7 +31,7 @@ class Settling:
         self._orders = OrderRoutes(app)
 
     async def settle(self, call: Call) -> Answer:
-        """End an order that is on hold."""
+        """Begin to end an order that is on hold."""
         self._guard.check(call)
         order_id, request = order_id_of(call), call.read(SettleRequest)
         command = SettleOrder(order_id=order_id, outcome=request.outcome, reason=request.reason, by=request.by)
@@ -46,10 +46,14 @@ def endpoints(app: Application, guard: Guard) -> tuple[Endpoint, ...]:
             path=PATH,
             handler=Settling(app, guard).settle,
             summary="Settle an order that is on hold",
-            description="An order is on hold from when its saga was taken over. `cancelled` gives back its stock and calls its parcel off; "
-            "`completed` books its stock out. Money is not touched: whoever took over has seen to it. 409 with a `reason`: `not_on_hold`; "
-            "`already_shipped`, cancelled after the parcel has left; `not_confirmed` or `nothing_reserved`, completed though it was never "
-            "confirmed, or though its stock is gone and no parcel has left. The reason, and the name in `by`, are kept and published.",
+            description="An order is on hold from when its saga was taken over. 200: it is under way, or done. `cancelled` calls its "
+            "parcel off and gives back its stock, `completed` books its stock out; the order stays `on_hold`, with the outcome in "
+            "`settling`, until shipping and inventory have answered, which its timeline tells. It is back where it was, told by "
+            "`order-settlement-refused`, where the parcel leaves at that moment, or the stock proves to be gone. Sent again it asks again; "
+            "the other outcome takes its place. Money that was taken before is not touched: whoever took over has seen to it. What is only "
+            "taken once the order is settled as cancelled is refunded. 409 with a `reason`: `not_on_hold`; `already_shipped`, cancelled "
+            "after the parcel has left; `not_confirmed` or `nothing_reserved`, completed though it was never confirmed, or though its "
+            "stock is gone and no parcel has left. The reason, and the name in `by`, are kept and published.",
             tag="console",
             body=SettleRequest,
             answers={200: OrderAnswer},

@@ -74,6 +74,8 @@ STORY: dict[type[Event], tuple[str, Sentence]] = {
     orders.OrderCancelled: ("order-cancelled", lambda f: f"Order cancelled: {f.reason}."),
     orders.OrderExpired: ("order-expired", lambda _: "Order expired: it was not paid in time."),
     orders.OrderHeld: ("order-held", lambda f: f"Order held: {f.reason}."),
+    orders.OrderSettlementBegun: ("order-settlement-begun", lambda f: f"Settlement begun: {f.outcome}, {f.reason}."),
+    orders.OrderSettlementRefused: ("order-settlement-refused", lambda f: f"Settlement refused: {_words(f.reason)}."),
     orders.OrderCompleted: ("order-completed", _completed),
     orders.OrderDelivered: ("order-delivered", lambda _: "Delivered."),
     inventory.StockReserved: ("stock-reserved", lambda f: f"Stock reserved: {_pieces(f)}."),
@@ -143,6 +145,7 @@ ONLY_AFTER: dict[str, tuple[Ground, ...]] = {
 UNDONE_AFTER: dict[str, Ground] = {
     "order_cancelled": {"order-cancellation-requested"},
     "reservation_expired": {"reservation-expired"},
+    orders.SETTLED: {"order-settlement-begun"},
 }
 """What an undo was commanded after, by its reason, besides what had been closed by then."""
 
@@ -177,7 +180,7 @@ def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_re
         in_review: as told so far, the order's content may still change.
     """
     told = {entry.type for entry in entries}
-    commanded = _grounds_behind_settlement(fact, told, causation_id)
+    commanded = _grounds_behind_settlement(fact, causation_id)
     if not commanded and _FACT_ID.fullmatch(causation_id) and all(entry.id != causation_id for entry in entries):
         return f"its cause {causation_id}"
     if in_review and _COMMANDED.fullmatch(causation_id) and not isinstance(fact, orders.OrderCancelled | orders.OrderHeld):
@@ -185,28 +188,23 @@ def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_re
     return next((" or ".join(sorted(ground)) for ground in _grounds(fact, told, causation_id) if not ground & told), None)
 
 
-def _grounds_behind_settlement(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ...]:
-    """Return what stood behind a command that orders gave when an operator had settled an order: commands are in no story."""
-    if not causation_id.startswith("orders-"):
-        return ()
-    match fact:
-        case shipping.ShippingCancelled(reason=orders.SETTLED) | inventory.StockReleased(reason=orders.SETTLED):
-            return ({"order-cancelled"},)
-        case inventory.StockCommitted():
-            return ({"item-shipped"},) if "order-cancelled" in told else ({"order-completed"},)
-        case _:
-            return ()
+def _grounds_behind_settlement(fact: Event, causation_id: str) -> tuple[Ground, ...]:
+    """Return what stood behind a command that orders gave when an operator settled an order: commands are in no story."""
+    commanded = isinstance(fact, inventory.StockCommitted) or (isinstance(fact, _UNDOING) and fact.reason == orders.SETTLED)
+    return (UNDONE_AFTER[orders.SETTLED],) if commanded and causation_id.startswith("orders-") else ()
 
 
 def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ...]:
     if isinstance(fact, orders.OrderHeld):
         return tuple({name} for name in fact.heard if name in NAMES)
+    if isinstance(fact, orders.OrderSettlementBegun):
+        return ({"order-held"},)
     if isinstance(fact, orders.OrderCancelled | orders.OrderCompleted) and fact.settled_by is not None:
         grounds = _grounds_of_settlement(fact)
     elif _COMMANDED.fullmatch(causation_id):
         grounds = _grounds_of_command(fact, told)
     else:
-        grounds = _grounds_behind_settlement(fact, told, causation_id) or _grounds_of_fact(fact, told)
+        grounds = _grounds_behind_settlement(fact, causation_id) or _grounds_of_fact(fact, told)
     return (*grounds, *(CLOSED_BY[axis] for axis in getattr(fact, "closed", ()) if axis in CLOSED_BY))
 
 
@@ -230,7 +228,7 @@ def _grounds_of_command(fact: Event, told: set[str]) -> tuple[Ground, ...]:
 def _grounds_of_settlement(fact: orders.OrderCancelled | orders.OrderCompleted) -> tuple[Ground, ...]:
     """An operator decides without what is not undone; what the order knew by then, the fact names."""
     names = getattr(fact, "compensations", ())
-    return ({"order-held"}, *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
+    return (UNDONE_AFTER[orders.SETTLED], *(ground for name in names for ground in TOLD_AFTER.get(name, ())))
 
 
 def _grounds_of_fact(fact: Event, told: set[str]) -> tuple[Ground, ...]:

@@ -202,8 +202,10 @@ def stop(event: ShippingCancelled | ShippingFailed, case: PaymentCase | None) ->
 
 
 def stop_on_command(command: RefundPayment, case: PaymentCase | None) -> Items:
-    """Like `stop`, but whoever commands is told again what was done before."""
+    """Like `stop`, but whoever commands is told again what was done before, and may leave alone what was taken."""
     known = replace(case or PaymentCase(order_id=command.order_id), closed=command.closed)
+    if command.only_open and known.status in ("succeeded", "refunding", "refund_failed"):
+        return [] if known.status == "refunding" else [_succeeded_again(known)]
     return _undone_again(known) or _stop(known, command.reason)
 
 

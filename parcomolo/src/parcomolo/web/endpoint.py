@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from parcomolo.contracts.lines import ORDERED_MAX
-from parcomolo.web.problems import LINE_OF_TEXT, WORD, Problem, body_problem, query_problem
+from parcomolo.web.problems import LINE_OF_TEXT, LINE_OR_NOTHING, WORD, Problem, body_problem, query_problem
 
 T = TypeVar("T")
 JSON = "application/json"
@@ -30,6 +30,8 @@ Text = Annotated[
     msgspec.Meta(min_length=1, max_length=200, pattern=LINE_OF_TEXT),
 ]
 """A line of text that is not blank and holds no control characters."""
+Name = Annotated[str, msgspec.Meta(max_length=200, pattern=LINE_OR_NOTHING)]
+"""The name of a person, who need not give one; without control characters."""
 Sku = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=WORD)]
 """The short name of a product."""
 Quantity = Annotated[int, msgspec.Meta(ge=1, le=ORDERED_MAX)]

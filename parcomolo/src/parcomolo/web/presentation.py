@@ -52,6 +52,7 @@ class Order(TypedDict):
     placed_at: datetime | str
     ship_to: NotRequired[Mapping[str, str | None] | None]
     reason: NotRequired[str | None]
+    settling: NotRequired[str | None]
     timeline: NotRequired[Sequence[Fact]]
 
 
@@ -227,6 +228,8 @@ _FACTS = {
     "order-held": ("Order held", "pause", "wait"),
     "order-hold-released": ("Hold released", "check", "fact"),
     "order-settled": ("Order settled", "pause", "wait"),
+    "order-settlement-begun": ("Settlement begun", "pause", "wait"),
+    "order-settlement-refused": ("Settlement refused", "cross", "bad"),
     "stock-reserved": ("Stock reserved", "box", "fact"),
     "out-of-stock": ("Out of stock", "cross", "bad"),
     "stock-released": ("Stock released", "undo", "undo"),
@@ -275,7 +278,7 @@ _HAPPY_PATH = (
     "order-delivered",
 )
 _WAITS_FOR_A_PERSON = frozenset({"order-settled", "order-delivered"})
-"""Steps that no machine takes. `order-settled` is no fact: what an operator settles is told as completed or cancelled."""
+"""Steps that no machine takes. `order-settled` is no fact: what an operator settles is told as completed or cancelled in the end."""
 
 _REASONS = {
     "out_of_stock": "not enough in stock",
@@ -453,13 +456,23 @@ def _route(order: Order, facts: frozenset[str]) -> tuple[str, ...]:
 
 def _route_by_hand(order: Order, facts: frozenset[str]) -> tuple[str, ...]:
     """List what is left where a person has taken over: the settlement, and of the machine's steps what was asked for already."""
-    parcel = ("item-shipped", "order-delivered") if facts & {"shipping-scheduled", "item-shipped"} else ()
-    if order["status"] == "on_hold":
-        return ("order-settled",)
-    if order["status"] == "cancelled":
-        return ("stock-released",) if order["fulfilment_status"] == "reserved" else ()
     called_off = bool(facts & {"shipping-cancelled", "shipping-failed"})
-    return ("stock-committed", *(() if called_off else parcel))
+    if order["status"] == "on_hold":
+        return _route_of_settlement(order.get("settling"), called_off=called_off)
+    if order["status"] == "cancelled":
+        return ()
+    parcel = ("item-shipped", "order-delivered") if facts & {"shipping-scheduled", "item-shipped"} else ()
+    return () if called_off else parcel
+
+
+def _route_of_settlement(outcome: str | None, *, called_off: bool) -> tuple[str, ...]:
+    match outcome:
+        case "cancelled":
+            return (*(() if called_off else ("shipping-cancelled",)), "stock-released", "order-cancelled")
+        case "completed":
+            return ("stock-committed", "order-completed")
+        case _:
+            return ("order-settled",)
 
 
 def _is_failing(order: Order, facts: frozenset[str]) -> bool:
@@ -480,7 +493,8 @@ def headline(order: Order) -> str:
     """Say in one sentence where an order stands, from the buyer's side."""
     status, why = order["status"], reason_text(order)
     if status == "on_hold":
-        return "On hold: somebody is looking after it."
+        settling = order.get("settling")
+        return f"On hold: it is about to be {settling}." if settling else "On hold: somebody is looking after it."
     if status == "cancelled":
         return "Cancelled, and your money is back." if order["payment_status"] == "refunded" else "Cancelled."
     if status == "rejected":

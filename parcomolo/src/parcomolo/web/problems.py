@@ -27,9 +27,12 @@ from millrace.errors import ConsumerRefused, InvalidEdit, LetterRefused, SagaRef
 
 T = TypeVar("T")
 
-LINE_OF_TEXT = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
-WORD = r"^[^\x00-\x20\x7f]+$"
+LINE_OF_TEXT = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$(?!\n)"
+LINE_OR_NOTHING = r"^[^\x00-\x1f\x7f]*$(?!\n)"
+WORD = r"^[^\x00-\x20\x7f]+$(?!\n)"
+"""Lines end where the text does: `$` alone matches before a last line break, too."""
 _PATTERNS = {
+    repr(LINE_OR_NOTHING): "must not hold line breaks or other control characters",
     repr(LINE_OF_TEXT): "must not be blank, nor hold line breaks or other control characters",
     repr(WORD): "must not hold spaces, line breaks or other control characters",
 }
