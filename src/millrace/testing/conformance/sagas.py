@@ -300,6 +300,7 @@ async def stuck_ones_are_seen(kit: EngineKit) -> None:
         for id in "ab":
             await Sagas(app).take_over(id, reason="the bank has it")
         assert await _seen(app) == ({"running": 1, "cancelling": 0, "compensating": 0, "stuck": 0}, None)
+        await lab.settled()
         await balanced(app)
 
 
