@@ -185,7 +185,8 @@ def missing(fact: Event, entries: Collection[Entry], causation_id: str, *, in_re
         return f"its cause {causation_id}"
     if in_review and _COMMANDED.fullmatch(causation_id) and not isinstance(fact, orders.OrderCancelled | orders.OrderHeld):
         return "order-review-ended"
-    return next((" or ".join(sorted(ground)) for ground in _grounds(fact, told, causation_id) if not ground & told), None)
+    grounds = _grounds(fact, told, causation_id, commanded=commanded)
+    return next((" or ".join(sorted(ground)) for ground in grounds if not ground & told), None)
 
 
 def _grounds_behind_settlement(fact: Event, causation_id: str) -> tuple[Ground, ...]:
@@ -194,7 +195,7 @@ def _grounds_behind_settlement(fact: Event, causation_id: str) -> tuple[Ground, 
     return (UNDONE_AFTER[orders.SETTLED],) if commanded and causation_id.startswith("orders-") else ()
 
 
-def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ...]:
+def _grounds(fact: Event, told: set[str], causation_id: str, *, commanded: tuple[Ground, ...]) -> tuple[Ground, ...]:
     if isinstance(fact, orders.OrderHeld):
         return tuple({name} for name in fact.heard if name in NAMES)
     if isinstance(fact, orders.OrderSettlementBegun):
@@ -204,7 +205,7 @@ def _grounds(fact: Event, told: set[str], causation_id: str) -> tuple[Ground, ..
     elif _COMMANDED.fullmatch(causation_id):
         grounds = _grounds_of_command(fact, told)
     else:
-        grounds = _grounds_behind_settlement(fact, causation_id) or _grounds_of_fact(fact, told)
+        grounds = commanded or _grounds_of_fact(fact, told)
     return (*grounds, *(CLOSED_BY[axis] for axis in getattr(fact, "closed", ()) if axis in CLOSED_BY))
 
 
