@@ -75,6 +75,7 @@ class Places:
         """Stop what runs, delete the topics."""
         for log in self._logs:
             await log.close()
+        self.client.close()
         await asyncio.to_thread(delete_topics, self.settings)
 
 

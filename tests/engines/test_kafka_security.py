@@ -183,8 +183,9 @@ async def refusal_of_writing(settings: KafkaSettings, topic: str) -> int:
 
 async def refusal_of_reading(settings: KafkaSettings, topic: str) -> int:
     """Return with which code a reader is refused, 0 if it is not."""
+    client = Client(settings)
     try:
-        found = await asyncio.to_thread(lambda: Client(settings).admin.list_topics(settings.topic(topic), timeout=10))
+        found = await asyncio.to_thread(lambda: client.admin.list_topics(settings.topic(topic), timeout=10))
     except KafkaException as error:
         failure = failure_of(error)
         return failure.code() if failure else -1

@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from millrace.engines.kafka.asking import Asker, Ended
 from millrace.engines.kafka.driver import READ_COMMITTED, AdminClient, Codes, Failure, KafkaException, failure_of
 from millrace.engines.kafka.settings import KafkaSettings
 from millrace.errors import ConfigurationError, StoreUnavailable
@@ -64,8 +66,8 @@ class Client:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.name = f"kafka {settings.brokers}"
-        self._admin: Any = None
-        self._asking_groups: Any = None
+        self._asker: Asker | None = None
+        self._asker_of_groups: Asker | None = None
         self._lock = threading.Lock()
         self._refused: Failure | None = None
         self._trouble = ""
@@ -75,7 +77,7 @@ class Client:
         """Return the configuration of a client of librdkafka; names with `_` for `.`."""
         ours = {
             "bootstrap.servers": self.settings.brokers,
-            "error_cb": self._note,
+            "error_cb": _weak(self._note),
             "log_level": 0,  # it would print a line for every attempt; what matters comes to error_cb
             "socket.keepalive.enable": True,
             "reconnect.backoff.ms": 50,
@@ -97,16 +99,25 @@ class Client:
 
     @property
     def admin(self) -> Any:
-        """Return the client for questions, made at the first."""
+        """Return the client for questions, made at the first. It lasts as long as this object, or to its `close`."""
+        return self._asking().client
+
+    def _asking(self) -> Asker:
         with self._lock:
-            if self._admin is None:
-                self._admin = self.made(AdminClient, client_id="millrace")
-            return self._admin
+            if self._asker is None:
+                self._asker = self._new_asker()
+            return self._asker
+
+    def _new_asker(self) -> Asker:
+        return Asker(self.made(AdminClient, client_id="millrace"), owner=self)
 
     def close(self) -> None:
-        """Forget the client for questions."""
+        """End the clients for questions; a later question makes a new one."""
         with self._lock:
-            self._admin = self._asking_groups = None
+            askers = [asker for asker in (self._asker, self._asker_of_groups) if asker is not None]
+            self._asker = self._asker_of_groups = None
+        for asker in askers:
+            asker.retire()
 
     def _said(self, failure: Failure) -> str:
         return self.settings.without_secrets(failure.str())
@@ -204,28 +215,35 @@ class Client:
             allowed: as in `answers`.
             right: as in `answers`.
         """
-        asking = self._asking_groups = self._asking_groups or self.made(AdminClient, client_id="millrace")
-        try:
-            return await self.answers(ask(asking), what=what, allowed=allowed, right=right)
-        except BaseException:
-            if self._asking_groups is asking:
-                self._asking_groups = None
-            del asking  # the traceback would keep it
-            raise
+        asker = self._asker_of_groups = self._asker_of_groups or self._new_asker()
+        with asker.asking() as asked:
+            try:
+                return await self.answers(ask(asked), what=what, allowed=allowed, right=right)
+            except BaseException:
+                if self._asker_of_groups is asker:
+                    self._asker_of_groups = None
+                asker.retire()
+                raise
 
-    async def call(self, ask: Callable[[], Any], *, what: str) -> Any:
+    async def call(self, ask: Callable[[Any], Any], *, what: str) -> Any:
         """Ask something that blocks, in a thread.
+
+        Args:
+            ask: takes the client to ask with.
+            what: is attempted, for errors.
 
         Raises:
             StoreUnavailable: it failed, or nobody answers.
         """
-        task = asyncio.ensure_future(asyncio.to_thread(ask))
+        task = asyncio.ensure_future(asyncio.to_thread(_asked, self._asking(), ask))
         try:
             await self._await([task], what)
             found = task.result()
         except KafkaException as error:
             self.check()
             raise self.unavailable(error, what=what) from error
+        except Ended:
+            raise self.silent(what) from None
         finally:
             task.add_done_callback(_hear)
         self.well()
@@ -240,7 +258,7 @@ class Client:
         Raises:
             StoreUnavailable: nobody answers.
         """
-        return await self.call(lambda: self.admin.list_topics(timeout=ANSWER_S), what=what)
+        return await self.call(lambda admin: admin.list_topics(timeout=ANSWER_S), what=what)
 
     async def offsets(self, asked: Mapping[Any, Any], *, refused: set[str] | None = None) -> dict[Any, int]:
         """Return an offset of each partition; those of topics that do not exist are left out. A leader that is just chosen is waited for.
@@ -268,8 +286,8 @@ class Client:
             if late or (absent and time.monotonic() > until - LEADER_S + UNKNOWN_S):
                 break
             await asyncio.sleep(0.02)
-            with contextlib.suppress(KafkaException):  # what it remembers of the topics may be older than the topic
-                await asyncio.to_thread(self.admin.list_topics, timeout=TOPICS_S)
+            with contextlib.suppress(KafkaException, Ended):  # what it remembers of the topics may be older than the topic
+                await asyncio.to_thread(_asked, self._asking(), lambda admin: admin.list_topics(timeout=TOPICS_S))
             self.check(since=began)
         return found
 
@@ -280,9 +298,9 @@ class Client:
             tasks = list(pending)
             if not tasks:
                 return
-            for client in (self.admin, self._asking_groups):
-                if client is not None:
-                    client.poll(0)
+            for asker in (self._asker, self._asker_of_groups):
+                if asker is not None:
+                    asker.client.poll(0)
             self.check(since=began)
             if time.monotonic() > began + ANSWER_S:
                 raise self.silent(what)
@@ -302,6 +320,23 @@ class Client:
 def _name_of(asked: Any) -> str:
     """Return the name of a topic or group, or that of the topic of a partition."""
     return asked if isinstance(asked, str) else str(getattr(asked, "topic", ""))
+
+
+def _asked(asker: Asker, ask: Callable[[Any], Any]) -> Any:
+    """Ask something that blocks."""
+    with asker.asking() as client:
+        return ask(client)
+
+
+def _weak(method: Callable[[Failure], None]) -> Callable[[Failure], None]:
+    """Return a function that calls a method as long as its object is there: clients of the library would keep it for ever."""
+    reference = weakref.WeakMethod(method)
+
+    def call(error: Failure) -> None:
+        if (found := reference()) is not None:
+            found(error)
+
+    return call
 
 
 def _hear(task: asyncio.Future[Any]) -> None:

@@ -141,11 +141,11 @@ class KafkaDamage:
         raise NotImplementedError(service, stream)
 
     async def _topics(self, client: Client) -> list[str]:
-        found: Any = await client.call(lambda: client.admin.list_topics(timeout=10), what="listing topics")
+        found: Any = await client.call(lambda admin: admin.list_topics(timeout=10), what="listing topics")
         return sorted(topic for topic in found.topics if topic.startswith(self._settings.namespace))
 
     async def _ranges(self, client: Client, topics: Sequence[str]) -> dict[Place, tuple[int, int]]:
-        found: Any = await client.call(lambda: client.admin.list_topics(timeout=10), what="listing topics")
+        found: Any = await client.call(lambda admin: admin.list_topics(timeout=10), what="listing topics")
         places = [TopicPartition(topic, partition) for topic in topics for partition in found.topics[topic].partitions]
         first, end = [await client.offsets(dict.fromkeys(places, which)) for which in (OffsetSpec.earliest(), OffsetSpec.latest())]
         return {(place.topic, place.partition): (first[place], end[place]) for place in places}
@@ -236,9 +236,9 @@ def _shortest_session_s(brokers: str) -> float:
 def delete_topics(settings: KafkaSettings) -> None:
     """Delete every topic of a namespace; what is left behind disturbs nobody."""
     try:
-        admin = Client(settings).admin
-        topics = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(settings.namespace)]
-        futures: dict[str, Any] = admin.delete_topics(topics) if topics else {}
+        client = Client(settings)
+        topics = [topic for topic in client.admin.list_topics(timeout=10).topics if topic.startswith(settings.namespace)]
+        futures: dict[str, Any] = client.admin.delete_topics(topics) if topics else {}
         for future in futures.values():
             future.exception(timeout=20)
     except Exception:  # noqa: BLE001, S110  # as said
