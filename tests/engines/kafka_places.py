@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from millrace.engines.kafka import KafkaEngine, KafkaSettings
-from millrace.engines.kafka.client import LONGEST_S, Client
-from millrace.engines.kafka.driver import GroupOffsets, Producer
+from millrace.engines.kafka.client import ANSWER_S, Client
+from millrace.engines.kafka.driver import Consumer, KafkaException, Producer, TopicPartition
 from millrace.engines.kafka.log import KafkaLog
 from millrace.ports import JournalRow, Record, TopicSpec
 from millrace.serialization import Envelope, pack_sequence, seal
@@ -62,14 +62,22 @@ class Places:
         self._logs.append(log)
         return log
 
-    async def committed(self, group: str) -> dict[tuple[str, int], int]:
-        """Return the offsets that Kafka has for a group."""
-        asked = [GroupOffsets(self.settings.topic(group))]
-        found = await self.client.ask_groups(
-            lambda admin: admin.list_consumer_group_offsets(asked, request_timeout=LONGEST_S), what="asking"
-        )
+    async def committed(self, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the offsets that Kafka has for a group on some partitions.
+
+        Asked as a consumer of the group: where a coordinator has just started and knows no group yet, librdkafka 2.16 ends the process
+        when its client for administration asks (`list_consumer_group_offsets` looks at a group of its own then, and has none).
+        """
+        consumer = self.client.made(Consumer, group_id=self.settings.topic(group), enable_auto_commit=False)
+        asked = [TopicPartition(self.settings.topic(topic), partition) for topic, partition in places]
+        try:
+            found: Any = await asyncio.to_thread(consumer.committed, asked, timeout=ANSWER_S)
+        except KafkaException as error:
+            raise self.client.unavailable(error, what="asking for offsets of a group") from error
+        finally:
+            await asyncio.to_thread(consumer.close)
         prefix = len(self.settings.namespace)
-        return {(each.topic[prefix:], each.partition): each.offset for answer in found.values() for each in answer.topic_partitions}
+        return {(each.topic[prefix:], each.partition): each.offset for each in found if each.offset >= 0}
 
     async def close(self) -> None:
         """Stop what runs, delete the topics."""

@@ -102,7 +102,7 @@ async def committed(app: Application, places: Places) -> None:
     """Wait until Kafka has been told how far the handlers have read."""
     wanted = {(row.topic, row.partition): row.offset for row in await app.hosts["counter"].store.reader.positions.load("handlers")}
     until = time.monotonic() + 20
-    while (await places.committed("counter.handlers")) != wanted:
+    while await places.committed("counter.handlers", wanted) != wanted:
         assert time.monotonic() < until
         await moved(app.parts.feed)
 

@@ -113,7 +113,7 @@ async def test_offsets_are_written_again(broker: KafkaCluster) -> None:
         while True:
             try:
                 await leases.reached("g", {(TOPIC, 0): 4})
-                if await places.committed("g") == {(TOPIC, 0): 4}:
+                if await places.committed("g", [(TOPIC, 0)]) == {(TOPIC, 0): 4}:
                     break
             except StoreUnavailable:
                 await moved(log)

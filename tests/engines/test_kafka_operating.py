@@ -44,8 +44,8 @@ async def test_kafkas_tools_see_the_lag(app: Application, places: Places) -> Non
     wanted = {(row.topic, row.partition): row.offset for row in rows}
     assert sum(offset for (topic, _), offset in wanted.items() if topic == "tally") == 7
     until = time.monotonic() + 20
-    while await places.committed("counter.handlers") != wanted:
-        assert time.monotonic() < until, await places.committed("counter.handlers")
+    while await places.committed("counter.handlers", wanted) != wanted:
+        assert time.monotonic() < until, await places.committed("counter.handlers", wanted)
         await moved(app.parts.feed)
 
 
