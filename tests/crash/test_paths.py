@@ -4,7 +4,8 @@
     pytest tests/crash/test_paths.py -k 'every and orchestration-happy' --crash-at 17         one point
     pytest tests/crash/test_paths.py -k every --crash-update                            accept the steps as they are now
 
-The path of an order that comes to its good end in the default style is tried each time, the others where there is time.
+The path of an order that comes to its good end in the default style is tried each time, the others of that style and the same one in
+the other style before a change lands, the rest by `make soak`.
 
 Neighbours: `enumeration` runs, `golden` compares.
 """
@@ -23,12 +24,14 @@ from tests.crash.path import PATHS
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 WHOLE_RUNS_TO_ACCEPT = 6
 
-_ALWAYS = (STYLES[0], "happy")
-_PATHS = [
-    pytest.param(style, name, id=f"{style}-{name}", marks=() if (style, name) == _ALWAYS else pytest.mark.slow)
-    for style in STYLES
-    for name in PATHS
-]
+
+def _when(style: str, name: str) -> tuple[pytest.MarkDecorator, ...]:
+    if name == "happy":
+        return () if style == STYLES[0] else (pytest.mark.slow,)
+    return (pytest.mark.slow,) if style == STYLES[0] else (pytest.mark.soak,)
+
+
+_PATHS = [pytest.param(style, name, id=f"{style}-{name}", marks=_when(style, name)) for style in STYLES for name in PATHS]
 
 
 @pytest.mark.parametrize("style, name", _PATHS)

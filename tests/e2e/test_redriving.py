@@ -105,7 +105,7 @@ async def test_a_redrive_is_interrupted_and_taken_up(tmp_path: Path, monkeypatch
     await redriven(tmp_path, monkeypatch, 4000)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 async def test_a_redrive_of_a_hundred_thousand_is_interrupted_and_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 100,000 letters."""
