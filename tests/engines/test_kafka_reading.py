@@ -13,7 +13,7 @@ from millrace.engines.kafka.fetcher import Stream, hole
 from millrace.errors import Recovery, StoreUnavailable
 from millrace.partitioning import partition_of
 from millrace.ports import Record
-from tests.engines.kafka_places import TOPIC, Places, all_records, two_transactions
+from tests.engines.kafka_places import TOPIC, Places, all_records, moved, two_transactions
 
 
 async def put(log: Any, count: int, *, size: int = 100) -> None:
@@ -45,6 +45,31 @@ async def test_readers_at_different_places_get_the_same(places: Places, monkeypa
     assert all(record.value.startswith(b"%d " % record.offset) for each in found for record in each)
     streams = log._reader.front._streams.values()
     assert all(stream.size <= 2 * (64 << 10) + 2000 * 300 for stream in streams)
+
+
+@pytest.mark.parametrize("beyond", [0, 300])
+async def test_a_stream_that_waits_for_its_reader_goes_on_elsewhere(places: Places, monkeypatch: pytest.MonkeyPatch, beyond: int) -> None:
+    """A partition was read elsewhere while its stream here was full: its reader comes back right behind the stream, or further on."""
+    monkeypatch.setattr(fetcher, "MEMORY", 1)
+    monkeypatch.setattr(fetcher, "STREAM_MIN", 64 << 10)
+    log = await places.open()
+    await put(log, 40_000)
+    streams, place, at, times = log._reader.front._streams, (places.settings.topic(TOPIC), 0), 0, 0
+    while at < 40_000:
+        assert [record.offset for record in await log.read(TOPIC, 0, offset=at, limit=1)] == [at]
+        at = await end_of_full(log, streams[place], 40_000) + beyond
+        times += 1
+    assert times > 5
+
+
+async def end_of_full(log: Any, stream: Stream, end: int) -> int:
+    """Return where a stream has stopped, because it is full or at the end."""
+    before = -1
+    async with asyncio.timeout(20):
+        while stream.next < end and not (stream.paused and stream.next == before):
+            before = stream.next
+            await moved(log)
+    return stream.next
 
 
 async def test_holes_are_told(places: Places) -> None:

@@ -81,10 +81,9 @@ class Stream:
         at = bisect_left(self.records, offset, key=_offset_of)
         found = self.records[at : at + limit]
         cut_by_bytes(found, READ_BYTES_MAX)
-        if found:
-            self.wanted = max(self.wanted, found[-1][0] + 1)
-            if found[0][4] < 0:
-                found[0] = hole(offset, found[0][0] + 1)
+        self.wanted = max(self.wanted, found[-1][0] + 1 if found else offset)
+        if found and found[0][4] < 0:
+            found[0] = hole(offset, found[0][0] + 1)
         return found
 
     def add(self, record: Record) -> None:
@@ -201,7 +200,7 @@ class Fetcher:
         with self._lock:
             stream = self._streams.get(place)
             found = None if stream is None else stream.take(offset, limit)
-            resumed = stream is not None and stream.paused and bool(found) and stream.ahead() < AHEAD // 2
+            resumed = stream is not None and stream.paused and found is not None and stream.ahead() < AHEAD // 2
             error = None if found or stream is None or stream.wanted != offset else stream.error
         if resumed:
             self._orders.append(("resume", place, 0))
@@ -274,6 +273,7 @@ class Fetcher:
             self._streams[place] = Stream(offset)
         self._asked.pop(place, None)
         self._consumer.incremental_assign([TopicPartition(place[0], place[1], offset)])
+        self._consumer.resume([TopicPartition(*place)])  # what was paused before it was unassigned is assigned paused
 
     def _find_leader(self, topic: str) -> None:
         """Ask who leads a topic that is new here; left to itself the library does so once a second."""
