@@ -69,8 +69,8 @@ test-all: test ## the above, then every engine and the crash points of every pat
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "slow and not soak" --timeout 900 $(ARGS)
 
-soak: install ## what takes hours, and the shop's tests on every mix of engines
-	$(PYTEST) -m soak --timeout 0 $(ARGS)
+soak: install ## what takes hours, and the shop's tests on every mix of engines; needs `make servers` for all but the embedded engine
+	$(ON_SERVERS) $(PYTEST) -m soak --timeout 0 $(ARGS)
 	for mix in $(MIXES); do \
 		$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=$$mix $(PYTEST) $(PARALLEL) -m "not soak and not serial" --timeout 900 $(ARGS) $(PLATFORM) || exit 1; \
 		$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=$$mix $(PYTEST) -m "serial and not soak" --timeout 900 $(ARGS) $(PLATFORM) || exit 1; \

@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -109,7 +109,7 @@ class Enumeration:
         with Server(self._zygote, folder / "data", log=folder / "first.log", delay=self._path.delay, trap=trap) as server:
             trap.arm()
             if buy_together(server, customers):
-                check_shop_if_alive(server, customers)
+                unless_it_dies(server, lambda: check_shop(server, customers))
             status = server.process.terminate()
         assert status in (0, -signal.SIGKILL), (status, server.process.output)
         return status != 0
@@ -121,10 +121,10 @@ class Enumeration:
             check_shop(server, customers)
 
 
-def check_shop_if_alive(server: Server, customers: list[Customer]) -> None:
+def unless_it_dies(server: Server, check: Callable[[], None]) -> None:
     """Check a shop that may die while it is looked at; what is wrong of one that is alive is wrong."""
     try:
-        check_shop(server, customers)
+        check()
     except Exception:
         if server.process.alive and not _dies(server):
             raise

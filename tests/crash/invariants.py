@@ -13,7 +13,7 @@ from typing import Any
 
 from millrace.testing.crash import Zygote
 from parcomolo.payments.provider import Charge, SimulatedProvider
-from tests.crash.path import BUYER, ENDS, Customer
+from tests.crash.path import BASKETS, BUYER, ENDS, Customer
 from tests.crash.shop import Server, ledger_of, name_of
 from tests.shop_log import Pen
 from tests.shop_places import files_of
@@ -30,14 +30,37 @@ def check_answered(server: Server, customers: Sequence[Customer]) -> None:
             server.get(f"/api/orders/{customer.order_id}/events")
 
 
-def check_shop(server: Server, customers: Sequence[Customer]) -> None:
-    """One end per order, and everybody agrees about it."""
+def check_shop(
+    server: Server, customers: Sequence[Customer], *, before: Sequence[Customer] = (), received: Mapping[str, int] | None = None
+) -> None:
+    """One end per order, and everybody agrees about it.
+
+    Args:
+        server: of a shop whose orders come to their end.
+        customers: whose orders are looked at one by one.
+        before: everybody else who has ever ordered; they count.
+        received: pieces of each product that were added since the opening.
+    """
+    _await_rewards(server, [*before, *customers])
     server.settle()
     for customer in customers:
         _check_order(server, customer)
-    check_totals(server, customers)
+    check_totals(server, [*before, *customers], received=received)
     health = server.get("/health")
     assert health["status"] == "ok", health
+
+
+def _await_rewards(server: Server, customers: Sequence[Customer]) -> None:
+    """Return when the deliveries are counted and what they have earned is published.
+
+    A fact that waits in a journal is behind nobody's position yet: a relay that takes over from one that was killed needs some time for the
+    first of them, in which nobody lags and nobody commits.
+    """
+    delivered = [customer for customer in customers if customer.path.delivered]
+    for customer in delivered[-len(BASKETS) :]:
+        server.get(f"/api/rewards/{BUYER}", Millrace_Position=customer.deliver_position)
+    earned = len(delivered) // 3
+    server.facts.until(lambda: len(server.facts.of(BUYER, "reward-granted")) >= earned, f"{earned} rewards of {BUYER}")
 
 
 def check_totals(server: Server, customers: Sequence[Customer], *, received: Mapping[str, int] | None = None) -> None:

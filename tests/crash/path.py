@@ -167,6 +167,11 @@ class Customer:
         """Return where the order was placed, for `Millrace-Position`."""
         return self.answers["place"].headers["millrace-position"]
 
+    @property
+    def deliver_position(self) -> str:
+        """Return where the delivery was noted, for the same."""
+        return self.answers["deliver"].headers["millrace-position"]
+
 
 def three_customers(path: Path) -> list[Customer]:
     """Return three with a basket each."""

@@ -24,6 +24,8 @@ PRELOAD = (
     "parcomolo.web.assembly",
     "parcomolo.web.events",
     "millrace.cli",
+    "millrace.engines.kafka",
+    "millrace.engines.postgres",
     "uvicorn",
     "uvicorn.lifespan.off",
     "uvicorn.protocols.http.httptools_impl",

@@ -11,7 +11,7 @@ import pytest
 
 from millrace.testing.conformance.servers import KAFKA, POSTGRES
 from millrace.testing.crash import Zygote
-from tests.faults.installation import PRELOAD
+from tests.crash.shop import PRELOAD
 from tests.faults.report import row_of, table, write
 from tests.faults.servers import Needs, Servers
 from tests.shop_places import CHOICE

@@ -17,14 +17,12 @@ from millrace.testing.conformance.postgres_kit import PostgresDamage
 from millrace.testing.crash import Process, Zygote
 from tests.crash.invariants import check_provider, check_story, check_totals
 from tests.crash.path import Customer
-from tests.crash.shop import PRELOAD as SHOP
 from tests.crash.shop import Server, ledger_of
 from tests.faults.log_watch import LogWatch
 from tests.faults.servers import Servers
 from tests.faults.traffic import GOODS
 from tests.shop_places import disown, files_of, settings_of, variables_of
 
-PRELOAD = (*SHOP, "millrace.engines.kafka", "millrace.engines.postgres")
 RECEIVED = 1_000_000
 """Pieces of everything that are added to the opening stock, so that nobody goes without."""
 SETTLED_S = 120.0

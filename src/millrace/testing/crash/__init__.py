@@ -13,14 +13,16 @@ same as any other, and the commits of a run are all its crash points: before the
 n = 0, 1, 2 ... until the run ends alive has tried all of them. The program under test is not prepared for this: `tracing` listens to the
 database drivers from outside, and only in the process that was started with a trap.
 
-A **step** is one durable transaction: its number, its service (the name of the file), and its **operations**, the named statements that
-wrote. Commits are made one at a time, so when the process dies at step n, what is durable is steps 1 to n and nothing else.
+A **step** is one durable transaction: its number, its service (the name of the file or of the store, or of the client that appended), and
+its **operations**, the named statements that wrote. Commits are made one at a time, so when the process dies at step n, what is durable is
+steps 1 to n and nothing else. On Kafka, rows that the brokers have acknowledged are a step: as many of an append as go to one partition in
+a row, so an append of which only a part is there is a point as well.
 
 Rejected: killing after random times (says nothing about which points were tried), a fault-injecting engine (tests another engine), hooks
 in the engine (test code in production).
 
-Neighbours: `counting` decides when, `tracing` listens to drivers, `zygote` and `forking` start processes, `process` holds one. As a
-program, `python -m millrace.testing.crash` runs one entry point with a trap.
+Neighbours: `counting` decides when, `tracing` listens to drivers, `postgres` and `kafka` to the engines of servers, `zygote` and `forking`
+start processes, `process` holds one. As a program, `python -m millrace.testing.crash` runs one entry point with a trap.
 """
 
 from millrace.testing.crash.counting import Step, Trap

@@ -3,11 +3,12 @@
 Counting starts when the file of steps exists, so the process that watches says when (`Trap.arm`) without any channel to the counted one,
 and every step that the counter has seen can be read after a kill -9: a line is written before the signal is sent.
 
-Neighbours: `tracing` calls `Counter.enter` before a commit and `Counter.leave` after it; tests make a `Trap` and read it.
+Neighbours: whoever listens calls `Counter.enter` before a commit and `Counter.leave` after it; tests make a `Trap` and read it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -24,10 +25,12 @@ LINGER_S = 0.05
 """How long a commit that will not happen is held up: time enough to answer a client over HTTP."""
 SLOW_S = 0.015
 """How long the others are: an engine that measures its disk finds out that it had better not wait for it on its event loop."""
+LOOK_S = 0.001
+"""How often a coroutine looks whether it is its turn."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One durable transaction: its number, from 1; the service whose file it was; the statements that wrote."""
+    """One durable transaction: its number, from 1; the service whose file or schema it was, or the client that wrote; what was written."""
 
     number: int
     service: str
@@ -89,13 +92,33 @@ class Counter:
     def enter(self, service: str) -> None:
         """A commit begins; it waits until no other is under way."""
         self._one_at_a_time.acquire(timeout=PATIENCE_S)
+        held_up, last = self._begun(service)
+        time.sleep(held_up)
+        if last:
+            self._send()
+
+    async def entered(self, service: str) -> None:
+        """Do the same for a commit that an event loop waits for, which runs on meanwhile."""
+        until = time.monotonic() + PATIENCE_S
+        while not self._one_at_a_time.acquire(blocking=False) and time.monotonic() < until:  # noqa: ASYNC110  # threads wait, too
+            await asyncio.sleep(LOOK_S)
+        held_up, last = self._begun(service)
+        try:
+            await asyncio.sleep(held_up)
+        except asyncio.CancelledError:
+            self.leave(service, ())
+            raise
+        if last:
+            self._send()
+
+    def _begun(self, service: str) -> tuple[float, bool]:
+        """Return for how long a commit is held up that is about to be made, and whether it is not to be made at all."""
         if self._number == 0 == self._trap.at and self._counts(service):
             self._send()
-        if self._trap.early and self._trap.service in (None, service):
-            last = self._number + 1 == self._trap.at and self._counts(service)
-            time.sleep(LINGER_S if last else SLOW_S)
-            if last:
-                self._send()
+        if not self._trap.early or self._trap.service not in (None, service):
+            return 0.0, False
+        last = self._number + 1 == self._trap.at and self._counts(service)
+        return (LINGER_S if last else SLOW_S), last
 
     def leave(self, service: str, operations: Iterable[str]) -> None:
         """The commit has returned, and these operations are durable: none when it failed or had nothing to write."""

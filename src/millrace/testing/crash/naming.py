@@ -4,7 +4,7 @@ The engine's statements carry their names as a comment in front; what they are a
 moves) is taken from their values. Statements of an application are named by verb and table. Names are free of ids, times and counts, so
 that two runs of the same thing have the same names.
 
-Neighbours: `tracing` asks for every statement.
+Neighbours: `tracing` asks for every statement, `postgres` for those of a server, `kafka` for records.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ _VERB = re.compile(
     r"(?:\s+or\s+\w+)?(?:\s+(?:into|from|table|index|unique\s+index))?(?:\s+if\s+(?:not\s+)?exists)?\s+\"?(\w+)",
     re.IGNORECASE | re.DOTALL,
 )
+_NESTED = re.compile(r"\s*/\*\s*\w+\s*\*/\s*with\b.*\b(?:insert\s+into|update|delete\s+from)\b", re.IGNORECASE | re.DOTALL)
+"""A statement of the engine's that changes rows on the way to what it selects."""
 _END = re.compile(r"\s*(?:commit|end)\b", re.IGNORECASE)
 
 
 class _Head(msgspec.Struct):
     type: str = "?"
+    kind: str = ""
 
 
 _head = msgspec.json.Decoder(_Head).decode
@@ -33,14 +36,26 @@ _head = msgspec.json.Decoder(_Head).decode
 
 def operation_of(sql: str, values: Any) -> str | None:
     """Return the name of a statement that writes, None for one that does not."""
-    verb = _VERB.match(sql)
+    name = name_of(sql)
+    about = _ABOUT.get(name or "")
+    return f"{name} {about(values)}" if about is not None else name
+
+
+def name_of(sql: str) -> str | None:
+    """Return the same without what the statement is about."""
+    verb, name = _VERB.match(sql), _NAME.match(sql)
     if verb is None:
-        return None
-    name = _NAME.match(sql)
-    if name is None:
-        return f"{verb[1].lower()} {verb[2]}"
-    about = _ABOUT.get(name[1])
-    return f"{name[1]} {about(values)}" if about is not None else name[1]
+        return name[1] if name is not None and _NESTED.match(sql) else None
+    return f"{verb[1].lower()} {verb[2]}" if name is None else name[1]
+
+
+def fact_in(value: Any) -> str:
+    """Return what a value tells: the type of a message, as `orders.order-placed.v1`, or the kind of what has none."""
+    try:
+        head = _head(value)
+    except (msgspec.MsgspecError, TypeError):
+        return "(undecodable)"
+    return head.type.partition(".")[2] or head.kind or "?"
 
 
 def is_end(sql: str) -> bool:
@@ -49,15 +64,7 @@ def is_end(sql: str) -> bool:
 
 
 def _type_in(column: int) -> Callable[[Any], str]:
-    """Name a fact by its type, as `orders.order-placed.v1`."""
-
-    def name(values: Any) -> str:
-        try:
-            return _head(values[column]).type.partition(".")[2]
-        except (msgspec.MsgspecError, TypeError):
-            return "(undecodable)"
-
-    return name
+    return lambda values: fact_in(values[column])
 
 
 def _joined(*columns: int, by: str = " of ") -> Callable[[Any], str]:

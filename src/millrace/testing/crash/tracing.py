@@ -1,18 +1,22 @@
 """Listens to the database drivers of this process and tells a counter of every commit and of what it wrote.
 
-Two drivers are heard: `apsw`, which the embedded engine uses, by its connection hooks, and the standard library's `sqlite3`, which
+Two drivers of files are heard: `apsw`, which the embedded engine uses, by its connection hooks, and the standard library's `sqlite3`, which
 applications use for files of their own, by the class of its connections. Only connections opened after `listen` are heard.
 
 A commit is told after the statement has returned, when SQLite has synced the write-ahead log, and not from its commit hook, which runs
 before, nor from its WAL hook, which `pragma wal_autocheckpoint` would replace and which would replace the automatic checkpoints of the
 program under test.
 
+The engines of servers are heard where their drivers are installed: `postgres` and `kafka` say how.
+
 Neighbours: `counting` counts; `naming` gives statements their names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from millrace.testing.crash.naming import is_end, operation_of
 
 
 def listen(counter: Counter) -> None:
-    """Hear every connection that is opened from now on."""
+    """Hear every connection that is opened, and every producer that is made, from now on."""
 
     def hear(connection: apsw.Connection) -> None:
         listener = Listener(counter, connection.filename)
@@ -32,6 +36,9 @@ def listen(counter: Counter) -> None:
 
     apsw.connection_hooks.append(hear)
     sqlite3.connect = _connecting(counter)
+    for engine in ("postgres", "kafka"):
+        with contextlib.suppress(ImportError):  # the driver is not installed, so nobody uses it
+            import_module(f"millrace.testing.crash.{engine}").listen(counter)
 
 
 class Listener:
