@@ -75,6 +75,10 @@ class DetachedLog:
         """Return none."""
         return {}
 
+    def current(self) -> bool:
+        """Return False: nobody is heard here."""
+        return False
+
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Never call back."""
         return lambda: None

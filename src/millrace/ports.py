@@ -122,6 +122,10 @@ class LogFeed(Protocol):
         """Return the newest known end offset per (topic, partition)."""
         ...
 
+    def current(self) -> bool:
+        """Return whether silence means something: not while the log cannot be asked for its ends, nor soon afterwards."""
+        ...
+
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, on the event loop, whenever `ends` moved; call what is returned to end that."""
         ...

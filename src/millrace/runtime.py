@@ -61,6 +61,8 @@ IDLE_S = 0.5
 """How long the position may lag behind records that concern nobody here."""
 QUIET_S = 0.1
 """What only changes state (views, above all) is taken at once where little happens, else with what comes in a beat of this length."""
+AGAIN_S = 0.5
+"""How often timers that are due are looked at while the log is away: those of the clock fire, deadlines that wait for input do not."""
 
 
 class Loop:
@@ -116,6 +118,7 @@ class Loop:
         self._idle: dict[Place, Chunk] = {}
         self._in_hand: dict[Place, int] = {}
         self._idle_until = 0.0
+        self._again = 0.0
         self._wished = 0
         self._workers: Workers | None = None
         if intake.mode is Mode.OUTSIDE:
@@ -438,8 +441,15 @@ class Loop:
         return self._keys.due(self._owned, now=now, limit=self._batch_max)
 
     def _due_timers(self, now: int) -> dict[int, bool]:
-        """Return the partitions whose timers are due and not being called, with whether their input is drained."""
+        """Return the partitions whose timers are due and not being called, with whether their input is drained.
+
+        While the log cannot be asked nothing is known to be drained, and deadlines stay due: they are looked at seldom then.
+        """
         due = self._due_times.due(self._owned, until=now)
+        if due and not self._feed.current():
+            if time.monotonic() < self._again:
+                return {}
+            self._again = time.monotonic() + AGAIN_S
         return {p: self._drained(p) for p in due if self._workers is None or not self._workers.asks_timers(p)}
 
     async def _collect_called(self, workers: Workers, *, begin: bool) -> Turn | None:
@@ -512,7 +522,9 @@ class Loop:
     def _drained(self, partition: int) -> bool:
         """Return whether everything that is in the log for a partition was read before this turn."""
         ends = self._feed.ends()
-        return all(ends.get(place, 0) <= offset for place, offset in self._offsets.items() if place[1] == partition)
+        return self._feed.current() and all(
+            ends.get(place, 0) <= offset for place, offset in self._offsets.items() if place[1] == partition
+        )
 
     async def _learn(self, turn: Turn) -> None:
         self._progress = time.monotonic()
@@ -553,7 +565,7 @@ class Loop:
         log.warning("%s: fenced: partitions %s have another owner; what was in hand is dropped", self._who, lost)
 
     def _due_now(self) -> bool:
-        return bool(self._due_times.due(self._owned, until=to_micros(self._clock.now()) - 1_000_000))
+        return self._feed.current() and bool(self._due_times.due(self._owned, until=to_micros(self._clock.now()) - 1_000_000))
 
     def _until_due(self) -> float | None:
         """Return seconds until the next timer or retry, None when nothing is due or nothing is to be done."""
@@ -564,9 +576,12 @@ class Loop:
         partitions = self._owned
         if (workers := self._workers) is not None:  # what is being called wakes us
             partitions = frozenset(partition for partition in partitions if not workers.asks_timers(partition))
-        found = (self._keys.earliest(self._owned), self._due_times.earliest(partitions))
-        dues = [due for due in found if due is not None]
-        until = max(0.0, (min(dues) - to_micros(self._clock.now())) / 1_000_000) if dues else None
+        now = to_micros(self._clock.now())
+        keys, timers = self._keys.earliest(self._owned), self._due_times.earliest(partitions)
+        waits = [max(0.0, (due - now) / 1_000_000) for due in (keys, timers) if due is not None]
+        if timers is not None and not self._feed.current():
+            waits[-1] = max(waits[-1], self._again - time.monotonic())
+        until = min(waits, default=None)
         if self._idle:
             left = max(0.0, self._idle_until - time.monotonic())
             return left if until is None else min(until, left)

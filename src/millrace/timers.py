@@ -26,7 +26,8 @@ class Timer(msgspec.Struct, frozen=True):
         after: from now; or
         at: the moment, aware.
         event_time: fire when the partition's input has passed `at`, or is idle and the clock has; so an answer that waits
-            in the log while the service was down is seen before the deadline is judged.
+            in the log while the service was down is seen before the deadline is judged. While the log is away, and for as long
+            again, at most half a minute, nothing counts as idle.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import pytest
 
 from deploy.servers.kafka import KafkaCluster
 from millrace.application import Application
+from millrace.clock import ManualClock
+from millrace.engines.kafka import outage
 from millrace.engines.kafka.leases import KafkaLeases
 from millrace.engines.sqlite import SqliteEngine
 from millrace.errors import StoreUnavailable
+from millrace.sagas import Sagas
 from millrace.split import SplitEngine
+from millrace.testing.conformance.saga_sample import Kept, Place, Receivers, desk, order_saga, receivers
 from millrace.testing.conformance.sample import APPLICATION, teller
+from millrace.testing.settling import eventually, look, settled
 from tests.engines.kafka_places import PARTITIONS, SOURCE, TOPIC, Places, first_seen, jars, moved, positions, rows_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -118,6 +124,37 @@ async def test_offsets_are_written_again(broker: KafkaCluster) -> None:
             except StoreUnavailable:
                 await moved(log)
     await log.close()
+
+
+async def test_deadlines_wait_while_nobody_can_answer(broker: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saga's deadline passes while the brokers are away: nothing is asked again before they are back, and the answers may have come."""
+    monkeypatch.setattr(outage, "GRACE_S", 3.0)
+    behaviour, clock = Receivers(), ManualClock()
+    behaviour.mute = {"reserve"}
+    engine = SplitEngine(log=Places(broker.address).engine(), stores=SqliteEngine(tmp_path / "stores"))
+    async with Application(APPLICATION, [desk(order_saga()), *receivers(behaviour)], engine=engine, clock=clock) as app:
+        await app.execute(Place(order_id="a"))
+        await settled(app, timeout=20.0)
+        assert await attempts(app) == 1
+        broker.nodes[0].kill()
+        await eventually(app, lambda: not app.parts.feed.current(), timeout=20.0)
+        clock.advance(timedelta(seconds=31))
+        look(app)
+        for _ in range(20):  # looks at what is due, which come twice a second
+            await moved(app.parts.feed)
+        assert await attempts(app) == 1
+        behaviour.mute = set()
+        await asyncio.to_thread(broker.start)
+        await eventually(app, app.parts.feed.current, timeout=90.0)
+        await settled(app, timeout=20.0)
+        assert await attempts(app) == 2
+        assert (await app.states(Kept, service="pay").get("a")) is not None
+
+
+async def attempts(app: Application) -> int:
+    """Return how often the first step was asked for."""
+    timeline = (await Sagas(app).show("a")).timeline
+    return sum(entry.step == "reserve" and entry.what.startswith("sent") for entry in timeline)
 
 
 async def test_health_tells_within_seconds_that_nobody_is_there(broker: KafkaCluster, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from millrace.engines.kafka.check import check_cluster
 from millrace.engines.kafka.client import Client
 from millrace.engines.kafka.driver import Codes, OffsetSpec, TopicPartition
 from millrace.engines.kafka.fetcher import Place, Reader
+from millrace.engines.kafka.outage import Outage
 from millrace.engines.kafka.producer import Outgoing, RowProducer
 from millrace.engines.kafka.relaying import MARKS, Reach, Relays
 from millrace.engines.kafka.scanning import scan
@@ -62,6 +63,7 @@ class KafkaLog:
         self._reading = reading
         self._marks: Place = (self._settings.internal(MARKS), 0)
         self._marks_read = 0
+        self._outage = Outage()
         self._trouble: str | None = None
         self._marks_trouble: str | None = None
         self._said = ""
@@ -99,6 +101,7 @@ class KafkaLog:
             self._relays.start()
         await self._fresh()
         self._opened = True
+        self._outage = Outage()
         if self._reading:
             self._moment = await self._topics.describe()
         else:
@@ -292,6 +295,10 @@ class KafkaLog:
         """Return the newest known end offset per (topic, partition)."""
         return self._topics.ends
 
+    def current(self) -> bool:
+        """Return whether the brokers answer, and have not just come back."""
+        return self._outage.over
+
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back whenever `ends` moved, until the returned function is called."""
         self._watchers.append(callback)
@@ -305,8 +312,10 @@ class KafkaLog:
         """Ask for the ends, for what foreign producers append to partitions that nobody here reads."""
         while True:
             await asyncio.sleep(ENDS_S)
+            began = time.monotonic()
             try:
                 await self._topics.look()
+                self._outage.seen(began)
                 self._trouble = None
             except StoreUnavailable as error:
                 self._trouble = str(error)

@@ -245,6 +245,10 @@ class SqliteLog:
         """Return the newest known end offset per (topic, partition)."""
         return self._ends
 
+    def current(self) -> bool:
+        """Return True: a log in a file does not go away."""
+        return True
+
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back whenever `ends` moved, until the returned function is called."""
         self._watchers.append(callback)
