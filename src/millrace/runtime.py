@@ -421,7 +421,7 @@ class Loop:
     def _turn(self, chunks: list[Chunk], **rest: Any) -> Turn:
         rest = {"blocked": self._keys.blocked} | rest
         turn = Turn(self._intake, tokens=dict(self._tokens), chunks=chunks, **rest)
-        turn.memory = self._memory
+        turn.memory, turn.deadlines = self._memory, self._feed.current()
         return turn
 
     async def _collect_probe(self) -> Turn | None:

@@ -91,6 +91,7 @@ class Turn(Waiting):
         memory: of failures, from turn to turn.
         probing: of what is held, or of timers, only the first is to be tried.
         called: a function that runs in the transaction was called.
+        deadlines: may be judged; not while the log is away, nor while sources that have come back stand at different places.
     """
 
     def __init__(  # one value per thing that makes a turn
@@ -109,6 +110,7 @@ class Turn(Waiting):
         self.memory = Memory(Tally())
         self.probing = False
         self.called = False
+        self.deadlines = True
         self._tokens = tokens
         self.chunks = chunks
         self._current: list[Chunk] = []
@@ -257,7 +259,7 @@ class Turn(Waiting):
             limit = 1 if self.probing else TIMERS_TOGETHER
             rows = await unit.transaction.timers.due(self._intake.name, partition=partition, until=unit.now_micros, limit=limit)
             for row in rows:
-                if row.event_time and not drained and self._passed(partition) < to_text(from_micros(row.due)):
+                if row.event_time and not self._is_over(row.due, partition, drained=drained):
                     continue
                 delivery = self._intake.timer(row)
                 if self._results is not None:
@@ -296,6 +298,10 @@ class Turn(Waiting):
     def _settle(self) -> None:
         if not self.settled.done():
             self.settled.set_result(None)
+
+    def _is_over(self, due: int, partition: int, *, drained: bool) -> bool:
+        """Return whether a deadline has passed by the input of its partition."""
+        return self.deadlines and (drained or self._passed(partition) >= to_text(from_micros(due)))
 
     def _passed(self, partition: int) -> str:
         """Return the business time that the input of a partition has reached in this turn."""

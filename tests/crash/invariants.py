@@ -25,7 +25,7 @@ ANSWERS = {
     "stock-released": "release-stock",
     "payment-succeeded": "process-payment",
     "payment-refunded": "refund-payment",
-    "item-shipped": "",
+    "item-shipped": "schedule-shipping",
 }
 """Facts of which there is one, or one for each time the command was sent: a saga asks again where nobody answers."""
 
