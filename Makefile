@@ -63,7 +63,7 @@ test: install ## everything on the embedded engine that fits in ten minutes
 	$(PYTEST) -m "serial and not slow and not soak" $(ARGS) || test $$? -eq 5
 	$(PYTEST) $(PARALLEL) -m "not slow and not soak and not serial" $(EMBEDDED) $(ARGS)
 
-test-all: test ## the above, then every engine and the crash points of every path; needs `make servers` for all but the embedded engine
+test-all: test ## the above, then every engine and the crash points of most paths; needs `make servers` for all but the embedded engine
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not soak" --timeout 300 $(MIXED) $(ARGS) tests/conformance
 	$(ON_SERVERS) PARCOMOLO_TEST_ENGINE=kafka/postgres $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) $(SAMPLE)
 	$(ON_SERVERS) $(PYTEST) $(WAITING) -m "not slow and not soak" --timeout 300 $(ARGS) tests/engines tests/postgres

@@ -580,7 +580,7 @@ class Loop:
         keys, timers = self._keys.earliest(self._owned), self._due_times.earliest(partitions)
         waits = [max(0.0, (due - now) / 1_000_000) for due in (keys, timers) if due is not None]
         if timers is not None and not self._feed.current():
-            waits[-1] = max(waits[-1], self._again - time.monotonic())
+            waits[-1] = max(waits[-1], self._again - time.monotonic())  # the last is that of the timers
         until = min(waits, default=None)
         if self._idle:
             left = max(0.0, self._idle_until - time.monotonic())

@@ -24,6 +24,6 @@ async def test_those_who_come_later_pass_together() -> None:
             passed.append(time.monotonic())
 
     await asyncio.gather(*(come_again(4) for _ in range(20)))
-    crowds = 1 + sum(later - earlier > 0.1 for earlier, later in pairwise(passed))
+    crowds = 1 + sum(later - earlier > 0.08 for earlier, later in pairwise(passed))
     assert len(passed) == 80
     assert crowds <= (passed[-1] - passed[0]) / 0.2 + 2

@@ -45,7 +45,7 @@ class Asker:
             Ended: it has.
         """
         with self._lock:
-            if self._retired and not self._asking:
+            if self._is_over:
                 raise Ended
             self._asking += 1
         try:
@@ -53,15 +53,19 @@ class Asker:
         finally:
             with self._lock:
                 self._asking -= 1
-                end = self._retired and not self._asking
+                end = self._is_over
             if end:
                 self._end()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._retired and not self._asking
 
     def retire(self) -> None:
         """End the client as soon as nobody asks it; what it has not answered by then it never answers. From any thread, and again."""
         with self._lock:
-            end = not self._retired and not self._asking
-            self._retired = True
+            before, self._retired = self._retired, True
+            end = self._is_over and not before
         if end:
             self._end()
 
